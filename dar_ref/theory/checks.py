@@ -1,0 +1,175 @@
+"""Input checks of the theory layer: bad input gets an error that names the value, the reason and the remedy.
+
+A policy is an array of log-probabilities over its last axis (the arms). `-inf` is probability zero. Nothing is
+normalised silently: a row whose probabilities miss 1 by more than `ROW_TOLERANCE` is refused.
+"""
+
+import math
+from numbers import Real
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+ROW_TOLERANCE = 1e-8
+
+
+def arrays(**named: ArrayLike) -> list[Array]:
+    """Return the named inputs as float64 arrays that share their last axis and broadcast over the leading ones.
+
+    A name that begins with `log_` is checked as a policy, any other (`advantage`) as an array of finite numbers.
+
+    Raises:
+        TypeError: integer, boolean, complex or object values.
+        ValueError: empty or 0-d array, NaN, infinite advantage, `log p` of +inf, rows that do not sum to one,
+            different numbers of arms, leading axes that do not broadcast.
+    """
+    checked = [
+        _policy(name, value) if name.startswith("log_") else _finite(name, value) for name, value in named.items()
+    ]
+    shapes = [array.shape for array in checked]
+    if any(shape != shapes[0] for shape in shapes):
+        _check_shapes(dict(zip(named, shapes, strict=True)))
+    return checked
+
+
+def alpha(value: float) -> float:
+    """Return `alpha` as a float in [0, 1], the weight of `pi_0` in the interpolation.
+
+    Raises:
+        TypeError: not a real number (arrays and booleans included).
+        ValueError: outside [0, 1] or NaN.
+    """
+    number = _real("alpha", value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(
+            f"alpha = {value!r} is outside [0, 1]: it is the weight of pi_0 against pi_t; pass 0 <= alpha <= 1"
+        )
+    return number
+
+
+def positive(name: str, value: float) -> float:
+    """Return the parameter `name` (`beta`, `w_clip`) as a finite float above 0.
+
+    Raises:
+        TypeError: not a real number (arrays and booleans included).
+        ValueError: zero, negative, infinite or NaN.
+    """
+    number = _real(name, value)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name} = {value!r} is not a finite number above 0; pass {name} > 0")
+    return number
+
+
+def non_negative(name: str, value: float) -> float:
+    """Return the parameter `name` (an order, a radius) as a float in [0, inf], infinity included.
+
+    Raises:
+        TypeError: not a real number (arrays and booleans included).
+        ValueError: negative or NaN.
+    """
+    number = _real(name, value)
+    if not number >= 0.0:
+        raise ValueError(f"{name} = {value!r} is not a number >= 0; pass {name} in [0, inf]")
+    return number
+
+
+def common_support(logits: Array) -> None:
+    """Raise ValueError where a row of `logits` (..., A) leaves no arm with positive probability.
+
+    Such a row comes from two policies without a common arm: their geometric interpolation is zero everywhere.
+    """
+    empty = (logits == -np.inf).all(axis=-1)
+    if empty.any():
+        raise ValueError(
+            f"log_pi_0 and log_pi_t have no arm in common{_first_row(empty)}: pi_0^alpha pi_t^(1-alpha) is zero everywhere"
+            " and no policy has a finite dual KL; give both policies some common support"
+        )
+
+
+def over_beta(advantage: Array, beta: float) -> Array:
+    """Return `advantage / beta`; raise ValueError where the quotient leaves the range of float64."""
+    with np.errstate(over="ignore"):
+        quotient = advantage / beta
+    if not np.isfinite(quotient).all():
+        raise ValueError(
+            f"advantage / beta overflows float64: max |advantage| = {np.abs(advantage).max()!r}, beta = {beta!r};"
+            " raise beta or scale the advantage down"
+        )
+    return quotient
+
+
+def _real(name: str, value: float) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a real number; pass one float")
+    return float(value)
+
+
+def _floating(name: str, value: ArrayLike) -> Array:
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, not a floating type; pass floats, for example np.asarray(x, dtype=float)"
+        )
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}: at least one arm on the last axis and one row are needed")
+    return array.astype(np.float64, copy=False)
+
+
+def _finite(name: str, value: ArrayLike) -> Array:
+    array = _floating(name, value)
+    if not np.isfinite(array).all():
+        where = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{name}{_index(where)} = {array[tuple(where)]}: every value must be finite; drop the arm or give it a number"
+        )
+    return array
+
+
+def _policy(name: str, value: ArrayLike) -> Array:
+    array = _floating(name, value)
+    with np.errstate(over="ignore"):  # probabilities of a wrong input may overflow: the sum then says so
+        defect = np.abs(np.exp(array).sum(axis=-1) - 1.0)
+    if not (defect <= ROW_TOLERANCE).all():  # also False for NaN and +inf
+        _refuse_policy(name, array, defect)
+    return array
+
+
+def _refuse_policy(name: str, array: Array, defect: Array) -> None:
+    """Say what is wrong with a policy that failed its row sum; NaN first, since it hides everything else."""
+    for bad, what in ((np.isnan(array), "NaN"), (array == np.inf, "+inf")):
+        if bad.any():
+            where = np.argwhere(bad)[0]
+            raise ValueError(f"{name}{_index(where)} is {what}: a log-probability lies in [-inf, 0]; mend the input")
+    if (array >= 0).all() and (np.abs(array.sum(axis=-1) - 1.0) <= ROW_TOLERANCE).all():
+        raise ValueError(
+            f"{name} holds probabilities (its rows already sum to 1), log-probabilities are needed; pass np.log({name})"
+        )
+    row = np.unravel_index(int(np.argmax(defect)), defect.shape)
+    total = float(np.exp(array[row]).sum())
+    raise ValueError(
+        f"{name}{_index(row)}: probabilities sum to {total!r}, more than {ROW_TOLERANCE} away from 1;"
+        f" normalise it in float64, for example with scipy.special.log_softmax({name}, axis=-1)"
+    )
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if len({shape[-1] for shape in shapes.values()}) > 1:
+        raise ValueError(f"different numbers of arms on the last axis: {listed}; give every array the same last axis")
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        raise ValueError(
+            f"leading axes do not broadcast: {listed}; insert axes of length 1 where they should"
+        ) from None
+
+
+def _index(where: ArrayLike) -> str:
+    indices = ", ".join(str(int(i)) for i in np.asarray(where))
+    return f"[{indices}]" if indices else ""
+
+
+def _first_row(flags: NDArray[np.bool_]) -> str:
+    return f" in row {_index(np.argwhere(flags)[0])}" if flags.ndim else ""

@@ -1,0 +1,172 @@
+"""Divergences between policies on a finite set of arms: KL, Rényi, Chernoff.
+
+`kl(log_p, log_q)` is KL(p‖q): direction is in the order of the arguments. All sums run over the last axis, leading axes
+broadcast. `log p = -inf` is probability zero with `0 log 0 = 0`; a value is `+inf` where the mathematics says so.
+Everything is computed in log space from float64 input; the error is a few ulp of `max|log p| + max|log q|` (finite
+entries), tested against ball arithmetic. True values are never negative, so a rounding error below zero is cut off.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dar_ref.theory import checks
+from dar_ref.theory.checks import Array
+
+
+class Chernoff(NamedTuple):
+    """Chernoff information (nats) and the weight of `log_p` that attains it; each of the leading shape (...)."""
+
+    information: Array
+    alpha: Array
+
+
+def kl(log_p: ArrayLike, log_q: ArrayLike) -> Array:
+    """Kullback-Leibler divergence KL(p‖q) = sum p log(p/q), in nats.
+
+    Args:
+        log_p: policy (..., A), log-probabilities.
+        log_q: policy (..., A), log-probabilities.
+
+    Returns:
+        KL (...), `>= 0`; `+inf` where p has mass on an arm that q lacks.
+
+    Raises:
+        TypeError, ValueError: input that is no policy, see `checks.arrays`.
+
+    Source: the two regularisers of the paper's objective (arXiv 2602.11523, Section 4).
+
+    >>> import numpy as np
+    >>> bool(np.isclose(kl(np.log([0.5, 0.5]), np.log([0.25, 0.75])), 0.5 * np.log(4 / 3), rtol=1e-15))
+    True
+    """
+    log_p, log_q = checks.arrays(log_p=log_p, log_q=log_q)
+    return expected_log_ratio(log_p, log_q)
+
+
+def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
+    """Rényi divergence D_a(p‖q) = log(sum p^a q^(1-a)) / (a - 1), in nats.
+
+    Args:
+        log_p: policy (..., A), log-probabilities.
+        log_q: policy (..., A), log-probabilities.
+        order: a in [0, inf]. The limits are taken at 0 (`-log q(p > 0)`), 1 (KL) and inf (`log max p/q`).
+
+    Returns:
+        D_a (...), `>= 0`; `+inf` where p and q share no arm, or `a >= 1` and p has mass on an arm that q lacks.
+
+    Raises:
+        TypeError, ValueError: input that is no policy, or an order that is negative or NaN.
+
+    Source: T1, `-log C = (1-alpha) D_alpha(pi_0‖pi_t)`; van Erven & Harremoës, IEEE Trans. IT 60 (2014).
+    """
+    log_p, log_q = checks.arrays(log_p=log_p, log_q=log_q)
+    order = checks.non_negative("order", order)
+    if order == 1.0:
+        return expected_log_ratio(log_p, log_q)
+    in_p = log_p > -np.inf
+    with np.errstate(invalid="ignore"):  # -inf - -inf outside supp p, masked at once
+        log_ratio = np.where(in_p, log_p - log_q, 0.0)
+    if order == np.inf:
+        return np.maximum(np.where(in_p, log_ratio, -np.inf).max(axis=-1), 0.0)
+    tilt = (order - 1.0) * log_ratio
+    log_power_sum = log_sum_exp(np.where(in_p, log_p + tilt, -np.inf))
+    near_one = (np.abs(tilt) <= 1.0).all(
+        axis=-1
+    )  # there the sum is 1 + sum p expm1(tilt), and this form loses no digits
+    small = np.where(near_one[..., None], tilt, 0.0)
+    log_power_sum = np.where(near_one, np.log1p((np.exp(log_p) * np.expm1(small)).sum(axis=-1)), log_power_sum)
+    return np.maximum(log_power_sum / (order - 1.0), 0.0)
+
+
+def chernoff(log_p: ArrayLike, log_q: ArrayLike) -> Chernoff:
+    """Chernoff information: max over alpha in [0, 1] of `-log sum p^alpha q^(1-alpha)`, sums over the common support.
+
+    It is the smallest radius at which the two KL balls `KL(pi‖p) <= e` and `KL(pi‖q) <= e` touch (T6), and they touch
+    at the interpolated policy `p^alpha q^(1-alpha) / C`.
+
+    Args:
+        log_p: policy (..., A), log-probabilities.
+        log_q: policy (..., A), log-probabilities.
+
+    Returns:
+        `Chernoff(information, alpha)`, each (...): nats, and the weight of p in [0, 1]. End points count as limits.
+        Where every alpha attains it (identical policies: 0; no common support: +inf) alpha is 1/2.
+
+    Raises:
+        TypeError, ValueError: input that is no policy, see `checks.arrays`.
+
+    Source: T6; Cover & Thomas, Elements of Information Theory, Section 11.9.
+
+    >>> import numpy as np
+    >>> information, alpha = chernoff(np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7]))
+    >>> round(float(information), 9), round(float(alpha), 9)
+    (0.315875447, 0.5)
+    """
+    log_p, log_q = checks.arrays(log_p=log_p, log_q=log_q)
+    lowest, alpha = lowest_log_c(log_p, log_q, np.zeros(()))
+    return Chernoff(np.maximum(-lowest, 0.0), alpha)
+
+
+def expected_log_ratio(log_p: Array, log_q: Array) -> Array:
+    """KL(p‖q) (...) of policies (..., A) that are known to be valid."""
+    with np.errstate(invalid="ignore"):  # -inf - -inf, and 0 * inf where exp underflows: both settled below
+        terms = np.exp(log_p) * (log_p - log_q)
+    terms = np.where(log_p == -np.inf, 0.0, np.where(log_q == -np.inf, np.inf, terms))
+    return np.maximum(terms.sum(axis=-1), 0.0)
+
+
+def log_sum_exp(logits: Array) -> Array:
+    """log sum exp over the last axis, (..., A) -> (...); a row of -inf gives -inf, a row with +inf gives +inf."""
+    top = logits.max(axis=-1, keepdims=True)
+    anchor = np.where(np.isinf(top), 0.0, top)
+    with np.errstate(divide="ignore", over="ignore"):  # log 0 and exp inf are the values wanted
+        return np.log(np.exp(logits - anchor).sum(axis=-1)) + anchor[..., 0]
+
+
+def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array]:
+    """Minimum over alpha in [0, 1] of `alpha * slope + log sum_S p^alpha q^(1-alpha)`, and the alpha that attains it.
+
+    `S` is the common support, so the end points are limits, not the convention `0^0 = 1`. The function is convex in
+    alpha; its slope is `slope + E_ref[log p/q]` and its curvature `Var_ref[log p/q]`, `ref` being the interpolated policy.
+    A bracketed Newton iteration runs on all rows at once. Where every alpha attains the minimum, alpha is 1/2.
+
+    Args:
+        log_p: valid policy (..., A).
+        log_q: valid policy (..., A).
+        slope: finite, broadcast against the leading axes (...).
+
+    Returns:
+        Minimum and alpha, each (...); `-inf` and 1/2 for rows without common support.
+    """
+    shared = (log_p > -np.inf) & (log_q > -np.inf)
+    with np.errstate(invalid="ignore"):
+        log_ratio = np.where(shared, log_p - log_q, 0.0)
+    base = np.where(shared, log_q, -np.inf)
+
+    def derivatives(alpha: Array) -> tuple[Array, Array]:
+        logits = base + alpha[..., None] * log_ratio
+        log_c = log_sum_exp(logits)
+        ref = np.exp(logits - np.where(np.isinf(log_c), 0.0, log_c)[..., None])
+        mean = (ref * log_ratio).sum(axis=-1)
+        return slope + mean, (ref * (log_ratio - mean[..., None]) ** 2).sum(axis=-1)
+
+    shape = np.broadcast_shapes(base.shape[:-1], np.shape(slope))
+    low, high = np.zeros(shape), np.ones(shape)
+    rising, falling = derivatives(low)[0] >= 0.0, derivatives(high)[0] <= 0.0
+    alpha = np.where(rising == falling, 0.5, np.where(rising, 0.0, 1.0))
+    active = ~rising & ~falling
+    for step in range(120):
+        if not active.any():
+            break
+        first, second = derivatives(alpha)
+        low, high = np.where(first < 0.0, alpha, low), np.where(first > 0.0, alpha, high)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            newton = alpha - first / second
+        inside = (newton >= low) & (newton <= high) & (step % 3 < 2)  # every third step halves the bracket
+        proposal = np.where(first == 0.0, alpha, np.where(inside, newton, 0.5 * (low + high)))
+        moved = np.abs(proposal - alpha) > 2e-16
+        alpha = np.where(active, proposal, alpha)
+        active = active & moved
+    return alpha * slope + log_sum_exp(base + alpha[..., None] * log_ratio), alpha
