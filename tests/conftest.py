@@ -1,7 +1,7 @@
 """Numerical climate of the whole suite: float64 expectations, one thread, fixed seeds, warnings are errors.
 
-Hypothesis profiles: `dev` (default), `ci` (more examples, derandomised: a red CI run is red on every machine), `nightly`
-(many more). Choose with `HYPOTHESIS_PROFILE=nightly make test`.
+Hypothesis profiles: `dev` (default), `ci` (more examples, derandomised: a red CI run is red on every machine),
+`nightly` (many more). Choose with `HYPOTHESIS_PROFILE=nightly make test`.
 """
 
 import os

@@ -4,11 +4,10 @@ A policy is an array of log-probabilities over its last axis (the arms). `-inf` 
 normalised silently: a row whose probabilities miss 1 by more than `ROW_TOLERANCE` is refused.
 """
 
-import math
-from numbers import Real
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from dar_ref import scalars
 
 Array = NDArray[np.float64]
 
@@ -35,44 +34,18 @@ def arrays(**named: ArrayLike) -> list[Array]:
 
 
 def alpha(value: float) -> float:
-    """Return `alpha` as a float in [0, 1], the weight of `pi_0` in the interpolation.
-
-    Raises:
-        TypeError: not a real number (arrays and booleans included).
-        ValueError: outside [0, 1] or NaN.
-    """
-    number = _real("alpha", value)
-    if not 0.0 <= number <= 1.0:
-        raise ValueError(
-            f"alpha = {value!r} is outside [0, 1]: it is the weight of pi_0 against pi_t; pass 0 <= alpha <= 1"
-        )
-    return number
+    """Return `alpha`, the weight of `pi_0` against `pi_t`, as a float in [0, 1]; TypeError or ValueError otherwise."""
+    return scalars.fraction("alpha", value)
 
 
 def positive(name: str, value: float) -> float:
-    """Return the parameter `name` (`beta`, `w_clip`) as a finite float above 0.
-
-    Raises:
-        TypeError: not a real number (arrays and booleans included).
-        ValueError: zero, negative, infinite or NaN.
-    """
-    number = _real(name, value)
-    if not 0.0 < number < math.inf:
-        raise ValueError(f"{name} = {value!r} is not a finite number above 0; pass {name} > 0")
-    return number
+    """Return the parameter `name` (`beta`) as a finite float above 0; TypeError or ValueError otherwise."""
+    return scalars.positive(name, value)
 
 
 def non_negative(name: str, value: float) -> float:
-    """Return the parameter `name` (an order, a radius) as a float in [0, inf], infinity included.
-
-    Raises:
-        TypeError: not a real number (arrays and booleans included).
-        ValueError: negative or NaN.
-    """
-    number = _real(name, value)
-    if not number >= 0.0:
-        raise ValueError(f"{name} = {value!r} is not a number >= 0; pass {name} in [0, inf]")
-    return number
+    """Return the parameter `name` (an order, a radius) as a float in [0, inf]; TypeError or ValueError otherwise."""
+    return scalars.non_negative(name, value, or_infinite=True)
 
 
 def common_support(logits: Array) -> None:
@@ -83,8 +56,8 @@ def common_support(logits: Array) -> None:
     empty = (logits == -np.inf).all(axis=-1)
     if empty.any():
         raise ValueError(
-            f"log_pi_0 and log_pi_t have no arm in common{_first_row(empty)}: pi_0^alpha pi_t^(1-alpha) is zero everywhere"
-            " and no policy has a finite dual KL; give both policies some common support"
+            f"log_pi_0 and log_pi_t have no arm in common{_first_row(empty)}: pi_0^alpha pi_t^(1-alpha) is zero"
+            " everywhere and no policy has a finite dual KL; give both policies some common support"
         )
 
 
@@ -98,12 +71,6 @@ def over_beta(advantage: Array, beta: float) -> Array:
             " raise beta or scale the advantage down"
         )
     return quotient
-
-
-def _real(name: str, value: float) -> float:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a real number; pass one float")
-    return float(value)
 
 
 def _floating(name: str, value: ArrayLike) -> Array:
@@ -122,7 +89,8 @@ def _finite(name: str, value: ArrayLike) -> Array:
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0]
         raise ValueError(
-            f"{name}{_index(where)} = {array[tuple(where)]}: every value must be finite; drop the arm or give it a number"
+            f"{name}{_index(where)} = {array[tuple(where)]}: every value must be finite;"
+            " drop the arm or give it a number"
         )
     return array
 

@@ -76,7 +76,7 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
         axis=-1
     )  # there the sum is 1 + sum p expm1(tilt), and this form loses no digits
     small = np.where(near_one[..., None], tilt, 0.0)
-    log_power_sum = np.where(near_one, np.log1p((np.exp(log_p) * np.expm1(small)).sum(axis=-1)), log_power_sum)
+    log_power_sum = np.where(near_one[..., 0], np.log1p((np.exp(log_p) * np.expm1(small)).sum(axis=-1)), log_power_sum)
     return np.maximum(log_power_sum / (order - 1.0), 0.0)
 
 
@@ -129,8 +129,8 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
     """Minimum over alpha in [0, 1] of `alpha * slope + log sum_S p^alpha q^(1-alpha)`, and the alpha that attains it.
 
     `S` is the common support, so the end points are limits, not the convention `0^0 = 1`. The function is convex in
-    alpha; its slope is `slope + E_ref[log p/q]` and its curvature `Var_ref[log p/q]`, `ref` being the interpolated policy.
-    A bracketed Newton iteration runs on all rows at once. Where every alpha attains the minimum, alpha is 1/2.
+    alpha; its slope is `slope + E_ref[log p/q]` and its curvature `Var_ref[log p/q]`, `ref` being the interpolated
+    policy. A bracketed Newton iteration runs on all rows at once. Where every alpha attains the minimum, alpha is 1/2.
 
     Args:
         log_p: valid policy (..., A).

@@ -3,14 +3,16 @@
     J(pi) = E_pi[A] - beta * (alpha KL(pi‖pi_0) + (1-alpha) KL(pi‖pi_t))
 
 T1: `alpha KL(pi‖pi_0) + (1-alpha) KL(pi‖pi_t) = KL(pi‖pi_ref) - log C` with `pi_ref = pi_0^alpha pi_t^(1-alpha) / C`.
-T2: `pi* ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta)`, `J(pi*) = beta log sum pi_0^alpha pi_t^(1-alpha) exp(A/beta)`, and for
-every policy `J(pi*) - J(pi) = beta KL(pi‖pi*)`.
+T2: `pi* ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta)`, `J(pi*) = beta log sum pi_0^alpha pi_t^(1-alpha) exp(A/beta)`, and
+for every policy `J(pi*) - J(pi) = beta KL(pi‖pi*)`.
 
-Deviation from summaries of the paper: they drop `-log C`. It does not depend on `pi`, so the optimiser is the same, but the
-two sides differ by it. Conventions: `0^0 = 1`, so `C = 1` at alpha 0 and 1, and `0 * inf = 0` for a KL of weight zero.
+Deviation from summaries of the paper: they drop `-log C`. It does not depend on `pi`, so the optimiser is the same, but
+the two sides differ by it. Conventions: `0^0 = 1`, so `C = 1` at alpha 0 and 1, and `0 * inf = 0` for a KL of weight
+zero.
 
 Errors, tested against ball arithmetic with finite entries only and `eps = 2^-52`: log-probabilities within
-`8 eps (max|A|/beta + max|log p|)`, values within beta times that, for beta in [1e-6, 1e6], |A| to 1e6, one arm to a million.
+`8 eps (max|A|/beta + max|log p|)`, values within beta times that, for beta in [1e-6, 1e6], |A| to 1e6, one arm to a
+million.
 """
 
 from typing import NamedTuple
@@ -20,11 +22,11 @@ from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
-from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
+from dar_ref.theory.divergence import expected_log_ratio
 
 
 class Interpolation(NamedTuple):
-    """`log_pi_ref` (..., A): the policy `pi_0^alpha pi_t^(1-alpha) / C`; `log_c` (...): log of its normaliser, `<= 0`."""
+    """`log_pi_ref` (..., A): the policy `pi_0^alpha pi_t^(1-alpha) / C`; `log_c` (...): `log C <= 0`."""
 
     log_pi_ref: Array
     log_c: Array
@@ -46,7 +48,7 @@ def interpolate(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> Inter
         alpha: weight of `pi_0`, in [0, 1].
 
     Returns:
-        `Interpolation(log_pi_ref, log_c)`, (..., A) and (...). At alpha 0 and 1 exactly `(log_pi_t, 0)` and `(log_pi_0, 0)`.
+        `Interpolation(log_pi_ref, log_c)`, (..., A) and (...). At alpha 0 exactly `(log_pi_t, 0)`, at 1 `(log_pi_0, 0)`.
 
     Raises:
         TypeError, ValueError: bad input, or 0 < alpha < 1 and anchors without a common arm.

@@ -3,7 +3,9 @@
     L(pi) = -E_{y ~ pi_t}[v(y) log pi(y)],   w = (pi_0/pi_t)^alpha exp(A/beta),   v = min(w, w_clip)
 
 T3 (no clip): `L(pi) - L(pi*) = (sum pi_t w) KL(pi*‖pi)`, so the minimiser is `pi*` of Theorem 4.2, provided that
-supp pi* ⊆ supp pi_t. At alpha = 1 with a wider `pi_0` it is `pi*` restricted to supp pi_t: what is never sampled is never fitted.
+supp pi* ⊆ supp pi_t. At alpha = 1 with a wider `pi_0` it is `pi*` restricted to supp pi_t: what is never sampled is
+never fitted.
+
 T4 (clip): the same identity with `v` and `pi' ∝ pi_t v` in place of `w` and `pi*`. The clip moves the target.
 
 The KL is forward (target first). `w` runs over many orders of magnitude, hence everything stays in log space.
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 from dar_ref.theory.dual_kl import log_normalize
@@ -42,7 +45,7 @@ def regression_weights(
         log_pi_t: current policy and sampler (..., A), log-probabilities.
         alpha: weight of `pi_0`, in [0, 1].
         beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
-        w_clip: upper bound of the weight, `> 0`; None for no bound.
+        w_clip: upper bound of the weight, `> 0`; None or inf for no bound.
 
     Returns:
         `RegressionWeights(log_weight, log_mass)`, (..., A) and (...).
@@ -73,7 +76,7 @@ def regression_target(
         log_pi_t: current policy and sampler (..., A), log-probabilities.
         alpha: weight of `pi_0`, in [0, 1].
         beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
-        w_clip: upper bound of the weight, `> 0`; None for no bound, then the target is `pi*` on supp pi_t.
+        w_clip: upper bound of the weight, `> 0`; None or inf for no bound, then the target is `pi*` on supp pi_t.
 
     Returns:
         log pi' (..., A).
@@ -112,7 +115,7 @@ def regression_loss(
         log_pi_t: current policy and sampler (..., A), log-probabilities.
         alpha: weight of `pi_0`, in [0, 1].
         beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
-        w_clip: upper bound of the weight, `> 0`; None for no bound.
+        w_clip: upper bound of the weight, `> 0`; None or inf for no bound.
 
     Returns:
         L (...), `>= 0`; `+inf` where `pi` lacks an arm that carries weight, or where the weights leave float64
@@ -142,4 +145,6 @@ def _log_weight(
     log_reg = np.zeros(()) if alpha == 0.0 else alpha * (log_pi_0 - np.where(sampled, log_pi_t, 0.0))
     log_weight = np.where(sampled, log_reg + checks.over_beta(advantage, beta), -np.inf)
     checks.common_support(log_weight)
-    return log_weight if w_clip is None else np.minimum(log_weight, np.log(checks.positive("w_clip", w_clip)))
+    if w_clip is None:
+        return log_weight
+    return np.minimum(log_weight, np.log(scalars.positive("w_clip", w_clip, or_infinite=True)))

@@ -1,0 +1,32 @@
+"""The DAR loss and its baselines in torch: pure functions, tensors in, scalars or frozen tuples out, inputs never
+changed.
+
+Names are TRL's: `logps`, `ref_logps`, `old_logps` are log-probs of pi_theta, pi_0, pi_t summed per sequence, (B,);
+`per_token_logps` per token, (B, T); `completion_mask` 1 = keep; `num_generations` = K. Every floating type may come in,
+also mixed; inside it is float32 or better.
+"""
+
+from dar_ref.losses.advantages import group_advantages, normalize_advantages
+from dar_ref.losses.dar import DARLoss, DARWeights, dar_loss, dar_weights
+from dar_ref.losses.logps import sequence_logps
+from dar_ref.losses.policy_gradient import dao_loss, dual_ppo_loss, grpo_loss, ppo_loss, rloo_loss
+from dar_ref.losses.preference import best_of_n_loss, dpo_loss, ipo_loss, slic_loss
+
+__all__ = [
+    "DARLoss",
+    "DARWeights",
+    "best_of_n_loss",
+    "dao_loss",
+    "dar_loss",
+    "dar_weights",
+    "dpo_loss",
+    "dual_ppo_loss",
+    "group_advantages",
+    "grpo_loss",
+    "ipo_loss",
+    "normalize_advantages",
+    "ppo_loss",
+    "rloo_loss",
+    "sequence_logps",
+    "slic_loss",
+]

@@ -1,0 +1,40 @@
+"""From per-token log-probs to one log-prob per sequence.
+
+DAR weighs whole completions, so its log-probs are summed over the completion, never averaged, in float32 or better.
+Shapes: `B = N*K` completions, `T` tokens; mask 1 = keep.
+"""
+
+import torch
+from torch import Tensor
+
+from dar_ref.losses import checks
+
+
+def sequence_logps(per_token_logps: Tensor, completion_mask: Tensor) -> Tensor:
+    """Sum of the kept tokens' log-probs: `logp_i = sum_t mask_it logp_it`.
+
+    Args:
+        per_token_logps: (B, T), any floating type.
+        completion_mask: (B, T), bool or 0/1, 1 = keep. Make it from lengths, not from `!= pad_id`: pad may equal EOS.
+
+    Returns:
+        (B,), float32 or the wider input type. What stands under a 0, NaN and inf included, reaches neither value nor
+        gradient.
+
+    Raises:
+        TypeError, ValueError: types or shapes that do not fit.
+
+    Source: DESIGN "practical loss": log-probs summed over the completion.
+
+    >>> import torch
+    >>> sequence_logps(torch.tensor([[-1.0, -2.0, float("nan")]]), torch.tensor([[1, 1, 0]])).tolist()
+    [-3.0]
+    """
+    checks.per_token(completion_mask, per_token_logps=per_token_logps)
+    return masked_sum(checks.at_least_float32(per_token_logps), completion_mask)
+
+
+def masked_sum(per_token: Tensor, completion_mask: Tensor) -> Tensor:
+    """Sum over the kept tokens, (B, T) -> (B,); values under a 0 are replaced, not multiplied, so NaN does not
+    survive."""
+    return torch.where(completion_mask.bool(), per_token, 0.0).sum(dim=-1)

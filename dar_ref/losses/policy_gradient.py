@@ -1,0 +1,235 @@
+"""Baselines with a policy ratio or a score-function gradient: DAO, GRPO, RLOO, PPO and dual PPO.
+
+Each is its paper's own loss, KL term and KL estimator in the signature. Shapes: `B = N*K` completions, `T` tokens. Bare
+names are sums per sequence (B,), `per_token_` names are (B, T), `completion_mask` 1 = keep. Only `logps` gets a
+gradient.
+
+KL(pi_theta‖q) estimators per token, with `d = log q - log pi_theta` and samples meant to come from pi_theta (Schulman,
+"Approximating KL divergence"): k1 `-d`, k2 `d^2 / 2`, k3 `exp(d) - 1 - d`. On samples of pi_t they are the papers'
+practice, not unbiased.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dar_ref import scalars
+from dar_ref.losses import checks
+from dar_ref.losses.advantages import finite_rewards
+from dar_ref.losses.logps import masked_sum
+
+KLEstimator = Literal["k1", "k2", "k3"]
+
+
+def dao_loss(
+    logps: Tensor, ref_logps: Tensor, old_logps: Tensor, advantages: Tensor, *, alpha: float = 0.1, beta: float = 0.05
+) -> Tensor:
+    """DAO: the dual-KL objective by policy gradient instead of regression.
+
+    `loss = -mean_i rho_i (A_i - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`, `rho = pi/pi_t`, with the bracket
+    constant. Its expected gradient over samples of pi_t is the gradient of `-J`, whatever pi is.
+
+    Args:
+        logps: (B,), log pi_theta of each completion, summed over its tokens.
+        ref_logps: (B,), log pi_0.
+        old_logps: (B,), log pi_t, the distribution that was sampled.
+        advantages: (B,), finite.
+        alpha: weight of pi_0 against pi_t, in [0, 1].
+        beta: strength of the regulariser, > 0, in units of the advantage per nat.
+
+    Returns:
+        Scalar, float32 or the widest input type.
+
+    Raises:
+        TypeError, ValueError: types, shapes or options that do not fit.
+
+    Source: arXiv 2602.11523, the ablation "dual KL without regression".
+    """
+    checks.per_sequence(logps=logps, ref_logps=ref_logps, old_logps=old_logps, advantages=advantages)
+    alpha, beta = scalars.fraction("alpha", alpha), scalars.positive("beta", beta)
+    logps, ref_logps, old_logps = (checks.at_least_float32(x) for x in (logps, ref_logps, old_logps))
+    constant = logps.detach()  # stop-gradient: the bracket is the reward of the score-function estimator
+    bracket = advantages - beta * (1.0 - alpha) * (constant - old_logps)
+    if alpha > 0.0:  # 0 * inf = 0 where pi_0 lacks the completion
+        bracket = bracket - beta * alpha * (constant - ref_logps)
+    return -((logps - old_logps).exp() * bracket).mean()
+
+
+def grpo_loss(
+    per_token_logps: Tensor,
+    ref_per_token_logps: Tensor,
+    old_per_token_logps: Tensor,
+    advantages: Tensor,
+    completion_mask: Tensor,
+    *,
+    epsilon: float = 0.2,
+    beta: float = 0.04,
+    kl_estimator: KLEstimator = "k3",
+) -> Tensor:
+    """GRPO: PPO's clipped surrogate with group-relative advantages, and a KL to pi_0 inside the loss.
+
+    `loss = -mean_i (1/|y_i|) sum_t [min(rho_it A_i, clip(rho_it, 1-eps, 1+eps) A_i) - beta kl_it]`, `kl` estimating
+    KL(pi‖pi_0).
+
+    Args:
+        per_token_logps: (B, T), log pi_theta of each token.
+        ref_per_token_logps: (B, T), log pi_0.
+        old_per_token_logps: (B, T), log pi_t.
+        advantages: (B,); the paper's are `(r_i - mean_K(r)) / std_K(r)`.
+        completion_mask: (B, T), 1 = keep.
+        epsilon: half-width of the clip, >= 0.
+        beta: weight of the KL term, >= 0, in units of the advantage per nat.
+        kl_estimator: "k3" is the paper's.
+
+    Returns:
+        Scalar, float32 or the widest input type. A completion without kept tokens counts 0.
+
+    Raises:
+        TypeError, ValueError: types, shapes or options that do not fit.
+
+    Source: DeepSeekMath, arXiv 2402.03300, Equations 3 and 4.
+    """
+    surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
+    beta = scalars.non_negative("beta", beta)
+    kl = _per_token_kl(per_token_logps, ref_per_token_logps, mask, kl_estimator)
+    return -(masked_sum(surrogate - beta * kl, mask) / mask.sum(dim=-1).clamp(min=1)).mean()
+
+
+def rloo_loss(
+    logps: Tensor, ref_logps: Tensor, old_logps: Tensor, rewards: Tensor, num_generations: int, *, beta: float = 0.05
+) -> Tensor:
+    """RLOO: REINFORCE with the mean of the other completions as baseline, and the KL to pi_0 (k1) inside the reward.
+
+    `R_i = r_i - beta (logp_t - logp_0)_i`, `A_i = R_i - mean_{j != i in the group} R_j`, `loss = -mean_i A_i log
+    pi_theta(y_i)`. There is no ratio: on samples of an older pi_t the gradient is the paper's, and biased.
+
+    Args:
+        logps: (B,), log pi_theta of each completion, summed over its tokens.
+        ref_logps: (B,), log pi_0.
+        old_logps: (B,), log pi_t, the distribution that was sampled.
+        rewards: (B,), finite, the K completions of one prompt side by side.
+        num_generations: K >= 2.
+        beta: weight of the KL in the reward, >= 0, in units of the reward per nat.
+
+    Returns:
+        Scalar, float32 or the widest input type.
+
+    Raises:
+        TypeError, ValueError: types, shapes, options that do not fit, or a reward that is not finite.
+
+    Source: Ahmadian et al., arXiv 2402.14740, Equations 1 and 7.
+    """
+    checks.per_sequence(logps=logps, ref_logps=ref_logps, old_logps=old_logps, rewards=rewards)
+    finite_rewards(rewards)
+    beta = scalars.non_negative("beta", beta)
+    num_groups = checks.groups(len(rewards), num_generations)
+    penalty = checks.at_least_float32(old_logps) - ref_logps
+    returns = (rewards - beta * penalty).detach().view(num_groups, num_generations)
+    others = (returns.sum(dim=1, keepdim=True) - returns) / (num_generations - 1)
+    return -((returns - others).view(-1) * checks.at_least_float32(logps)).mean()
+
+
+def ppo_loss(
+    per_token_logps: Tensor,
+    old_per_token_logps: Tensor,
+    advantages: Tensor,
+    completion_mask: Tensor,
+    *,
+    epsilon: float = 0.2,
+) -> Tensor:
+    """PPO: the clipped surrogate, mean over all kept tokens of the batch.
+
+    `loss = -mean_{i,t} min(rho_it A_it, clip(rho_it, 1-eps, 1+eps) A_it)`. A KL to pi_0 belongs to the reward, so to
+    the advantages.
+
+    Args:
+        per_token_logps: (B, T), log pi_theta of each token.
+        old_per_token_logps: (B, T), log pi_t.
+        advantages: (B, T) from a value function, or (B,), one for all tokens of a completion.
+        completion_mask: (B, T), 1 = keep.
+        epsilon: half-width of the clip, >= 0.
+
+    Returns:
+        Scalar, float32 or the widest input type.
+
+    Raises:
+        TypeError, ValueError: types, shapes or options that do not fit.
+
+    Source: Schulman et al., arXiv 1707.06347, Equation 7.
+    """
+    surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
+    return -_token_mean(surrogate, mask)
+
+
+def dual_ppo_loss(
+    per_token_logps: Tensor,
+    ref_per_token_logps: Tensor,
+    old_per_token_logps: Tensor,
+    advantages: Tensor,
+    completion_mask: Tensor,
+    *,
+    epsilon: float = 0.2,
+    alpha: float = 0.1,
+    beta: float = 0.05,
+    kl_estimator: KLEstimator = "k3",
+) -> Tensor:
+    """Dual PPO: PPO's clipped surrogate with the dual KL as a penalty in the loss, mean over all kept tokens.
+
+    `loss = -mean_{i,t} [min(rho A, clip(rho) A) - beta (alpha kl(pi‖pi_0) + (1-alpha) kl(pi‖pi_t))]`.
+
+    Args:
+        per_token_logps: (B, T), log pi_theta of each token.
+        ref_per_token_logps: (B, T), log pi_0.
+        old_per_token_logps: (B, T), log pi_t.
+        advantages: (B, T) from a value function, or (B,), one for all tokens of a completion.
+        completion_mask: (B, T), 1 = keep.
+        epsilon: half-width of the clip, >= 0.
+        alpha: weight of pi_0 against pi_t, in [0, 1].
+        beta: weight of the dual KL, >= 0, in units of the advantage per nat.
+        kl_estimator: per-token estimator of both KLs.
+
+    Returns:
+        Scalar, float32 or the widest input type.
+
+    Raises:
+        TypeError, ValueError: types, shapes or options that do not fit.
+
+    Source: arXiv 2602.11523, the baseline "dual PPO"; the estimator is our choice, the paper is silent.
+    """
+    surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
+    alpha, beta = scalars.fraction("alpha", alpha), scalars.non_negative("beta", beta)
+    kl_0 = _per_token_kl(per_token_logps, ref_per_token_logps, mask, kl_estimator)
+    kl_t = _per_token_kl(per_token_logps, old_per_token_logps, mask, kl_estimator)
+    return -_token_mean(surrogate - beta * (alpha * kl_0 + (1.0 - alpha) * kl_t), mask)
+
+
+def _clipped_surrogate(
+    per_token_logps: Tensor, old_per_token_logps: Tensor, advantages: Tensor, completion_mask: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Check the input; return `min(rho A, clip(rho) A)` (B, T), finite under the mask, and the mask as booleans."""
+    checks.per_token(completion_mask, per_token_logps=per_token_logps, old_per_token_logps=old_per_token_logps)
+    epsilon = scalars.non_negative("epsilon", epsilon)
+    if advantages.ndim == 1:
+        checks.per_sequence(advantages=advantages, completions=per_token_logps[:, 0])
+        advantages = advantages[:, None].expand(per_token_logps.shape)
+    checks.per_token(completion_mask, per_token_logps=per_token_logps, advantages=advantages)
+    mask = completion_mask.bool()
+    ratio = torch.where(mask, checks.at_least_float32(per_token_logps) - old_per_token_logps, 0.0).exp()
+    advantages = torch.where(mask, advantages, 0.0)
+    return torch.minimum(ratio * advantages, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantages), mask
+
+
+def _per_token_kl(logps: Tensor, other_logps: Tensor, mask: Tensor, estimator: KLEstimator) -> Tensor:
+    """Estimate of KL(pi_theta‖other) at each kept token, (B, T), 0 elsewhere."""
+    if estimator not in get_args(KLEstimator):
+        raise ValueError(f"kl_estimator = {estimator!r} is unknown; choose one of {', '.join(get_args(KLEstimator))}")
+    checks.per_token(mask, per_token_logps=logps, ref_per_token_logps=other_logps)
+    log_ratio = torch.where(mask, other_logps - checks.at_least_float32(logps), 0.0)
+    if estimator == "k1":
+        return -log_ratio
+    return 0.5 * log_ratio**2 if estimator == "k2" else torch.expm1(log_ratio) - log_ratio
+
+
+def _token_mean(per_token: Tensor, mask: Tensor) -> Tensor:
+    return masked_sum(per_token, mask).sum() / mask.sum().clamp(min=1)
