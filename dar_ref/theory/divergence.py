@@ -72,11 +72,10 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
         return np.maximum(np.where(in_p, log_ratio, -np.inf).max(axis=-1), 0.0)
     tilt = (order - 1.0) * log_ratio
     log_power_sum = log_sum_exp(np.where(in_p, log_p + tilt, -np.inf))
-    near_one = (np.abs(tilt) <= 1.0).all(
-        axis=-1
-    )  # there the sum is 1 + sum p expm1(tilt), and this form loses no digits
-    small = np.where(near_one[..., None], tilt, 0.0)
-    log_power_sum = np.where(near_one[..., 0], np.log1p((np.exp(log_p) * np.expm1(small)).sum(axis=-1)), log_power_sum)
+    # Near order 1 the sum is 1 + sum p expm1(tilt), and this form loses no digits.
+    near_one = np.all(np.abs(tilt) <= 1.0, axis=-1)
+    excess = (np.exp(log_p) * np.expm1(np.clip(tilt, -1.0, 1.0))).sum(axis=-1)
+    log_power_sum = np.where(near_one, np.log1p(excess), log_power_sum)
     return np.maximum(log_power_sum / (order - 1.0), 0.0)
 
 

@@ -48,7 +48,8 @@ def interpolate(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> Inter
         alpha: weight of `pi_0`, in [0, 1].
 
     Returns:
-        `Interpolation(log_pi_ref, log_c)`, (..., A) and (...). At alpha 0 exactly `(log_pi_t, 0)`, at 1 `(log_pi_0, 0)`.
+        `Interpolation(log_pi_ref, log_c)`, (..., A) and (...). Exactly `(log_pi_t, 0)` at alpha 0, `(log_pi_0, 0)` at
+        1.
 
     Raises:
         TypeError, ValueError: bad input, or 0 < alpha < 1 and anchors without a common arm.
