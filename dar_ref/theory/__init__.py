@@ -1,26 +1,39 @@
 """Exact theory of DAR on finite sets of arms, in float64 numpy: what the paper states, as functions.
 
-Policies are log-probabilities over the last axis; leading axes broadcast; `-inf` is probability zero. Names are the paper's:
-`log_pi_0` initial policy, `log_pi_t` current policy (the sampler), `log_pi` the policy being judged, `advantage`, `alpha`, `beta`.
+Policies are log-probabilities over the last axis; leading axes broadcast; `-inf` is probability zero. Names are the
+paper's: `log_pi_0` initial policy, `log_pi_t` current policy (the sampler), `log_pi` the policy being judged,
+`advantage`, `alpha`, `beta`.
 """
 
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
+from dar_ref.theory.estimators import Moments, efficiency, estimator_moments, noise_to_signal
+from dar_ref.theory.kl_estimators import KLMoments, kl_estimate, kl_estimator_moments, kl_loss_gradient
+from dar_ref.theory.own_baseline import sampled_target
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
 
 __all__ = [
     "Chernoff",
     "Interpolation",
+    "KLMoments",
+    "Moments",
     "Optimum",
     "RegressionWeights",
     "chernoff",
     "dual_kl",
+    "efficiency",
+    "estimator_moments",
     "interpolate",
     "kl",
+    "kl_estimate",
+    "kl_estimator_moments",
+    "kl_loss_gradient",
+    "noise_to_signal",
     "objective",
     "optimum",
     "regression_loss",
     "regression_target",
     "regression_weights",
     "renyi",
+    "sampled_target",
 ]
