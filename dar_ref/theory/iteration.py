@@ -1,0 +1,286 @@
+"""DAR applied again and again: iterates, fixed point and coverage (T5, T11).
+
+    pi_{t+1} = pi*(pi_t) ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta),      pi_inf ∝ pi_0 exp(A/(alpha beta))
+
+With A fixed, `log pi_{t+1} - log pi_inf = (1-alpha) (log pi_t - log pi_inf)` up to the normaliser. So alpha = 1 lands
+in one step; alpha = 0 never stops and runs to arg max A within supp pi_t; for alpha < 1 a lost arm never returns, and
+the end is `pi_inf` conditioned on the support of the start.
+
+With the clip it is `pi_{t+1} ∝ pi_t min(w, w_clip)`, where `w = Z (pi_inf/pi_t)^alpha` and
+`Z = (sum pi_0 exp(A/(alpha beta)))^alpha`:
+- `Z <= w_clip`: `pi_inf` stays fixed, and every start with its support ends there. While an arm is clipped, the range
+  (max - min) of `log pi_t - log pi_inf` falls by at least `log(w_clip/Z)` per step, afterwards by the factor `1-alpha`.
+- `Z > w_clip`: every policy `<= w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))` has all its weights at the clip, hence is
+  fixed, and the start decides.
+- A centred under pi_t: `E_{pi_t}[log w] = -alpha KL(pi_t‖pi_0) <= 0` at every step. So `log Z` is
+  `-alpha KL(pi_inf‖pi_0)`, the weight of the most over-filled arm is at most 1, and the range falls by at least
+  `log w_clip` per step while an arm is clipped: a clip > 1 changes the path, not the end.
+
+Deviation: the paper divides A by its std over the batch as well. That changes A at every step and with it the end: see
+`dar_ref.theory.normalization`, where the finding is derived.
+
+Errors, tested against 60 digits with finite entries only and `eps = 2^-52`: one step rounds log-probabilities by
+`8 eps (max|A|/beta + max|log p|)` and the next step keeps `1-alpha` of that. So after t steps the error is within
+`8 eps min(t, 1/alpha) (max|A|/beta + max|log p|)`, `max|log p|` taken over the path. Rows stay normalised to a few ulp.
+"""
+
+from itertools import pairwise
+from operator import index
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dar_ref.theory import checks
+from dar_ref.theory.checks import Array
+from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
+from dar_ref.theory.dual_kl import interpolate, log_normalize, optimum
+from dar_ref.theory.regression import regression_target
+
+Normalize = Literal["center", "standardize", "standardize_batch"]
+
+# Nats. A / std leaves float64 within a few steps of a run to a corner; cut here, no arm is lost and sums stay finite.
+LARGEST_TILT = 1e300
+
+
+def iterate(
+    advantage: ArrayLike,
+    log_pi_0: ArrayLike,
+    alpha: float,
+    beta: float,
+    steps: int,
+    log_pi_t: ArrayLike | None = None,
+    *,
+    w_clip: float | None = None,
+    normalize: Normalize | None = None,
+) -> Array:
+    """The path `pi_{t+1} = pi*(pi_t) ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta)` of exact DAR updates.
+
+    Args:
+        advantage: A (..., A), finite.
+        log_pi_0: initial policy (..., A), log-probabilities.
+        alpha: weight of `pi_0`, in [0, 1].
+        beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
+        steps: number of updates, `>= 0`.
+        log_pi_t: start (..., A), log-probabilities; None starts at `pi_0`.
+        w_clip: upper bound of the regression weight, `> 0`. Each step is then `regression_target`, so that at alpha = 1
+            too a lost arm stays lost; None for no bound.
+        normalize: what A is at each step. None: as given. `"center"`: less its mean under pi_t, row by row; without a
+            clip this changes nothing. `"standardize"`: centred, then divided by its std under pi_t, row by row.
+            `"standardize_batch"`: centred row by row, then divided by one std over all leading axes (uniform over rows:
+            a batch of prompts, as in the practical loss). Where the std is 0, A is 0. A/(beta std) is cut at 1e300.
+
+    Returns:
+        log pi_0 ... log pi_steps of the path, (steps+1, ..., A); the first row is the start.
+
+    Raises:
+        TypeError, ValueError: bad input, 0 < alpha < 1 and anchors without a common arm, or `A/beta` beyond float64.
+
+    Source: T5; the practical loss for `w_clip` and `normalize`.
+
+    >>> import numpy as np
+    >>> path = iterate(np.log([2.0, 1.0]), np.log([0.5, 0.5]), alpha=0.5, beta=1.0, steps=3)
+    >>> np.exp(path[:, 0] - path[:, 1]).round(6).tolist()  # odds: exponents 0, 1, 3/2, 7/4 of 2, towards 2
+    [1.0, 2.0, 2.828427, 3.363586]
+    """
+    start = log_pi_0 if log_pi_t is None else log_pi_t
+    advantage, log_pi_0, start = checks.arrays(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=start)
+    alpha, beta, steps = checks.alpha(alpha), checks.positive("beta", beta), _step_count(steps)
+    if w_clip is not None:
+        w_clip = checks.positive("w_clip", w_clip)
+    if normalize is not None:
+        _check_normalize(advantage, normalize)
+    path = np.empty((steps + 1, *np.broadcast_shapes(advantage.shape, log_pi_0.shape, start.shape)))
+    path[0] = start
+    for now, following in pairwise(path):
+        renewed = advantage if normalize is None else _renewed(advantage, now, beta, normalize)
+        if w_clip is None:
+            following[...] = optimum(renewed, log_pi_0, now, alpha, beta).log_pi
+        else:
+            following[...] = regression_target(renewed, log_pi_0, now, alpha, beta, w_clip)
+    return path
+
+
+def fixed_point(advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, beta: float) -> Array:
+    """The fixed point `pi_inf ∝ pi_0 exp(A/(alpha beta))` of the updates with A fixed.
+
+    It is the maximiser of `E_pi[A] - alpha beta KL(pi‖pi_0)`: the stability term slows the path and leaves the end.
+    At alpha = 0 nothing holds the policy. Unless A is constant on supp pi_0, where `pi_0` (and every other policy) is
+    fixed, there is no fixed point of full support and the call is refused.
+
+    Args:
+        advantage: A (..., A), finite.
+        log_pi_0: initial policy (..., A), log-probabilities.
+        alpha: weight of `pi_0`, in [0, 1].
+        beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
+
+    Returns:
+        log pi_inf (..., A), within `8 eps (max|A|/(alpha beta) + max|log p|)`.
+
+    Raises:
+        TypeError, ValueError: bad input, alpha = 0 with A not constant, or `A/(alpha beta)` beyond float64.
+
+    Source: T5.
+
+    >>> import numpy as np
+    >>> np.exp(fixed_point(np.array([0.5, 0.0]), np.log([0.5, 0.5]), alpha=0.5, beta=1.0)).round(6).tolist()
+    [0.731059, 0.268941]
+    """
+    advantage, log_pi_0 = checks.arrays(advantage=advantage, log_pi_0=log_pi_0)
+    alpha, beta = checks.alpha(alpha), checks.positive("beta", beta)
+    if alpha == 0.0:
+        return _fixed_without_anchor(advantage, log_pi_0)
+    return log_normalize(log_pi_0 + _over_alpha_beta(advantage, alpha, beta))[0]
+
+
+def log_fixed_weight(advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, beta: float) -> Array:
+    """`log Z = alpha log sum pi_0 exp(A/(alpha beta))`: the log weight that every arm has at `pi_inf`.
+
+    A clip below Z moves the end, a clip above only the path. At alpha = 0 the limit: `max A / beta` over supp pi_0.
+
+    Args:
+        advantage: A (..., A), finite.
+        log_pi_0: initial policy (..., A), log-probabilities.
+        alpha: weight of `pi_0`, in [0, 1].
+        beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
+
+    Returns:
+        log Z (...), to be compared with `log w_clip`.
+
+    Raises:
+        TypeError, ValueError: bad input, or `A/(alpha beta)` beyond float64.
+
+    Source: T5, the clip.
+
+    >>> import numpy as np
+    >>> log_z = log_fixed_weight(np.log([4.0, 2.0]), np.log([0.5, 0.5]), alpha=1.0, beta=1.0)
+    >>> round(float(np.exp(log_z)), 12)
+    3.0
+    """
+    advantage, log_pi_0 = checks.arrays(advantage=advantage, log_pi_0=log_pi_0)
+    alpha, beta = checks.alpha(alpha), checks.positive("beta", beta)
+    if alpha == 0.0:
+        return np.where(log_pi_0 > -np.inf, checks.over_beta(advantage, beta), -np.inf).max(axis=-1)
+    return alpha * log_normalize(log_pi_0 + _over_alpha_beta(advantage, alpha, beta))[1]
+
+
+def coverage(
+    advantage: ArrayLike,
+    log_pi_0: ArrayLike,
+    alpha: float,
+    beta: float,
+    steps: int,
+    log_pi_t: ArrayLike | None = None,
+) -> Array:
+    """How well the moving reference covers the end: `KL(pi_inf‖pi_ref,t)`, with `pi_ref,t ∝ pi_0^alpha pi_t^(1-alpha)`.
+
+        log pi_ref,t - log pi_inf = (alpha + (1-alpha)^(t+1)) (log pi_0 - log pi_inf)   from pi_0, up to the normaliser
+
+    So from `pi_0` the KL falls monotonically, to its value at the factor alpha and not to 0. From another start it may
+    rise.
+
+    Args:
+        advantage: A (..., A), finite.
+        log_pi_0: initial policy (..., A), log-probabilities.
+        alpha: weight of `pi_0`, in [0, 1].
+        beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
+        steps: number of updates, `>= 0`.
+        log_pi_t: start (..., A), log-probabilities; None starts at `pi_0`.
+
+    Returns:
+        KL (steps+1, ...), in nats; `+inf` where the reference has lost an arm of `pi_inf`.
+
+    Raises:
+        TypeError, ValueError: as `iterate` and `fixed_point`.
+
+    Source: T11; the paper's "dynamic reference" with better support coverage.
+
+    >>> import numpy as np
+    >>> kl = coverage(np.array([1.0, 0.0]), np.log([0.5, 0.5]), alpha=0.5, beta=1.0, steps=3)
+    >>> kl.round(4).tolist()
+    [0.3278, 0.1683, 0.1109, 0.0874]
+    """
+    log_pi_inf = fixed_point(advantage, log_pi_0, alpha, beta)
+    path = iterate(advantage, log_pi_0, alpha, beta, steps, log_pi_t)
+    return expected_log_ratio(log_pi_inf, interpolate(log_pi_0, path, alpha).log_pi_ref)
+
+
+def centred(advantage: Array, log_pi: Array) -> Array:
+    """`A - E_pi[A]` (..., A). Offsets are taken from the likeliest arm: nothing cancels as the policy concentrates."""
+    values, log_pi = np.broadcast_arrays(advantage, log_pi)
+    offset = values - np.take_along_axis(values, log_pi.argmax(axis=-1, keepdims=True), axis=-1)
+    return offset - (np.exp(log_pi) * offset).sum(axis=-1, keepdims=True)
+
+
+def log_variance(deviation: Array, log_pi: Array) -> Array:
+    """log E_pi[deviation^2] (...), `-inf` where it is zero on supp pi; in log space, since it may be e^-1000."""
+    with np.errstate(divide="ignore"):
+        return log_sum_exp(log_pi + 2.0 * np.log(np.abs(deviation)))
+
+
+def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize) -> Array:
+    """The advantage (..., A) as the step from `log_pi` sees it."""
+    deviation = centred(advantage, log_pi)
+    if normalize == "center":
+        return deviation
+    log_var = log_variance(deviation, log_pi)
+    if normalize == "standardize_batch":
+        log_var = log_sum_exp(log_var.reshape(1, -1)) - np.log(log_var.size)
+    log_std = 0.5 * log_var[..., None]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # 0 / 0 is settled and inf is cut below
+        scaled = deviation / np.exp(log_std)
+    largest = LARGEST_TILT * min(beta, 1.0)
+    return np.clip(np.where((deviation == 0.0) | (log_std == -np.inf), 0.0, scaled), -largest, largest)
+
+
+def _fixed_without_anchor(advantage: Array, log_pi_0: Array) -> Array:
+    """`pi_0` where A is constant on its support; anything else has no full-support fixed point at alpha = 0."""
+    allowed = log_pi_0 > -np.inf
+    highest = np.where(allowed, advantage, -np.inf).max(axis=-1)
+    lowest = np.where(allowed, advantage, np.inf).min(axis=-1)
+    if (highest > lowest).any():
+        raise ValueError(
+            "alpha = 0.0 has no fixed point of full support unless the advantage is constant on supp pi_0: without the"
+            " pull towards pi_0 all mass runs to arg max A; pass alpha > 0, or follow the run with iterate"
+        )
+    return np.broadcast_arrays(log_pi_0, advantage)[0].copy()
+
+
+def _over_alpha_beta(advantage: Array, alpha: float, beta: float) -> Array:
+    with np.errstate(over="ignore"):
+        quotient = advantage / beta / alpha
+    if not np.isfinite(quotient).all():
+        raise ValueError(
+            f"advantage / (alpha beta) overflows float64: max |advantage| = {np.abs(advantage).max()!r},"
+            f" alpha = {alpha!r}, beta = {beta!r}; raise alpha or beta, or scale the advantage down"
+        )
+    return quotient
+
+
+def _step_count(steps: int) -> int:
+    try:
+        count = index(steps)
+    except TypeError:
+        count = None
+    if count is None or isinstance(steps, bool):
+        raise TypeError(
+            f"steps = {steps!r} is a {type(steps).__name__}, not an integer; pass a whole number of updates"
+        )
+    if count < 0:
+        raise ValueError(f"steps = {steps!r} is negative: it counts updates from the start; pass steps >= 0")
+    return count
+
+
+def _check_normalize(advantage: Array, normalize: str) -> None:
+    if normalize not in ("center", "standardize", "standardize_batch"):
+        raise ValueError(
+            f"normalize = {normalize!r} is unknown; pass None, 'center', 'standardize' (each row by its own std) or"
+            " 'standardize_batch' (one std for all rows)"
+        )
+    with np.errstate(over="ignore"):
+        span = advantage.max() - advantage.min()
+    if not np.isfinite(span):
+        raise ValueError(
+            f"advantage spans {advantage.min()!r} to {advantage.max()!r}: the difference overflows float64 and cannot"
+            " be centred; scale the advantage down"
+        )
