@@ -1,0 +1,72 @@
+"""Several settings over several seeds from the same start: plain Python out, the same bytes each time."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from dar_ref.bandit import checks
+from dar_ref.bandit.config import TrainConfig
+from dar_ref.bandit.measure import Record
+from dar_ref.bandit.problem import Bandit
+from dar_ref.bandit.loop import train
+
+
+def compare(
+    make_bandit: Callable[[int], Bandit],
+    configs: Mapping[str, TrainConfig],
+    seeds: Sequence[int],
+    on_step: Callable[[str, int, Record], None] | None = None,
+) -> dict[str, Any]:
+    """Train every setting on the bandit of every seed.
+
+    A seed decides the bandit and the sampling, so within one seed all settings share pi_0, rewards and contexts, and
+    across seeds nothing: a spread over seeds is a spread over everything.
+
+    Args:
+        make_bandit: seed -> bandit, for example `digits_bandit`.
+        configs: name of the setting -> options, whose own `seed` is replaced. Methods differ, or alphas, or both.
+        seeds: different whole numbers, at least one.
+        on_step: called with (name, seed, record) as each record appears, `steps` times per setting and seed.
+
+    Returns:
+        What json can hold, finite numbers only:
+        `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {figure: value}},
+        "runs": {name: {seed: [{figure: value} per iteration]}}}`, seeds as strings where they are keys. Figures are the
+        fields of `Evaluation` and `Record`; `w_clip` of inf is the string "inf".
+
+    Raises:
+        TypeError, ValueError: no setting, no seed, a seed twice, or what `train` refuses.
+    """
+    if not configs:
+        raise ValueError("configs is empty: nothing to compare; pass at least one name -> TrainConfig")
+    seeds = [checks.integer("seed", seed, 0) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds = {seeds} is empty or names a seed twice; pass different seeds, at least one")
+    start: dict[str, dict[str, float]] = {}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in configs}
+    for seed in seeds:
+        bandit = make_bandit(seed)
+        for name, config in configs.items():
+            run = train(bandit, replace(config, seed=seed), _labelled(on_step, name, seed))
+            start[str(seed)] = run.start._asdict()
+            runs[name][str(seed)] = [record._asdict() for record in run.records]
+    return {
+        "configs": {name: _options(config) for name, config in configs.items()},
+        "seeds": seeds,
+        "start": start,
+        "runs": runs,
+    }
+
+
+def _labelled(
+    on_step: Callable[[str, int, Record], None] | None, name: str, seed: int
+) -> Callable[[Record], None] | None:
+    return None if on_step is None else lambda record: on_step(name, seed, record)
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
+    """The options of a setting without its seed; JSON knows no inf."""
+    options = {name: str(value) if value == math.inf else value for name, value in asdict(config).items()}
+    del options["seed"]
+    return options
