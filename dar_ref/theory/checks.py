@@ -97,14 +97,14 @@ def _finite(name: str, value: ArrayLike) -> Array:
 
 def _policy(name: str, value: ArrayLike) -> Array:
     array = _floating(name, value)
-    with np.errstate(over="ignore"):  # probabilities of a wrong input may overflow: the sum then says so
-        defect = np.abs(np.exp(array).sum(axis=-1) - 1.0)
-    if not (defect <= ROW_TOLERANCE).all():  # also False for NaN and +inf
-        _refuse_policy(name, array, defect)
+    with np.errstate(over="ignore"):  # a wrong input may overflow: the total then says so
+        total = np.exp(array).sum(axis=-1)
+    if not (np.abs(total - 1.0) <= ROW_TOLERANCE).all():  # also False for NaN and +inf
+        _refuse_policy(name, array, np.asarray(total))
     return array
 
 
-def _refuse_policy(name: str, array: Array, defect: Array) -> None:
+def _refuse_policy(name: str, array: Array, total: Array) -> None:
     """Say what is wrong with a policy that failed its row sum; NaN first, since it hides everything else."""
     for bad, what in ((np.isnan(array), "NaN"), (array == np.inf, "+inf")):
         if bad.any():
@@ -114,10 +114,9 @@ def _refuse_policy(name: str, array: Array, defect: Array) -> None:
         raise ValueError(
             f"{name} holds probabilities (its rows already sum to 1), log-probabilities are needed; pass np.log({name})"
         )
-    row = np.unravel_index(int(np.argmax(defect)), defect.shape)
-    total = float(np.exp(array[row]).sum())
+    row = np.unravel_index(int(np.argmax(np.abs(total - 1.0))), total.shape)
     raise ValueError(
-        f"{name}{_index(row)}: probabilities sum to {total!r}, more than {ROW_TOLERANCE} away from 1;"
+        f"{name}{_index(row)}: probabilities sum to {float(total[row])!r}, more than {ROW_TOLERANCE} away from 1;"
         f" normalise it in float64, for example with scipy.special.log_softmax({name}, axis=-1)"
     )
 
