@@ -16,6 +16,8 @@ from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
 
+ULP = float(np.finfo(np.float64).eps)
+
 
 class Balls:
     """The family of balls of one bandit. Arrays run over the common support; `gain` is A brought to [-1, 0]."""
@@ -41,9 +43,9 @@ class Balls:
         Its divergence from `pi_ref` grows with tau from 0 to `-log pi_ref(best arms)`; the square root is nearly linear
         at first, so Newton runs on that, within a bracket. `start` is a guess (0: none).
         """
-        log_c = float(log_overlap(*self.whole, self.kept, np.asarray(alpha))[0])
-        radius = max(weighted(alpha, self.eps_0, self.eps_t) + log_c, self.margin)  # the margin is its minimum
-        log_ref, _ = log_normalize(log_mixture(self.log_p, self.log_q, alpha))
+        log_ref, log_total = log_normalize(log_mixture(self.log_p, self.log_q, alpha))
+        log_c = log_overlap(*self.whole, self.kept, np.asarray(alpha))[0] if alpha in (0.0, 1.0) else log_total
+        radius = max(weighted(alpha, self.eps_0, self.eps_t) + float(log_c), self.margin)  # the margin is its minimum
         if radius >= -float(log_sum_exp(log_ref[self.best])):
             return np.inf
         ref, low, high = np.exp(log_ref), 0.0, np.inf
@@ -52,65 +54,69 @@ class Balls:
         guess = np.sqrt(2.0 * radius / spread) if spread > radius else 1.0
         tau = float(start if 0.0 < start < np.inf else guess)
         for step in range(300):
-            divergence, variance = _tilted(ref, log_ref, self.gain, centred, tau)
+            divergence, variance, noise = _tilted(ref, log_ref, self.gain, centred, tau)
             low, high = (tau, high) if divergence < radius else (low, tau)
             root = np.sqrt(divergence)
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a useless step is replaced at once
                 newton = tau + (np.sqrt(radius) - root) * 2.0 * root / np.float64(tau * variance)
             if root == 0.0 or not (low <= newton <= high and np.isfinite(newton)) or (step > 40 and step % 2):
                 newton = _between(low, high)
-            if abs(newton - tau) <= 4e-16 * tau:
+            if abs(newton - tau) <= 4e-16 * tau or abs(divergence - radius) <= noise:
                 break
             tau = float(newton)
         return tau
 
-    def solve(self, inner_alpha: float) -> tuple[float, float]:
+    def solve(self, certificate: float, inner: float) -> tuple[float, float]:
         """The alpha whose ball has the lowest best value, and its tau.
 
         The best value is quasiconvex in alpha, and its slope has the sign of `lean = (e0 - KL_0) - (et - KL_t)` at the
-        ball's best policy. At and around `inner_alpha`, the certificate that the best arms lie outside, tau is finite.
+        ball's best policy. `certificate` is that of the region: a small region has its alpha close by. `inner` is the
+        certificate that the best arms lie outside: tau is finite at and around it.
         """
-        low, high, alpha, tau = 0.0, 1.0, inner_alpha, 0.0
         for end, sign in ((0.0, 1.0), (1.0, -1.0)):
             tau = self.tilt(end, 0.0)
             if np.isfinite(tau) and sign * self._lean(end, tau)[0] >= 0.0:
                 return end, tau
-        alpha = inner_alpha if 0.0 < inner_alpha < 1.0 else 0.5
-        for step in range(200):
+        low, high, before = 0.0, 1.0, np.inf
+        alpha = certificate if 0.0 < certificate < 1.0 else inner if 0.0 < inner < 1.0 else 0.5
+        for _ in range(200):
             tau = self.tilt(alpha, tau)
-            lean, slope = self._lean(alpha, tau) if np.isfinite(tau) else (alpha - inner_alpha, 0.0)
+            lean, slope, noise = self._lean(alpha, tau) if np.isfinite(tau) else (alpha - inner, 0.0, 0.0)
             low, high = (alpha, high) if lean < 0.0 else (low, alpha)
             newton = alpha - lean / slope if slope > abs(lean) * 1e-9 else np.nan
-            proposal = newton if low < newton < high and step % 4 < 3 else 0.5 * (low + high)
-            if lean == 0.0 or abs(proposal - alpha) <= 1e-16:
+            proposal = newton if low < newton < high and abs(lean) < 0.5 * before else 0.5 * (low + high)
+            if abs(lean) <= noise or abs(proposal - alpha) <= 1e-16:
                 break
-            alpha = proposal
+            alpha, before = proposal, abs(lean)
         return alpha, tau
 
-    def _lean(self, alpha: float, tau: float) -> tuple[float, float]:
-        """`lean` at the best policy of a ball, and its derivative in alpha along these policies."""
+    def _lean(self, alpha: float, tau: float) -> tuple[float, float, float]:
+        """`lean` at the best policy of a ball, its derivative in alpha along these policies, and its rounding error."""
         pi = np.exp(log_normalize(log_mixture(self.log_p, self.log_q, alpha) + tau * self.gain)[0])
         ratio = self.log_ratio - pi @ self.log_ratio
         gain = self.gain - pi @ self.gain
         lean = float(pi @ self.log_ratio) + (self.eps_0 - self.eps_t)
+        noise = ULP * float(pi @ np.abs(self.log_ratio))
         variance, mixed = float(pi @ gain**2), float(pi @ (gain * ratio))
         if variance <= 0.0:
-            return lean, 0.0
-        return lean, float(pi @ ratio**2) - mixed * (mixed - lean / tau) / variance
+            return lean, 0.0, noise
+        return lean, float(pi @ ratio**2) - mixed * (mixed - lean / tau) / variance, noise
 
 
-def _tilted(ref: Array, log_ref: Array, gain: Array, centred: Array, tau: float) -> tuple[float, float]:
-    """KL(pi‖ref) and Var_pi[gain] of `pi ∝ ref exp(tau gain)`; up to tau = 1 in a form without cancellation."""
+def _tilted(ref: Array, log_ref: Array, gain: Array, centred: Array, tau: float) -> tuple[float, float, float]:
+    """KL(pi‖ref), Var_pi[gain] and the error of the KL, `pi ∝ ref exp(tau gain)`; no cancellation up to tau = 1."""
     if tau > 1.0:
         log_pi, log_total = log_normalize(log_ref + tau * gain)
         pi = np.exp(log_pi)
         mean = float(pi @ gain)
-        return max(tau * mean - float(log_total), 0.0), float(pi @ (gain - mean) ** 2)
+        spread = float(pi @ (gain - mean) ** 2)
+        return max(tau * mean - float(log_total), 0.0), spread, ULP * (tau * abs(mean) + abs(float(log_total)))
     growth = np.expm1(tau * centred)
     total = float(ref @ growth)
     mean = float(ref @ (growth * centred)) / (1.0 + total)
     variance = float((ref * (1.0 + growth)) @ (centred - mean) ** 2) / (1.0 + total)
-    return max(tau * mean - float(np.log1p(total)), 0.0), variance
+    divergence = max(tau * mean - float(np.log1p(total)), 0.0)
+    return divergence, variance, ULP * divergence
 
 
 def _between(low: float, high: float) -> float:

@@ -175,7 +175,7 @@ def constrained_optimum(
     half_gap = 0.5 * advantage[kept] - 0.5 * advantage[kept].max()  # halves: the difference itself may overflow
     half_range = -half_gap.min()
     balls = Balls(log_pi_0, log_pi_t, kept, half_gap / half_range, eps_0, eps_t, margin)
-    alpha, tau = balls.solve(inner_alpha) if alone is None else (alone, balls.tilt(alone, 0.0))
+    alpha, tau = balls.solve(alpha, inner_alpha) if alone is None else (alone, balls.tilt(alone, 0.0))
     logits = log_mixture(log_pi_0[kept], log_pi_t[kept], alpha) + tau * balls.gain
     return _outcome(advantage, kept, logits, alpha, float(half_range / (0.5 * tau)))
 
