@@ -168,7 +168,8 @@ def _group_counts(drawn: NDArray[np.bool_], num_generations: int) -> NDArray[np.
     """All count vectors (S, A) of K draws on the arms that can be drawn, by stars and bars."""
     arms = int(drawn.sum())
     places = num_generations + arms - 1
-    bars = np.array(list(combinations(range(places), arms - 1)), dtype=np.int64).reshape(-1, arms - 1)
+    bars = np.array(list(combinations(range(places), arms - 1)), dtype=np.int64)
+    bars = bars.reshape(math.comb(places, arms - 1), arms - 1)  # one arm leaves one row without bars
     edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, places)))
     counts = np.zeros((len(bars), drawn.size), dtype=np.int64)
     counts[:, drawn] = np.diff(edges, axis=1) - 1
