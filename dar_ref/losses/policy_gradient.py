@@ -210,8 +210,7 @@ def _clipped_surrogate(
     """Check the input; return `min(rho A, clip(rho) A)` (B, T), finite under the mask, and the mask as booleans."""
     checks.per_token(completion_mask, per_token_logps=per_token_logps, old_per_token_logps=old_per_token_logps)
     epsilon = scalars.non_negative("epsilon", epsilon)
-    if advantages.ndim == 1:
-        checks.per_sequence(advantages=advantages, completions=per_token_logps[:, 0])
+    if isinstance(advantages, Tensor) and advantages.shape == per_token_logps.shape[:1]:
         advantages = advantages[:, None].expand(per_token_logps.shape)
     checks.per_token(completion_mask, per_token_logps=per_token_logps, advantages=advantages)
     mask = completion_mask.bool()

@@ -104,7 +104,7 @@ def slic_loss(
     checks.per_sequence(chosen_logps=chosen_logps, rejected_logps=rejected_logps, target_logps=target_logps)
     delta, regularization = scalars.non_negative("delta", delta), scalars.non_negative("regularization", regularization)
     hinge = (delta - checks.at_least_float32(chosen_logps) + rejected_logps).clamp(min=0.0)
-    return (hinge - regularization * target_logps).mean()
+    return (hinge - regularization * checks.at_least_float32(target_logps)).mean()
 
 
 def best_of_n_loss(logps: Tensor, rewards: Tensor, num_generations: int) -> Tensor:
