@@ -1,0 +1,271 @@
+"""Other trust regions in the place of `KL(pi‖pi_t) <= et` (T9): PPO's box and the forward ball.
+
+    stability = "kl"          KL(pi‖pi_t) <= et                    the paper's second constraint
+    stability = "ppo_box"     |pi/pi_t - 1| <= et for every arm    what PPO's clip stands for; no new arms
+    stability = "forward_kl"  KL(pi_t‖pi) <= et                    the stability term as prior work writes it
+
+Each is convex and is met with `KL(pi‖pi_0) <= e0`. Nothing keeps PPO's policy inside its box: the clip only stops the
+gradient outside. `closest` says which e0 each of them needs, `best_reward` what is left inside.
+
+All three rest on one step: the policy of the trust region that is closest in KL(pi‖base) to a base. With base = pi_0 it
+decides emptiness; with `base ∝ pi_0 exp(tau A)` it is the best policy at the multiplier 1/tau of the first constraint.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import wrightomega
+
+from dar_ref.theory import checks
+from dar_ref.theory.checks import Array
+from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
+from dar_ref.theory.dual_kl import log_mixture, log_normalize
+from dar_ref.theory.region import constrained_optimum, feasible, single
+
+Stability = Literal["kl", "ppo_box", "forward_kl"]
+
+LARGEST_TILT = 1e18
+"""Tilt of A (scaled to a range of 1) that counts as infinite: what is left of the value is below 1e-15 of the range."""
+
+
+class Closest(NamedTuple):
+    """`log_pi` (A,): the policy of the trust region closest to `pi_0` (nan if none); `divergence`: its KL to `pi_0`."""
+
+    log_pi: Array
+    divergence: float
+
+
+class BestReward(NamedTuple):
+    """`log_pi` (A,): a best policy; `value`: its E_pi[A]. Both nan where the region is empty."""
+
+    log_pi: Array
+    value: float
+
+
+def closest(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float, *, stability: Stability) -> Closest:
+    """The policy of the trust region around `pi_t` that is closest to `pi_0`, the minimiser of KL(pi‖pi_0).
+
+    `divergence` is the smallest radius `eps_0` at which the region of both constraints is non-empty.
+
+    Args:
+        log_pi_0: initial policy (A,), log-probabilities.
+        log_pi_t: current policy (A,), log-probabilities.
+        eps_t: size of the trust region, in [0, inf]; nats, for the box a relative change of the probability.
+        stability: "kl", "ppo_box" or "forward_kl", see the module.
+
+    Returns:
+        `Closest(log_pi, divergence)`; nan and inf where every policy of the trust region has infinite KL to `pi_0`.
+
+    Raises:
+        TypeError, ValueError: bad input, leading axes, or another `stability`.
+
+    Source: T9.
+
+    >>> import numpy as np
+    >>> log_pi_0, log_pi_t = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    >>> np.exp(closest(log_pi_0, log_pi_t, 0.2, stability="ppo_box").log_pi).round(12).tolist()
+    [0.12, 0.24, 0.64]
+    """
+    log_pi_0, log_pi_t = single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    check_stability(stability)
+    log_pi = _project(log_pi_0, log_pi_t, checks.non_negative("eps_t", eps_t), stability)
+    if log_pi is None:
+        return Closest(np.full(log_pi_0.shape, np.nan), np.inf)
+    return Closest(log_pi, float(expected_log_ratio(log_pi, log_pi_0)))
+
+
+def best_reward(
+    advantage: ArrayLike,
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    eps_0: float,
+    eps_t: float,
+    *,
+    stability: Stability,
+) -> BestReward:
+    """The largest E_pi[A] under `KL(pi‖pi_0) <= eps_0` and the trust region around `pi_t`.
+
+    Unlike `constrained_optimum` it gives nan for an empty region, so that a sweep over shrinking regions can be drawn.
+
+    Args:
+        advantage: A (A,), finite.
+        log_pi_0: initial policy (A,), log-probabilities.
+        log_pi_t: current policy (A,), log-probabilities.
+        eps_0: radius of the ball around `pi_0`, in nats, in [0, inf].
+        eps_t: size of the trust region, in [0, inf]; nats, for the box a relative change of the probability.
+        stability: "kl", "ppo_box" or "forward_kl", see the module.
+
+    Returns:
+        `BestReward(log_pi, value)`. Where several policies are best, `log_pi` is the limit of the DAR-like tilts.
+
+    Raises:
+        TypeError, ValueError: bad input, leading axes, or another `stability`.
+
+    Source: T9.
+
+    >>> import numpy as np
+    >>> log_pi_0, log_pi_t = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    >>> best = best_reward(np.array([1.0, 0.0, 0.0]), log_pi_0, log_pi_t, 2.0, 0.2, stability="ppo_box")
+    >>> round(best.value, 12)
+    0.12
+    """
+    advantage, log_pi_0, log_pi_t = single(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
+    check_stability(stability)
+    empty = BestReward(np.full(advantage.shape, np.nan), np.nan)
+    if stability == "kl" or eps_t == np.inf:
+        if not feasible(log_pi_0, log_pi_t, eps_0, eps_t).nonempty:
+            return empty
+        inside = constrained_optimum(advantage, log_pi_0, log_pi_t, eps_0, eps_t)
+        return BestReward(inside.log_pi, inside.value)
+    if eps_0 == np.inf:  # no anchor is left, so any base with every arm will do
+        log_pi_0 = np.full(advantage.shape, -np.log(advantage.size))
+    top = _marginal(advantage, log_pi_0, log_pi_t, eps_t) if stability == "ppo_box" else advantage.max()
+    half_gap = 0.5 * advantage - 0.5 * top
+    gain = half_gap / max(np.abs(half_gap).max(), np.finfo(float).tiny)
+
+    def tilted(log_tau: float) -> tuple[Array | None, float]:
+        log_pi = _project(log_pi_0 + np.exp(log_tau) * gain, log_pi_t, eps_t, stability)
+        return log_pi, np.inf if log_pi is None else float(expected_log_ratio(log_pi, log_pi_0)) - eps_0
+
+    log_pi, excess = tilted(-np.inf)
+    if log_pi is None or excess > 16 * np.finfo(float).eps * (1.0 + eps_0):
+        return empty
+    last = float(np.log(LARGEST_TILT))
+    log_best, excess = tilted(last)
+    if excess > 0.0:
+        log_best, _ = tilted(_crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
+    log_pi = log_pi if log_best is None else log_best
+    return BestReward(log_pi, float(np.exp(log_pi) @ advantage))
+
+
+def check_stability(stability: str) -> None:
+    """Raise ValueError for anything but the three names of the module's docstring."""
+    if stability not in get_args(Stability):
+        raise ValueError(f"stability = {stability!r} is none of the trust regions; pass one of {get_args(Stability)}")
+
+
+def _project(log_base: Array, log_q: Array, eps: float, stability: Stability) -> Array | None:
+    """The policy of the trust region around q with the smallest KL(pi‖base); None if every one there is infinite.
+
+    `log_base` need not be normalised.
+    """
+    allowed = log_base > -np.inf
+    if eps == 0.0 and stability != "kl":
+        return None if (~allowed & (log_q > -np.inf)).any() else log_q.copy()
+    log_pi = np.full(log_base.shape, -np.inf)
+    if eps == np.inf:
+        solved: Array | None = log_normalize(log_base[allowed])[0]
+    elif stability == "kl":
+        allowed &= log_q > -np.inf
+        solved = _project_ball(log_base[allowed], log_q[allowed], eps)
+    elif stability == "ppo_box":
+        lost = float(np.exp(log_q[~allowed]).max(initial=0.0))
+        solved = None if lost > 0.0 and eps < 1.0 else _project_box(log_base[allowed], log_q[allowed], eps)
+    else:
+        lost = float(np.exp(log_q[~allowed]).max(initial=0.0))
+        solved = None if lost > 0.0 else _project_forward(log_base[allowed], log_q[allowed], eps)
+    if solved is None:
+        return None
+    log_pi[allowed] = solved
+    return log_pi
+
+
+def _project_ball(log_base: Array, log_q: Array, eps: float) -> Array | None:
+    """Into KL(pi‖q) <= eps: the policy `base^s q^(1-s)` on the sphere, or base itself."""
+
+    def policy(share: float) -> Array:
+        return log_normalize(log_mixture(log_base, log_q, share))[0]
+
+    def excess(share: float) -> float:
+        return float(expected_log_ratio(policy(share), log_q)) - eps
+
+    if not log_q.size or excess(0.0) > 16 * np.finfo(float).eps * (1.0 + eps):
+        return None
+    if excess(1.0) <= 0.0:
+        return policy(1.0)
+    return policy(_crossing(excess, 0.0, 0.5, 1.0))
+
+
+def _project_box(log_base: Array, log_q: Array, eps: float) -> Array | None:
+    """Into |pi/q - 1| <= eps: `clip(scale base, low, high)`, with the scale that makes it sum to 1.
+
+    The sum is piecewise linear in the scale and its corners are known, so no iteration is needed.
+    """
+    with np.errstate(divide="ignore"):  # eps >= 1 has no lower side
+        log_low, log_high = log_q + np.log(max(1.0 - eps, 0.0)), log_q + np.log1p(eps)
+    if np.exp(log_high).sum() < 1.0 - 16 * np.finfo(float).eps:
+        return None
+    corners = np.concatenate([log_low - log_base, log_high - log_base])
+    corners = np.sort(corners[corners > -np.inf])
+    sums = np.exp(np.clip(log_base + corners[:, None], log_low, log_high)).sum(axis=-1)
+    at = int(np.searchsorted(sums, 1.0))
+    log_scale = corners[min(at, len(corners) - 1)]
+    middle = log_scale - 1.0 if at == 0 else 0.5 * (corners[at - 1] + log_scale)
+    free = (log_base + middle > log_low) & (log_base + middle < log_high)
+    left = 1.0 - np.exp(np.where(log_base + middle <= log_low, log_low, log_high)[~free]).sum()
+    if at < len(corners) and free.any() and left > 0.0:
+        log_scale = np.log(left) - float(log_sum_exp(log_base[free]))
+    return log_normalize(np.clip(log_base + log_scale, log_low, log_high))[0]
+
+
+def _project_forward(log_base: Array, log_q: Array, eps: float) -> Array:
+    """Into KL(q‖pi) <= eps: stationarity reads `pi (log(pi/base) + nu) = c q`, so pi is a Wright omega of each arm.
+
+    `c` is the multiplier of the constraint, `nu` that of the normalisation; KL(q‖pi) falls in c.
+    """
+    log_base, _ = log_normalize(log_base)
+
+    nu = 0.0
+
+    def policy(log_c: float) -> Array:
+        nonlocal nu  # the last one is a good start for the next
+        for _ in range(100):  # log of the sum is convex and falls in nu: Newton comes from the left, without overshoot
+            omega = wrightomega(log_c + log_q - log_base + nu)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                log_pi = np.where(omega > 1.0, log_c + log_q - np.log(omega), log_base + omega - nu)
+            normal, log_total = log_normalize(log_pi)
+            step = float(log_total) / float(np.exp(normal) @ (1.0 / (1.0 + omega)))
+            nu += step
+            if abs(step) <= 4e-16 * (1.0 + abs(nu)):
+                break
+        return normal
+
+    def excess(log_c: float) -> float:
+        return np.log(max(float(expected_log_ratio(log_q, policy(log_c))), 1e-300)) - np.log(eps)
+
+    if expected_log_ratio(log_q, log_base) <= eps:
+        return log_base
+    finite = log_base[log_q > -np.inf]
+    return policy(_crossing(excess, -1000.0, float(np.log1p(np.ptp(finite))), 100.0))
+
+
+def _marginal(advantage: Array, log_p: Array, log_q: Array, eps: float) -> float:
+    """The advantage of the arm at which a greedy filling of the box ends: better arms are full, worse ones empty.
+
+    Tilts are taken relative to it, since the arms strictly inside the box are there: huge tilts then lose no digits.
+    """
+    low, high = max(1.0 - eps, 0.0) * np.exp(log_q), (1.0 + eps) * np.exp(log_q)
+    order = np.argsort(-advantage, kind="stable")
+    room = np.where(log_p > -np.inf, high - low, 0.0)[order].cumsum()
+    return float(advantage[order[min(int(np.searchsorted(room, 1.0 - low.sum())), len(order) - 1)]])
+
+
+def _crossing(function: Callable[[float], float], low: float, start: float, high: float) -> float:
+    """Where a monotone function changes sign between `low` and `high`; the end where it is smaller if it does not.
+
+    The bracket grows from `start`: far from it, evaluations are slow or flat.
+    """
+    from scipy.optimize import brentq  # here, since the import of the package has a time budget
+
+    start = min(max(start, low), high)
+    left, right, reach = start, start, 1.0
+    values = [function(start)] * 2
+    while values[0] * values[1] > 0.0 and (left > low or right < high):
+        left, right, reach = max(start - reach, low), min(start + reach, high), 4.0 * reach
+        values = [function(left), function(right)]
+    if values[0] * values[1] >= 0.0:
+        return left if abs(values[0]) <= abs(values[1]) else right
+    return float(brentq(function, left, right, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=300))
