@@ -1,0 +1,54 @@
+# One command each; every target sets up what it needs in .venv. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# One thread a process: results do not depend on the machine's core count, and small matrices run faster.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test check test-slow verify-deep benchmark coverage mutation clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+
+demo: .venv/base ## the main job: verify, train the digits bandit, write out/demo/report.html (about a minute)
+	$(BIN)/dar-ref demo --out out/demo
+
+test: .venv/dev ## lint, types, then all tests but the slow ones; what CI runs
+	$(MAKE) --no-print-directory check
+	$(BIN)/pytest
+
+check: .venv/dev ## ruff (lint, format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-slow: .venv/dev ## the tests marked slow
+	$(BIN)/pytest -m slow
+
+verify-deep: .venv/base ## every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
+	$(BIN)/dar-ref verify --cases 100000 --digits 100
+
+benchmark: .venv/dev ## the speed ratios, side by side in one run
+	$(BIN)/python -m tests.benchmarks.ratios
+
+coverage: .venv/dev ## branch coverage of theory and losses; fails below 100 %
+	$(BIN)/pytest tests/theory tests/losses tests/test_counterexamples*.py --cov=dar_ref.theory --cov=dar_ref.losses \
+		--cov=dar_ref.scalars --cov-branch --cov-fail-under=100
+
+mutation: .venv/dev ## mutate theory and losses, list the mutants that no test catches (about half an hour)
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+clean: ## remove the environment and everything generated
+	rm -rf .venv out mutants .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/base: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/dev: .venv/base
+	$(INSTALL) --editable '.[dev,notebooks]'
+	@touch $@
