@@ -1,0 +1,265 @@
+"""How much of the simplex the feasible region takes: `region_volume` (T6, T9), exact up to a stated error.
+
+Every constraint is cut by a line along which one arm's probability x is fixed: what is left is an interval, since each set is
+convex, and by the chain rule `KL(pi‖pi_0) = kl2(x, pi_0) + (1-x) kl2(rest)` its ends are roots of a two-arm divergence. So
+
+    two arms      the interval itself
+    three arms    the integral of the length of the interval over x: panels are halved until both halves agree
+    more arms     Monte Carlo with uniform samples of the simplex, seeded
+
+The length is concave in x (Brunn-Minkowski), so a region too small for the first grid is found by zooming in.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dar_ref.theory import checks
+from dar_ref.theory.checks import Array
+from dar_ref.theory.divergence import expected_log_ratio
+from dar_ref.theory.region import single
+from dar_ref.theory.trust import Stability, check_stability
+
+EPS = float(np.finfo(np.float64).eps)
+QUADRATURE_TOLERANCE = 1e-10
+"""Relative error at which panels are no longer halved."""
+
+
+class Volume(NamedTuple):
+    """`fraction`: share of the simplex's area; `error`: its absolute error, for more than three arms one standard error."""
+
+    fraction: float
+    error: float
+
+
+class _Constraint(NamedTuple):
+    """One set around the policy `pi` (A,): KL(.‖pi) <= radius, KL(pi‖.) <= radius, or the box of that relative width."""
+
+    kind: str
+    pi: Array
+    radius: float
+
+
+def region_volume(
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    eps_0: float,
+    eps_t: float,
+    *,
+    stability: Stability = "kl",
+    samples: int = 200_000,
+    seed: int = 0,
+) -> Volume:
+    """Share of the simplex's area with `KL(pi‖pi_0) <= eps_0` inside the trust region around `pi_t`.
+
+    Args:
+        log_pi_0: initial policy (A,), log-probabilities.
+        log_pi_t: current policy (A,), log-probabilities.
+        eps_0: radius of the ball around `pi_0`, in nats, in [0, inf]; inf drops it.
+        eps_t: size of the trust region, in [0, inf]; nats, for the box a relative change of the probability; inf drops it.
+        stability: "kl" `KL(pi‖pi_t) <= eps_t`, "ppo_box" `|pi/pi_t - 1| <= eps_t`, "forward_kl" `KL(pi_t‖pi) <= eps_t`.
+        samples: size of the Monte Carlo sample; used from four arms on.
+        seed: of the Monte Carlo sample; used from four arms on.
+
+    Returns:
+        `Volume(fraction, error)`. Up to three arms the error is that of the quadrature with rounding. From four arms on it is
+        the standard error, with one hit and one miss added so that no hits do not look like certainty. A region that is
+        flat, because an anchor lacks an arm or a radius is 0, has fraction 0 and error 0.
+
+    Raises:
+        TypeError, ValueError: bad input, leading axes, another `stability`, or `samples` below 1.
+
+    Source: T6 and T9.
+
+    >>> import numpy as np
+    >>> log_pi_0, log_pi_t = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    >>> round(region_volume(log_pi_0, log_pi_t, 0.5, 0.5).fraction, 6)
+    0.167009
+    >>> region_volume(log_pi_0, log_pi_t, 0.3, 0.3).fraction  # below the Chernoff information 0.3159
+    0.0
+    """
+    log_pi_0, log_pi_t = single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    check_stability(stability)
+    if samples < 1:
+        raise ValueError(f"samples = {samples!r}: a Monte Carlo estimate needs at least one; pass samples >= 1")
+    constraints = [
+        _Constraint(kind, np.exp(log_pi), checks.non_negative(name, radius))
+        for kind, log_pi, name, radius in (("kl", log_pi_0, "eps_0", eps_0), (stability, log_pi_t, "eps_t", eps_t))
+    ]
+    constraints = [one for one in constraints if one.radius < np.inf]
+    arms = log_pi_0.size
+    if arms == 1 or not constraints:
+        return Volume(1.0, 0.0)
+    if any(one.radius == 0.0 or (one.kind != "forward_kl" and not one.pi.all()) for one in constraints):
+        return Volume(0.0, 0.0)
+    if arms == 2:
+        ends = np.array([_range(one, 0) for one in constraints])
+        return Volume(max(float(ends[:, 1].min() - ends[:, 0].max()), 0.0), 16 * EPS)
+    return _quadrature(constraints) if arms == 3 else _monte_carlo(constraints, samples, seed)
+
+
+def _range(one: _Constraint, arm: int) -> tuple[float, float]:
+    """Least and largest probability of one arm within a constraint."""
+    others = np.delete(one.pi, arm)
+    if one.kind == "ppo_box":
+        low, high = _sides(one)
+        rest = np.delete(low, arm).sum(), np.delete(high, arm).sum()
+        return float(max(low[arm], 1.0 - rest[1])), float(min(high[arm], 1.0 - rest[0]))
+    low, high = _two_arm_ball(one.kind == "forward_kl", float(one.pi[arm]), float(others.sum()), np.array([one.radius]))
+    return float(low[0]), float(high[0])
+
+
+def _cut(one: _Constraint, order: list[int], x: Array) -> tuple[Array, Array]:
+    """Ends (n,) of the interval of the second arm's probability where the first arm of `order` has probability x (n,)."""
+    first, second, third = one.pi[order]
+    rest = 1.0 - x
+    if one.kind == "ppo_box":
+        low, high = _sides(one)
+        return (
+            np.maximum(low[order[1]], rest - high[order[2]]),
+            np.minimum(high[order[1]], rest - low[order[2]]),
+        )
+    forward = one.kind == "forward_kl"
+    scale = second + third
+    spent = _two_arm_kl(forward, x, first, scale)
+    left = np.maximum(one.radius - spent, 0.0) / (np.full_like(x, scale) if forward else rest)
+    low, high = _two_arm_ball(forward, second / scale, third / scale, left)
+    return rest * low, rest * high
+
+
+def _sides(one: _Constraint) -> tuple[Array, Array]:
+    return max(1.0 - one.radius, 0.0) * one.pi, (1.0 + one.radius) * one.pi
+
+
+def _two_arm_kl(forward: bool, y: Array, m: float, co_m: float) -> Array:
+    """Divergence between (y, 1-y) and (m, co_m): from y to m, or forward, from m to y.
+
+    Each arm adds `p log(p/q) - p + q >= 0`, near p = q through log1p: no cancellation between the arms.
+    """
+
+    def term(p: ArrayLike, q: ArrayLike) -> Array:
+        p, q = np.asarray(p), np.asarray(q)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = (p - q) / q
+            log_ratio = np.where(np.abs(ratio) < 0.5, np.log1p(ratio), np.log(p) - np.log(q))
+            return np.where(p > 0.0, p * log_ratio - (p - q), q)
+
+    pairs = ((m, y), (co_m, 1.0 - y)) if forward else ((y, m), (1.0 - y, co_m))
+    return term(*pairs[0]) + term(*pairs[1])
+
+
+def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[Array, Array]:
+    """Ends of the interval of y with two-arm divergence to m at most `radius` (n,), each (n,).
+
+    The divergence is convex in y with its minimum 0 at m: a bracketed Newton iteration on both sides at once.
+    """
+    edge = np.array([[0.0], [1.0]])
+    radius = np.broadcast_to(radius, (2, radius.size))
+    outer, inner = np.broadcast_to(edge, radius.shape), np.full(radius.shape, m)
+    whole = _two_arm_kl(forward, edge, m, co_m) <= radius
+    reach = np.sqrt(2.0 * m * co_m * radius)
+    y = np.where(reach < 0.5 * np.abs(edge - m), m + np.sign(edge - 0.5) * reach, 0.5 * (edge + m))
+    for _ in range(80):
+        excess = _two_arm_kl(forward, y, m, co_m) - radius
+        outer, inner = np.where(excess > 0.0, y, outer), np.where(excess > 0.0, inner, y)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            slope = (y - m) / (y * (1.0 - y)) if forward else np.log(y / m) - np.log((1.0 - y) / co_m)
+            newton = y - excess / slope
+        between = (newton - outer) * (newton - inner) <= 0.0
+        moved = np.where(between, newton, 0.5 * (outer + inner))
+        step, y = np.abs(moved - y).max(), moved
+        if step <= 2.0 * EPS:
+            break
+    low, high = np.where(whole, edge, y)
+    return low, high
+
+
+def _quadrature(constraints: list[_Constraint]) -> Volume:
+    """Area for three arms. `x = middle - half cos(phi)` takes the square roots out of the ends of the range."""
+    order = [
+        int(arm) for arm in np.argsort(sum(one.pi for one in constraints))
+    ]  # the rarest first: 1 - x keeps its digits
+    ranges = np.array([_range(one, order[0]) for one in constraints])
+    start, stop = float(ranges[:, 0].max()), float(ranges[:, 1].min())
+    if start >= stop:
+        return Volume(0.0, EPS)
+    middle, half = 0.5 * (start + stop), 0.5 * (stop - start)
+
+    def gap(phi: Array) -> Array:
+        """Length of the interval; below 0 where the constraints' intervals do not meet."""
+        x = np.clip(middle - half * np.cos(phi), start, stop)
+        ends = [_cut(one, order, x) for one in constraints]
+        return np.min([high for _, high in ends], axis=0) - np.max([low for low, _ in ends], axis=0)
+
+    window = _window(gap)
+    if window is None:
+        return Volume(0.0, EPS)
+    area, error = _integrate(lambda phi: np.maximum(gap(phi), 0.0) * half * np.sin(phi), *window)
+    return Volume(2.0 * area, 2.0 * error + 16 * EPS)  # the triangle x + y <= 1 has area 1/2
+
+
+def _window(gap: Callable[[Array], Array]) -> tuple[float, float] | None:
+    """An interval of phi that holds every point of positive gap; None if there is none at the resolution of float64."""
+    phi = np.linspace(0.0, np.pi, 129)
+    for _ in range(12):
+        values = gap(phi)
+        inside = np.flatnonzero(values > 0.0)
+        peak = (inside[0], inside[-1]) if inside.size else (int(values.argmax()),) * 2
+        low, high = float(phi[max(peak[0] - 1, 0)]), float(phi[min(peak[1] + 1, len(phi) - 1)])
+        if inside.size > 2:
+            return low, high
+        phi = np.linspace(low, high, 65)
+    return (low, high) if inside.size else None
+
+
+def _integrate(function: Callable[[Array], Array], low: float, high: float) -> tuple[float, float]:
+    """Integral and error estimate: Gauss panels of 10 nodes, halved where a panel and its two halves disagree."""
+    nodes, weights = np.polynomial.legendre.leggauss(10)
+
+    def panels(left: Array, right: Array) -> Array:
+        width = 0.5 * (right - left)
+        points = 0.5 * (left + right)[:, None] + width[:, None] * nodes
+        return (function(points.ravel()).reshape(points.shape) @ weights) * width
+
+    edges = np.linspace(low, high, 9)
+    left, right = edges[:-1], edges[1:]
+    whole = panels(left, right)
+    total, error = 0.0, 0.0
+    for depth in range(40):
+        middle = 0.5 * (left + right)
+        halves = panels(np.concatenate([left, middle]), np.concatenate([middle, right])).reshape(2, -1)
+        defect = np.abs(halves.sum(axis=0) - whole)
+        scale = abs(total) + float(halves.sum())
+        done: NDArray[np.bool_] = defect <= 0.05 * QUADRATURE_TOLERANCE * scale
+        if depth == 39:
+            done = np.ones_like(done)
+        total, error = total + float(halves[:, done].sum()), error + float(defect[done].sum())
+        if done.all():
+            break
+        left, right = np.concatenate([left[~done], middle[~done]]), np.concatenate([middle[~done], right[~done]])
+        whole = halves[:, ~done].ravel()
+    return total, error
+
+
+def _monte_carlo(constraints: list[_Constraint], samples: int, seed: int) -> Volume:
+    rng, hits, rows = np.random.default_rng(seed), 0, 1 << 14
+    for start in range(0, samples, rows):
+        draws = rng.standard_exponential((min(rows, samples - start), constraints[0].pi.size))
+        pi = np.maximum(draws, np.finfo(float).tiny)
+        pi /= pi.sum(axis=-1, keepdims=True)
+        hits += int(np.logical_and.reduce([_holds(one, pi) for one in constraints]).sum())
+    smoothed = (hits + 1) / (samples + 2)
+    return Volume(hits / samples, float(np.sqrt(smoothed * (1.0 - smoothed) / samples)))
+
+
+def _holds(one: _Constraint, pi: Array) -> NDArray[np.bool_]:
+    """Whether each policy pi (n, A) meets the constraint, (n,)."""
+    if one.kind == "ppo_box":
+        low, high = _sides(one)
+        return np.asarray(((pi >= low) & (pi <= high)).all(axis=-1))
+    with np.errstate(divide="ignore"):
+        log_pi, log_center = np.log(pi), np.log(one.pi)
+    pair = (log_center, log_pi) if one.kind == "forward_kl" else (log_pi, log_center)
+    return np.asarray(expected_log_ratio(*pair) <= one.radius)
