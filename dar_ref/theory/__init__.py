@@ -8,7 +8,14 @@ paper's: `log_pi_0` initial policy, `log_pi_t` current policy (the sampler), `lo
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
 from dar_ref.theory.estimators import Moments, efficiency, estimator_moments, noise_to_signal
+from dar_ref.theory.iteration import coverage, fixed_point, iterate, log_fixed_weight
 from dar_ref.theory.kl_estimators import KLMoments, kl_estimate, kl_estimator_moments, kl_loss_gradient
+from dar_ref.theory.normalization import (
+    NormalizedFixedPoints,
+    log_ratio_std,
+    normalized_fixed_points,
+    normalized_threshold,
+)
 from dar_ref.theory.own_baseline import sampled_target
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
 
@@ -17,18 +24,26 @@ __all__ = [
     "Interpolation",
     "KLMoments",
     "Moments",
+    "NormalizedFixedPoints",
     "Optimum",
     "RegressionWeights",
     "chernoff",
+    "coverage",
     "dual_kl",
     "efficiency",
     "estimator_moments",
+    "fixed_point",
     "interpolate",
+    "iterate",
     "kl",
     "kl_estimate",
     "kl_estimator_moments",
     "kl_loss_gradient",
+    "log_fixed_weight",
+    "log_ratio_std",
     "noise_to_signal",
+    "normalized_fixed_points",
+    "normalized_threshold",
     "objective",
     "optimum",
     "regression_loss",

@@ -89,7 +89,8 @@ def iterate(
     if w_clip is not None:
         w_clip = checks.positive("w_clip", w_clip)
     if normalize is not None:
-        _check_normalize(advantage, normalize)
+        _check_normalize(normalize)
+        check_span(advantage)
     path = np.empty((steps + 1, *np.broadcast_shapes(advantage.shape, log_pi_0.shape, start.shape)))
     path[0] = start
     for now, following in pairwise(path):
@@ -218,6 +219,17 @@ def log_variance(deviation: Array, log_pi: Array) -> Array:
         return log_sum_exp(log_pi + 2.0 * np.log(np.abs(deviation)))
 
 
+def check_span(advantage: Array) -> None:
+    """Raise ValueError where a difference of two advantages leaves the range of float64."""
+    with np.errstate(over="ignore"):
+        span = advantage.max() - advantage.min()
+    if not np.isfinite(span):
+        raise ValueError(
+            f"advantage spans {advantage.min()!r} to {advantage.max()!r}: the difference overflows float64 and cannot"
+            " be centred; scale the advantage down"
+        )
+
+
 def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize) -> Array:
     """The advantage (..., A) as the step from `log_pi` sees it."""
     deviation = centred(advantage, log_pi)
@@ -225,7 +237,7 @@ def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize)
         return deviation
     log_var = log_variance(deviation, log_pi)
     if normalize == "standardize_batch":
-        log_var = log_sum_exp(log_var.reshape(1, -1)) - np.log(log_var.size)
+        log_var = log_sum_exp(log_var.ravel()) - np.log(log_var.size)
     log_std = 0.5 * log_var[..., None]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # 0 / 0 is settled and inf is cut below
         scaled = deviation / np.exp(log_std)
@@ -271,16 +283,9 @@ def _step_count(steps: int) -> int:
     return count
 
 
-def _check_normalize(advantage: Array, normalize: str) -> None:
+def _check_normalize(normalize: str) -> None:
     if normalize not in ("center", "standardize", "standardize_batch"):
         raise ValueError(
             f"normalize = {normalize!r} is unknown; pass None, 'center', 'standardize' (each row by its own std) or"
             " 'standardize_batch' (one std for all rows)"
-        )
-    with np.errstate(over="ignore"):
-        span = advantage.max() - advantage.min()
-    if not np.isfinite(span):
-        raise ValueError(
-            f"advantage spans {advantage.min()!r} to {advantage.max()!r}: the difference overflows float64 and cannot"
-            " be centred; scale the advantage down"
         )

@@ -3,7 +3,7 @@
 Let `a = (A - E_pi[A]) / s(pi)` be renewed at every step, `s` the std of A under pi, and `kappa = alpha beta`.
 
 1. Fixed points. `pi = pi*(pi)` says `pi ∝ pi_0 exp(A/(kappa s(pi)))`: it lies on the curve
-   `pi_theta ∝ pi_0 exp(theta A)`, where `kappa theta s(pi_theta) = 1`. As `log(pi_theta/pi_0) = theta A - const`, this is
+   `pi_theta ∝ pi_0 exp(theta A)`, where `kappa theta s(pi_theta) = 1`. With `log(pi_theta/pi_0) = theta A - const`:
 
        h(theta) = theta s(pi_theta) = std of log(pi/pi_0) under pi = 1/(alpha beta).
 
@@ -44,7 +44,7 @@ from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_normalize
-from dar_ref.theory.iteration import centred, log_variance
+from dar_ref.theory.iteration import centred, check_span, log_variance
 
 
 class NormalizedFixedPoints(NamedTuple):
@@ -84,19 +84,13 @@ def log_ratio_std(advantage: ArrayLike, log_pi_0: ArrayLike, theta: ArrayLike) -
     (0.662743, 1.50888)
     """
     advantage, log_pi_0 = checks.arrays(advantage=advantage, log_pi_0=log_pi_0)
-    tilts = _tilts(theta)
+    check_span(advantage)
+    tilts = _tilts(theta, np.abs(advantage).max())
     curve = np.empty(tilts.shape)
     for i, tilt in enumerate(tilts):
-        with np.errstate(over="ignore"):
-            logits = log_pi_0 + tilt * advantage
-        if not (logits < np.inf).all() or (logits[log_pi_0 > -np.inf] == -np.inf).any():
-            raise ValueError(
-                f"theta * advantage overflows float64 at theta = {tilt!r}, max |advantage| ="
-                f" {np.abs(advantage).max()!r}; scale one of them down"
-            )
-        log_pi = log_normalize(logits)[0]
+        log_pi = log_normalize(log_pi_0 + tilt * advantage)[0]
         log_var = log_variance(centred(advantage, log_pi), log_pi)
-        curve[i] = tilt * np.exp(0.5 * (log_sum_exp(log_var.reshape(1, -1))[0] - np.log(log_var.size)))
+        curve[i] = tilt * np.exp(0.5 * (log_sum_exp(log_var.ravel()) - np.log(log_var.size)))
     return curve
 
 
@@ -112,7 +106,7 @@ def normalized_threshold(log_prior: ArrayLike) -> Array:
         log_prior: log q (...), q in (0, 1) the initial probability of the better arm.
 
     Returns:
-        Threshold (...), within 1e-12 relative. It rises with q: like `2/log(1/q)` as q -> 0, `e/(2 sqrt(1-q))` as q -> 1.
+        Threshold (...), within 1e-12 relative. It rises with q: `~2/log(1/q)` as q -> 0, `~e/(2 sqrt(1-q))` as q -> 1.
 
     Raises:
         TypeError, ValueError: not a float, or outside (-inf, 0).
@@ -213,7 +207,7 @@ def _crossing(outside: float, inside: float, x_0: float, kappa: float) -> float:
     return inside
 
 
-def _tilts(theta: ArrayLike) -> Array:
+def _tilts(theta: ArrayLike, largest: float) -> Array:
     tilts = np.asarray(theta)
     if not np.issubdtype(tilts.dtype, np.floating):
         raise TypeError(f"theta has dtype {tilts.dtype}, not a floating type; pass floats")
@@ -221,6 +215,12 @@ def _tilts(theta: ArrayLike) -> Array:
         raise ValueError(
             f"theta = {theta!r}: finite tilts >= 0 on one axis are needed; pass for example np.linspace(0, 5, 501)"
         )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(tilts * largest).all():
+            raise ValueError(
+                f"theta * advantage overflows float64: max theta = {tilts.max()!r}, max |advantage| = {largest!r};"
+                " scale one of them down"
+            )
     return tilts.astype(np.float64)
 
 
