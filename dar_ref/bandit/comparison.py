@@ -7,9 +7,9 @@ from typing import Any
 
 from dar_ref.bandit import checks
 from dar_ref.bandit.config import TrainConfig
+from dar_ref.bandit.loop import train
 from dar_ref.bandit.measure import Record
 from dar_ref.bandit.problem import Bandit
-from dar_ref.bandit.loop import train
 
 
 def compare(
@@ -32,7 +32,7 @@ def compare(
     Returns:
         What json can hold, finite numbers only:
         `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {figure: value}},
-        "runs": {name: {seed: [{figure: value} per iteration]}}}`, seeds as strings where they are keys. Figures are the
+        "runs": {name: {seed: {figure: [value per iteration]}}}}`, seeds as strings where they are keys. Figures are the
         fields of `Evaluation` and `Record`; `w_clip` of inf is the string "inf".
 
     Raises:
@@ -44,13 +44,15 @@ def compare(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds = {seeds} is empty or names a seed twice; pass different seeds, at least one")
     start: dict[str, dict[str, float]] = {}
-    runs: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in configs}
+    runs: dict[str, dict[str, dict[str, list[Any]]]] = {name: {} for name in configs}
     for seed in seeds:
         bandit = make_bandit(seed)
         for name, config in configs.items():
             run = train(bandit, replace(config, seed=seed), _labelled(on_step, name, seed))
             start[str(seed)] = run.start._asdict()
-            runs[name][str(seed)] = [record._asdict() for record in run.records]
+            runs[name][str(seed)] = {
+                figure: [getattr(record, figure) for record in run.records] for figure in Record._fields
+            }
     return {
         "configs": {name: _options(config) for name, config in configs.items()},
         "seeds": seeds,

@@ -68,8 +68,8 @@ def train(bandit: Bandit, config: TrainConfig, on_step: Callable[[Record], None]
             log_pi = log_probs(policy, batch.features)
         if not torch.isfinite(log_pi).all():
             raise FloatingPointError(
-                f"iteration {step} of {config.method} left a policy that is not finite: a weight or a step was too large"
-                f" for float64; lower learning_rate = {config.learning_rate}, raise beta = {config.beta} or set w_clip"
+                f"iteration {step} of {config.method} left a policy that is not finite: a weight or a step was"
+                f" too large; lower learning_rate = {config.learning_rate}, raise beta = {config.beta} or set w_clip"
             )
         tables = Tables(log_pi.numpy(), log_pi_t.numpy(), log_pi_0.numpy(), batch.proxy.numpy())
         records.append(record(step, evaluate(policy, bandit), tables, rollout, config))

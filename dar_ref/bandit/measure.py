@@ -11,13 +11,11 @@ import numpy as np
 import torch
 
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.methods import Rollout
+from dar_ref.bandit.methods import MIN_STD, Rollout
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.losses import dar_weights
 from dar_ref.theory import kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
-
-MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
 
 
 class Evaluation(NamedTuple):

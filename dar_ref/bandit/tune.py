@@ -48,8 +48,8 @@ def _tune_one(
     results = compare(make_bandit, {repr(rate): replace(config, learning_rate=rate) for rate in grid}, seeds)
     tried = []
     for rate in grid:
-        last = [records[-1] for records in results["runs"][repr(rate)].values()]
-        figures = {name: fmean(record[name] for record in last) for name in ("proxy", "gold", "kl_to_pi_0")}
+        runs = results["runs"][repr(rate)].values()
+        figures = {name: fmean(run[name][-1] for run in runs) for name in ("proxy", "gold", "kl_to_pi_0")}
         tried.append({"learning_rate": rate, **figures})
     best = max(tried, key=lambda figures: figures["proxy"])
     return {"learning_rate": best["learning_rate"], "tried": tried}
