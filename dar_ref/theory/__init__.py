@@ -17,21 +17,39 @@ from dar_ref.theory.normalization import (
     normalized_threshold,
 )
 from dar_ref.theory.own_baseline import sampled_target
+from dar_ref.theory.region import (
+    ConstrainedOptimum,
+    Feasibility,
+    constrained_optimum,
+    feasible,
+    matched_radius,
+)
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
+from dar_ref.theory.trust import BestReward, Closest, best_reward, closest
+from dar_ref.theory.volume import Volume, region_volume
 
 __all__ = [
+    "BestReward",
     "Chernoff",
+    "Closest",
+    "ConstrainedOptimum",
+    "Feasibility",
     "Interpolation",
     "KLMoments",
     "Moments",
     "NormalizedFixedPoints",
     "Optimum",
     "RegressionWeights",
+    "Volume",
+    "best_reward",
     "chernoff",
+    "closest",
+    "constrained_optimum",
     "coverage",
     "dual_kl",
     "efficiency",
     "estimator_moments",
+    "feasible",
     "fixed_point",
     "interpolate",
     "iterate",
@@ -41,11 +59,13 @@ __all__ = [
     "kl_loss_gradient",
     "log_fixed_weight",
     "log_ratio_std",
+    "matched_radius",
     "noise_to_signal",
     "normalized_fixed_points",
     "normalized_threshold",
     "objective",
     "optimum",
+    "region_volume",
     "regression_loss",
     "regression_target",
     "regression_weights",

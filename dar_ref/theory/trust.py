@@ -200,14 +200,18 @@ def _project_box(log_base: Array, log_q: Array, eps: float) -> Array | None:
         return None
     corners = np.concatenate([log_low - log_base, log_high - log_base])
     corners = np.sort(corners[corners > -np.inf])
-    sums = np.exp(np.clip(log_base + corners[:, None], log_low, log_high)).sum(axis=-1)
-    at = int(np.searchsorted(sums, 1.0))
-    log_scale = corners[min(at, len(corners) - 1)]
-    middle = log_scale - 1.0 if at == 0 else 0.5 * (corners[at - 1] + log_scale)
-    free = (log_base + middle > log_low) & (log_base + middle < log_high)
-    left = 1.0 - np.exp(np.where(log_base + middle <= log_low, log_low, log_high)[~free]).sum()
-    if at < len(corners) and free.any() and left > 0.0:
-        log_scale = np.log(left) - float(log_sum_exp(log_base[free]))
+
+    def total(log_scale: Array) -> Array:
+        return np.exp(np.clip(log_base + log_scale[:, None], log_low, log_high)).sum(axis=-1)
+
+    at = int(np.searchsorted(total(corners), 1.0))
+    scales = [corners[max(at - 1, 0)], corners[min(at, len(corners) - 1)]]
+    middle = log_base + (0.5 * (scales[0] + scales[1]) if at else scales[1] - 1.0)
+    free = (middle > log_low) & (middle < log_high)
+    left = 1.0 - np.exp(np.where(middle <= log_low, log_low, log_high)[~free]).sum()
+    if free.any() and left > 0.0:
+        scales.append(np.log(left) - float(log_sum_exp(log_base[free])))
+    log_scale = scales[int(np.abs(total(np.array(scales)) - 1.0).argmin())]  # rounding can leave no arm free
     return log_normalize(np.clip(log_base + log_scale, log_low, log_high))[0]
 
 
