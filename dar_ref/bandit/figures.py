@@ -1,0 +1,121 @@
+"""Figures of the digits comparison, drawn from what `compare` returned or `results.json` holds.
+
+Thick lines are means over seeds, and running means over iterations (the window is in the code); thin lines are the raw
+seeds. A method keeps its colour and marker everywhere.
+"""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dar_ref.plots import COLORS, GREEN, GREY, MARKERS, VERMILION, style
+from dar_ref.theory.checks import Array
+
+WINDOW = 15  # iterations in a running mean: what one batch happened to hold would hide the course of the run
+
+
+def settings(comparison: dict[str, Any]) -> list[str]:
+    """Names of the settings in the order in which figures and tables show them, whatever the order in the file."""
+    return sorted(comparison["runs"], key=list(COLORS).index)
+
+
+def curves(comparison: dict[str, Any], name: str, figure: str) -> Array:
+    """One figure of one setting, (seeds, iterations + 1): its value at the start where there is one, then per
+    iteration."""
+    rows = []
+    for seed, run in comparison["runs"][name].items():
+        start = comparison["start"][seed].get(figure)
+        rows.append(([] if start is None else [start]) + run[figure])
+    return np.array(rows, dtype=float)
+
+
+def reward_figure(comparison: dict[str, Any]) -> Figure:
+    """Proxy reward, gold reward and KL to pi_0 on held-out images, against iteration."""
+    with style():
+        figure = Figure(figsize=(11, 3.6))
+        axes = figure.subplots(1, 3)
+        titles = {
+            "proxy": "proxy reward (trained on)",
+            "gold": "gold reward (accuracy)",
+            "kl_to_pi_0": "KL(pi‖pi_0), nats",
+        }
+        for ax, (key, title) in zip(axes, titles.items(), strict=True):
+            for name in settings(comparison):
+                _plot_seeds(ax, curves(comparison, name, key), name)
+            ax.set(title=title, xlabel="iteration")
+        axes[0].legend()
+    return figure
+
+
+def frontier_figure(comparison: dict[str, Any]) -> Figure:
+    """Proxy and gold reward against KL to pi_0: what each method paid for what it got."""
+    with style():
+        figure = Figure(figsize=(8, 3.6))
+        axes = figure.subplots(1, 2, sharex=True, sharey=True)
+        for ax, key, title in zip(axes, ("proxy", "gold"), ("proxy reward", "gold reward"), strict=True):
+            for name in settings(comparison):
+                distance, reward = (_course(curves(comparison, name, k))[1] for k in ("kl_to_pi_0", key))
+                last = len(reward) - 1
+                ax.plot(
+                    distance, reward, color=COLORS[name], marker=MARKERS[name], markevery=[last], label=name.upper()
+                )
+            ax.set(title=title, xlabel="KL(pi‖pi_0), nats")
+        axes[0].legend()
+    return figure
+
+
+def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
+    """How near one gradient-trained iteration comes to the exact optimum: distance before and after it, and J."""
+    with style():
+        figure = Figure(figsize=(9, 3.6))
+        left, right = figure.subplots(1, 2)
+        distances = {
+            "kl_optimum_to_pi_t": ("KL(pi*‖pi_t), before the step", GREY, "--"),
+            "kl_optimum_to_pi": ("KL(pi*‖pi), after it", COLORS["dar"], "-"),
+            "kl_target_to_pi": ("KL(pi'‖pi), to the clipped target", VERMILION, ":"),
+        }
+        objectives = {
+            "objective_optimum": ("J(pi*), the most possible", GREEN, "--"),
+            "objective": ("J(pi), reached", COLORS["dar"], "-"),
+        }
+        for ax, lines in ((left, distances), (right, objectives)):
+            for key, (label, color, dashes) in lines.items():
+                steps, course = _course(curves(comparison, name, key))
+                ax.plot(steps + 1, course, dashes, color=color, label=label)
+        left.set(title="distance to the step's own optimum, nats", xlabel="iteration", ylim=(0, None))
+        right.set(title="the step's objective J", xlabel="iteration")
+        left.legend()
+        right.legend()
+    return figure
+
+
+def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
+    """Effective sample share of DAR's weights and share of samples at the clip, against iteration."""
+    with style():
+        figure = Figure(figsize=(8, 3.4))
+        axes = figure.subplots(1, 2, sharex=True)
+        for ax, key, title in zip(
+            axes, ("ess", "clipped"), ("effective sample share", "share at the clip"), strict=True
+        ):
+            _plot_seeds(ax, curves(comparison, name, key), name)
+            ax.set(title=title, xlabel="iteration", ylim=(0, 1))
+    return figure
+
+
+def _plot_seeds(ax: Axes, values: Array, name: str) -> None:
+    ax.plot(np.arange(values.shape[1]), values.T, color=COLORS[name], alpha=0.25, linewidth=0.6)
+    steps, course = _course(values)
+    every = max(1, len(steps) // 8)
+    ax.plot(steps, course, color=COLORS[name], marker=MARKERS[name], markevery=every, label=name.upper())
+
+
+def _course(values: Array) -> tuple[Array, Array]:
+    """Mean over seeds of (seeds, iterations), then the running mean: iteration numbers and values, the first one
+    raw."""
+    mean = values.mean(axis=0)
+    window = min(WINDOW, len(mean))
+    running = np.convolve(mean, np.full(window, 1.0 / window), mode="valid")
+    middle = np.arange(len(running)) + (window - 1) / 2.0
+    return np.concatenate([[0.0], middle]), np.concatenate([mean[:1], running])

@@ -1,0 +1,82 @@
+"""Result files: `results.json` holds what the seed determines, `run.json` beside it what it does not.
+
+The same seed gives the same bytes of `results.json` on one machine. Versions, commit, machine and times go to
+`run.json`. Both are written whole or not at all: a run that is cut off leaves no half file that could be read as a
+result.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` whole: to a file beside it first, which then takes its place.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as JSON with sorted keys, whole or not at all.
+
+    Raises:
+        ValueError: a NaN or an infinity, which JSON lacks.
+        OSError: the folder cannot be written.
+    """
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def run_info(command: str, started: float) -> dict[str, Any]:
+    """What `run.json` records: command, versions, commit, machine, and seconds since `started` (`time.time()`).
+
+    The commit is the one of the source tree that the package was imported from, with `-dirty` where it was edited; None
+    outside a git checkout.
+    """
+    return {
+        "command": command,
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "commit": _commit(),
+        "machine": {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()},
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - started, 1),
+        "platform": sys.platform,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
