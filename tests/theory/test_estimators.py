@@ -285,9 +285,17 @@ def test_equal_rewards_make_a_normalised_advantage_of_zero_whatever_their_size()
 
 def test_normalisation_removes_the_scale_of_the_reward() -> None:
     case = bandit(2, 2, 3)
-    for scale in (1e-150, 1e150):
+    for scale in (1e-200, 1e200):  # whose squares leave float64
         scaled = estimator_moments("dar", scale * case.reward, *case[1:], 3, normalize="batch")
         assert_same(scaled, estimator_moments("dar", *case, 3, normalize="batch"))
+
+
+def test_the_std_is_taken_over_the_group_or_the_batch() -> None:
+    """Two prompts drew (0, 1) and (0, 3): stds 1/2 and 3/2 apart, sqrt(5)/2 together."""
+    reward, counts = np.array([[0.0, 1.0], [0.0, 3.0]]), np.ones((1, 2, 2), dtype=np.int64)
+    for normalize, half_ranges in (("none", [0.5, 1.5]), ("group", [1.0, 1.0]), ("batch", [5**-0.5, 3 * 5**-0.5])):
+        advantage = enumeration.sampled_advantages(reward, counts, 2, "group", normalize)
+        np.testing.assert_allclose(advantage[0], np.outer(half_ranges, [-1.0, 1.0]), rtol=1e-15)
 
 
 def test_inputs_are_left_alone() -> None:
