@@ -53,7 +53,7 @@ class Balls:
         spread = float(ref @ centred**2)
         guess = np.sqrt(2.0 * radius / spread) if spread > radius else 1.0
         tau = float(start if 0.0 < start < np.inf else guess)
-        for step in range(300):
+        for step in range(300):  # pragma: no branch (the bracket is down to one ulp long before)
             divergence, variance, noise = _tilted(ref, log_ref, self.gain, centred, tau)
             low, high = (tau, high) if divergence < radius else (low, tau)
             root = np.sqrt(divergence)
@@ -79,7 +79,7 @@ class Balls:
                 return end, tau
         low, high, before = 0.0, 1.0, np.inf
         alpha = certificate if 0.0 < certificate < 1.0 else inner if 0.0 < inner < 1.0 else 0.5
-        for _ in range(200):
+        for _ in range(200):  # pragma: no branch (as above)
             tau = self.tilt(alpha, tau)
             lean, slope, noise = self._lean(alpha, tau) if np.isfinite(tau) else (alpha - inner, 0.0, 0.0)
             low, high = (alpha, high) if lean < 0.0 else (low, alpha)
@@ -98,9 +98,8 @@ class Balls:
         lean = float(pi @ self.log_ratio) + (self.eps_0 - self.eps_t)
         noise = ULP * float(pi @ np.abs(self.log_ratio))
         variance, mixed = float(pi @ gain**2), float(pi @ (gain * ratio))
-        if variance <= 0.0:
-            return lean, 0.0, noise
-        return lean, float(pi @ ratio**2) - mixed * (mixed - lean / tau) / variance, noise
+        along = mixed * (mixed - lean / tau) / variance if variance > 0.0 else np.inf  # -inf: no Newton step
+        return lean, float(pi @ ratio**2) - along, noise
 
 
 def _tilted(ref: Array, log_ref: Array, gain: Array, centred: Array, tau: float) -> tuple[float, float, float]:
