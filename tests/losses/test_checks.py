@@ -60,3 +60,17 @@ def test_options(option, value, error):
         dar_loss(*GOOD, **{option: value})
     with pytest.raises(error, match=f"{option} = .*; pass "):
         dar_weights(*GOOD[1:], **{option: value})
+
+
+def test_the_weights_alone_check_every_tensor():
+    for position in range(3):
+        arguments = list(GOOD[1:])
+        arguments[position] = torch.zeros(1)
+        with pytest.raises(ValueError, match="pass equal shapes"):
+            dar_weights(*arguments)
+
+
+def test_a_weight_exactly_at_the_clip_is_not_clipped():
+    zero = torch.zeros(1)
+    assert dar_weights(zero, zero, zero, w_clip=1.0).clipped.tolist() == [False]
+    assert dar_weights(zero, zero, zero + 1e-6, w_clip=1.0).clipped.tolist() == [True]
