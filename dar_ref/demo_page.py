@@ -39,6 +39,11 @@ FIGURES = {
         "The same runs as a frontier: reward bought against distance from pi_0. A curve further up and to the left pays"
         " less KL for its reward. The marker is the end of the run.",
     ),
+    "conflict": (
+        "Chernoff information of the initial and the current policy against iteration, one curve a method",
+        "The conflict that DAR is about, measured. Ask for KL(pi‖pi_0) <= e and KL(pi‖pi_t) <= e at once: below this"
+        " radius e no policy does both (T6), and it grows as pi_t leaves pi_0. Mean over the images of a batch.",
+    ),
     "step": (
         "Left: KL from the exact optimum before and after each iteration of DAR. Right: its objective, and the best",
         "Ten arms enumerate, so every iteration has an exact optimum pi* (Theorem 4.2). Left: how far from it the"
@@ -61,6 +66,7 @@ def write_report(out: Path, content: dict[str, Any]) -> None:
     drawn = {
         "rewards": figures.reward_figure(comparison),
         "frontier": figures.frontier_figure(comparison),
+        "conflict": figures.conflict_figure(comparison),
         "step": figures.step_figure(comparison),
         "weights": figures.weight_figure(comparison),
     }

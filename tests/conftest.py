@@ -6,6 +6,8 @@ Hypothesis profiles: `dev` (default), `ci` (more examples, derandomised: a red C
 
 import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch are imported
+
 import hypothesis
 
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None)

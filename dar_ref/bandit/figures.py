@@ -91,6 +91,19 @@ def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
     return figure
 
 
+def conflict_figure(comparison: dict[str, Any]) -> Figure:
+    """Chernoff information of pi_0 and pi_t against iteration: the radius below which the two KL balls are disjoint."""
+    with style():
+        figure = Figure(figsize=(6.5, 3.6))
+        ax = figure.subplots()
+        for name in settings(comparison):
+            _plot_seeds(ax, curves(comparison, name, "conflict"), name)
+        ax.set(title="smallest equal radius at which both KL constraints can hold, nats", xlabel="iteration")
+        ax.set_ylim(bottom=0.0)
+        ax.legend()
+    return figure
+
+
 def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
     """Effective sample share of DAR's weights and share of samples at the clip, against iteration."""
     with style():

@@ -14,7 +14,7 @@ from dar_ref.bandit.config import TrainConfig
 from dar_ref.bandit.methods import MIN_STD, Rollout
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.losses import dar_weights
-from dar_ref.theory import kl, objective, optimum, regression_target
+from dar_ref.theory import chernoff, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 
 
@@ -46,6 +46,7 @@ class Record(NamedTuple):
     kl_optimum_to_pi_t: float  # batch mean of KL(pi*‖pi_t): how far the step had to go, nats
     kl_optimum_to_pi: float  # batch mean of KL(pi*‖pi): how far it still has to go, nats
     kl_target_to_pi: float  # batch mean of KL(pi'‖pi): the same to the clipped target, what dar regresses on
+    conflict: float  # batch mean of the Chernoff information of pi_0 and pi_t: below it two equal KL balls are disjoint
     advantage_std: float  # exact standard deviation that A was divided by, units of the proxy reward
     ess: float | None  # effective share (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; None without weights
     clipped: float | None  # share of the samples at w_clip; None without weights
@@ -134,6 +135,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
         kl_optimum_to_pi_t=float(kl(best.log_pi, log_pi_t).mean()),
         kl_optimum_to_pi=float(kl(best.log_pi, log_pi).mean()),
         kl_target_to_pi=float(kl(target, log_pi).mean()),
+        conflict=float(chernoff(log_pi_0, log_pi_t).information.mean()),
         advantage_std=std,
         ess=ess,
         clipped=clipped,

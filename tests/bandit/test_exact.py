@@ -180,6 +180,9 @@ def test_records_equal_their_definitions(method):
     }
     for name, value in expected.items():
         assert getattr(record, name) == pytest.approx(value, rel=1e-10), name
+    grid = np.linspace(0.0, 1.0, 1001)[:, None, None]
+    lowest_c = (pi_0**grid * pi_t ** (1.0 - grid)).sum(axis=-1).min(axis=0)
+    assert record.conflict == pytest.approx(-np.log(lowest_c).mean(), rel=1e-5)
     assert record.objective_optimum - record.objective == pytest.approx(0.5 * kl_by_hand(pi, best).mean(), rel=1e-9)
     assert (record.ess is None) == (record.clipped is None) == (method != "dar")
     start = (pi_0 * reward).sum(axis=1).mean()
