@@ -11,6 +11,7 @@ The length is concave in x (Brunn-Minkowski), so a region too small for the firs
 """
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from dar_ref.theory.region import single
 from dar_ref.theory.trust import Stability, check_stability
 
 EPS = float(np.finfo(np.float64).eps)
-QUADRATURE_TOLERANCE = 1e-10
+QUADRATURE_TOLERANCE = 1e-9
 """Relative error at which panels are no longer halved."""
 MOST_PANELS = 128
 """Number of disagreeing panels at which halving stops: corners are few, rounding is everywhere."""
@@ -114,22 +115,23 @@ def _range(one: _Constraint, arm: int) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def _cut(one: _Constraint, order: list[int], x: Array) -> tuple[Array, Array]:
-    """Ends (n,) of the interval of the second arm of `order` where its first has probability x (n,)."""
+def _cut(one: _Constraint, order: list[int], x: Array) -> tuple[list[Array], list[Array], list[Array]]:
+    """What a constraint says about the second arm of `order` where its first has probability x (n,).
+
+    Returns lower bounds, upper bounds, and hinges: functions of x at whose zeros a bound has a corner of its own.
+    """
     first, second, third = one.pi[order]
     rest = np.maximum(1.0 - x, EPS)
     if one.kind == "ppo_box":
-        low, high = _sides(one)
-        return (
-            np.maximum(low[order[1]], rest - high[order[2]]),
-            np.minimum(high[order[1]], rest - low[order[2]]),
-        )
+        low, high = (np.broadcast_to(side[order, None], (3, x.size)) for side in _sides(one))
+        return [low[1], rest - high[2]], [high[1], rest - low[2]], []
     forward = one.kind == "forward_kl"
     scale = second + third
     spent = _two_arm_kl(forward, x, first, scale)
     left = np.maximum(one.radius - spent, 0.0) / (np.full_like(x, scale) if forward else rest)
-    low, high = _two_arm_ball(forward, second / scale, third / scale, left)
-    return rest * low, rest * high
+    y_low, y_high = _two_arm_ball(forward, second / scale, third / scale, left)
+    hinges = [] if forward else [left + np.log(second / scale), left + np.log(third / scale)]  # reaches an edge or not
+    return [rest * y_low], [rest * y_high], hinges
 
 
 def _sides(one: _Constraint) -> tuple[Array, Array]:
@@ -189,16 +191,18 @@ def _quadrature(constraints: list[_Constraint]) -> Volume:
         return Volume(0.0, EPS)
     middle, half = 0.5 * (start + stop), 0.5 * (stop - start)
 
-    def gap(phi: Array) -> Array:
-        """Length of the interval; below 0 where the constraints' intervals do not meet."""
+    def slices(phi: Array) -> Array:
+        """Length of the interval, negative for none, and more rows (k, n): it has corners only where one is 0."""
         x = np.clip(middle - half * np.cos(phi), start, stop)
-        ends = [_cut(one, order, x) for one in constraints]
-        return np.min([high for _, high in ends], axis=0) - np.max([low for low, _ in ends], axis=0)
+        cuts = [_cut(one, order, x) for one in constraints]
+        lows, highs, hinges = ([row for cut in cuts for row in cut[part]] for part in range(3))
+        pairs = [one - other for ends in (lows, highs) for one, other in combinations(ends, 2)]
+        return np.stack([np.min(highs, axis=0) - np.max(lows, axis=0), *pairs, *hinges])
 
-    window = _window(gap)
+    window = _window(lambda phi: slices(phi)[0])
     if window is None:
         return Volume(0.0, EPS)
-    area, error = _integrate(lambda phi: np.maximum(gap(phi), 0.0) * half * np.sin(phi), *window)
+    area, error = _integrate(slices, lambda phi: half * np.sin(phi), *window)
     return Volume(2.0 * area, 2.0 * error + 16 * EPS)  # the triangle x + y <= 1 has area 1/2
 
 
@@ -216,26 +220,37 @@ def _window(gap: Callable[[Array], Array]) -> tuple[float, float] | None:
     return (low, high) if inside.size else None
 
 
-def _integrate(function: Callable[[Array], Array], low: float, high: float) -> tuple[float, float]:
-    """Integral and error estimate: Gauss panels of 10 nodes, halved where a panel and its two halves disagree."""
+def _integrate(
+    slices: Callable[[Array], Array], speed: Callable[[Array], Array], low: float, high: float
+) -> tuple[float, float]:
+    """Integral of `max(length, 0) speed` and its error: Gauss panels of 10 nodes, halved until nothing is in doubt.
+
+    In doubt is a panel that disagrees with its two halves, and one where a corner may hide between the nodes: a row
+    comes closer to 0 than it moves from node to node. A corner cut off unseen is smaller than this move times the step.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(10)
 
-    def panels(left: Array, right: Array) -> Array:
+    def panels(left: Array, right: Array) -> tuple[Array, Array]:
         width = 0.5 * (right - left)
         points = 0.5 * (left + right)[:, None] + width[:, None] * nodes
-        return (function(points.ravel()).reshape(points.shape) @ weights) * width
+        rows = slices(points.ravel()).reshape(-1, *points.shape)
+        pace = speed(points)
+        move = np.abs(np.diff(rows, axis=-1)).max(axis=-1)
+        hidden = np.where(np.abs(rows).min(axis=-1) < move, move, 0.0).max(axis=0)
+        return (np.maximum(rows[0], 0.0) * pace) @ weights * width, hidden * pace.max(axis=-1) * 0.2 * width
 
     edges = np.linspace(low, high, 9)
     left, right = edges[:-1], edges[1:]
-    whole = panels(left, right)
+    whole, _ = panels(left, right)
     total, error = 0.0, 0.0
     for depth in range(40):  # pragma: no branch (the last round accepts what is left)
         middle = 0.5 * (left + right)
-        halves = panels(np.concatenate([left, middle]), np.concatenate([middle, right])).reshape(2, -1)
-        defect = np.abs(halves.sum(axis=0) - whole)
+        halves, hidden = panels(np.concatenate([left, middle]), np.concatenate([middle, right]))
+        halves, hidden = halves.reshape(2, -1), hidden.reshape(2, -1)
+        defect = np.abs(halves.sum(axis=0) - whole) + hidden.sum(axis=0)
         scale = abs(total) + float(halves.sum())
         done: NDArray[np.bool_] = defect <= 0.05 * QUADRATURE_TOLERANCE * scale
-        if depth == 39 or done.size > MOST_PANELS:  # what disagrees now is rounding: it stays in the error
+        if depth == 39 or done.size > MOST_PANELS:  # what is in doubt now is rounding: it stays in the error
             done = np.ones_like(done)
         total, error = total + float(halves[:, done].sum()), error + float(defect[done].sum())
         if done.all():

@@ -160,10 +160,11 @@ def test_box_that_the_best_policy_fills_exactly() -> None:
     flat = np.log(np.full(4, 0.25))
     skewed = np.log([0.0012, 0.4985, 0.4985, 0.0018])
     for advantage in ([0.4, 0.6, -0.4, -0.3], [0.0, 1.0, 1.0, 0.5], [1.0, 1.0, 0.0, 0.0]):
-        best = best_reward(np.array(advantage), skewed, flat, 50.0, 0.3, stability="ppo_box")
-        ranked = np.sort(advantage)[::-1]
-        assert best.value == pytest.approx(float(ranked @ [0.325, 0.325, 0.175, 0.175]), abs=1e-15)
-        assert slack("ppo_box", best.log_pi, flat, 0.3) >= -1e-15
+        for eps in (0.3, 1.2985e-6):
+            best = best_reward(np.array(advantage), skewed, flat, 50.0, eps, stability="ppo_box")
+            full = 0.25 * (1.0 + eps * np.array([1.0, 1.0, -1.0, -1.0]))
+            assert best.value == pytest.approx(float(np.sort(advantage)[::-1] @ full), abs=1e-15)
+            assert slack("ppo_box", best.log_pi, flat, eps) >= -1e-15
 
 
 def test_supports() -> None:
