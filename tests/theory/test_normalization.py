@@ -227,7 +227,7 @@ def test_curve_is_the_std_of_the_log_ratio(data: st.DataObject, theta: float) ->
     log_pi_0 = np.stack([data.draw(policies(arms, 0)) for _ in range(2)])
     advantage = np.array([[data.draw(st.floats(-3.0, 3.0)) for _ in range(arms)] for _ in range(2)])
     squares = []
-    with mpmath.workdps(60):
+    with mpmath.workdps(400):
         for row, values in zip(log_pi_0, advantage, strict=True):
             alive = [i for i in range(arms) if row[i] > -np.inf]
             ratio = {i: mpmath.mpf(theta) * (mpmath.mpf(values[i]) - mpmath.mpf(values[alive[0]])) for i in alive}
