@@ -329,10 +329,10 @@ def test_standardised_step_from_far_out_in_the_tail() -> None:
 
 def test_standardised_step_when_several_best_arms_share_the_mass() -> None:
     """Their probabilities sum to 1 only within rounding; that must not pass for spread, the true std being e^-300."""
-    start = log_normalized(np.array([-600.0, 0.0, 0.0, 0.0]))
-    advantage = np.array([0.1, 0.7, 0.7, 0.7])
-    path = iterate(advantage, np.full(4, -np.log(4.0)), 0.5, 1e100, 1, start, normalize="standardize")
-    expected = 0.5 * 600.0 + np.exp(300.0) * np.sqrt(3.0) / 1e100  # pi(0) = e^-600 / 3
+    start = log_normalized(np.array([-600.0] + 7 * [0.0]))
+    advantage = np.array([0.1] + 7 * [0.7])
+    path = iterate(advantage, np.full(8, -np.log(8.0)), 0.5, 1e100, 1, start, normalize="standardize")
+    expected = 0.5 * 600.0 + np.exp(300.0) * np.sqrt(7.0) / 1e100  # pi(0) = e^-600 / 7
     np.testing.assert_allclose(path[1, 1:] - path[1, 0], expected, rtol=1e-12)
 
 
