@@ -7,6 +7,7 @@ keeps its colour in all figures, and no figure tells two things apart by colour 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ COLORS = {
 }
 MARKERS = {"dar": "o", "grpo": "s", "dao": "^", "rloo": "D"}
 
-RC = {
+RC: dict[str, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -63,5 +64,5 @@ def save_png(figure: Figure, path: Path) -> Path:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=RC["savefig.dpi"], metadata={"Software": None})
     return path
