@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep benchmark coverage mutation clean
+.PHONY: help demo test check test-slow verify-deep notebooks benchmark coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -28,12 +28,15 @@ test-slow: .venv/dev ## the tests marked slow
 verify-deep: .venv/base ## every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
 	$(BIN)/dar-ref verify --cases 100000 --digits 100
 
+notebooks: .venv/dev ## run all notebooks in fresh kernels and write their outputs
+	$(BIN)/python notebooks/execute.py
+
 benchmark: .venv/dev ## the speed ratios, side by side in one run
 	$(BIN)/python -m tests.benchmarks.ratios
 
 coverage: .venv/dev ## branch coverage of theory and losses; fails below 100 %
-	$(BIN)/pytest tests/theory tests/losses tests/test_counterexamples*.py --cov=dar_ref.theory --cov=dar_ref.losses \
-		--cov=dar_ref.scalars --cov-branch --cov-fail-under=100
+	$(BIN)/pytest tests/theory tests/losses tests/test_counterexamples*.py --cov=dar_ref/theory --cov=dar_ref/losses \
+		--cov=dar_ref/scalars.py --cov-branch --cov-fail-under=100
 
 mutation: .venv/dev ## mutate theory and losses, list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run

@@ -1,16 +1,25 @@
-"""One look for every figure of the package: colours, sizes, the style.
+"""One look for every figure of the package, and policies over three arms on the simplex.
+
+`region_figure` is one call on your own `pi_0`, `pi_t` and `A`; the `draw_` functions are its parts.
 
 The colours are Okabe and Ito's, which people with any of the common colour-vision deficiencies tell apart; each thing
 keeps its colour in all figures, and no figure tells two things apart by colour alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from mpltern.ternary import TernaryAxes
+from numpy.typing import ArrayLike
+
+from dar_ref import theory
+from dar_ref.theory.checks import Array
+from dar_ref.theory.trust import Stability
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY = (
     "#0072B2",
@@ -28,12 +37,25 @@ COLORS = {
     "pi_t": VERMILION,
     "pi_ref": PURPLE,
     "pi_star": GREEN,
+    "inside": BLACK,
     "dar": BLUE,
     "grpo": ORANGE,
     "dao": PURPLE,
     "rloo": GREEN,
 }
-MARKERS = {"dar": "o", "grpo": "s", "dao": "^", "rloo": "D"}
+MARKERS = {
+    "pi_0": "o",
+    "pi_t": "s",
+    "pi_ref": "D",
+    "pi_star": "*",
+    "inside": "X",
+    "dar": "o",
+    "grpo": "s",
+    "dao": "^",
+    "rloo": "D",
+}
+LABELS = {"pi_0": "pi_0", "pi_t": "pi_t", "pi_ref": "pi_ref", "pi_star": "pi* (DAR)", "inside": "best allowed"}
+ARMS = ("arm 1", "arm 2", "arm 3")
 
 RC: dict[str, Any] = {
     "axes.grid": True,
@@ -66,3 +88,163 @@ def save_png(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=RC["savefig.dpi"], metadata={"Software": None})
     return path
+
+
+def simplex_axes(figure: Figure, position: tuple[int, int, int] = (1, 1, 1), arms: Sequence[str] = ARMS) -> TernaryAxes:
+    """Add ternary axes for policies over three arms; a corner is the policy that always plays the arm named there.
+
+    Args:
+        figure: where to add them.
+        position: (rows, columns, index) as in matplotlib.
+        arms: three names, for the corners top, left and right.
+
+    Returns:
+        mpltern's axes. Plain matplotlib calls take the three probabilities in the order of the arms.
+
+    Raises:
+        ValueError: another number of names.
+    """
+    if len(arms) != 3:
+        raise ValueError(f"arms = {list(arms)!r} names {len(arms)} corners, a triangle has 3; pass three names")
+    ax = cast("TernaryAxes", figure.add_subplot(*position, projection="ternary"))
+    ax.grid(False)
+    for axis, name in zip((ax.taxis, ax.laxis, ax.raxis), arms, strict=True):
+        axis.set_ticks([])
+        axis.set_label_position("corner")
+        axis.set_label_rotation_mode("horizontal")
+        axis.set_label_text(name)
+    return ax
+
+
+def draw_region(
+    ax: TernaryAxes,
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    eps_0: float,
+    eps_t: float,
+    *,
+    stability: Stability = "kl",
+    resolution: int = 181,
+) -> None:
+    """Draw `KL(pi‖pi_0) <= eps_0`, the trust region around `pi_t`, and what they share, filled and hatched.
+
+    Args:
+        ax: from `simplex_axes`.
+        log_pi_0: initial policy (3,), log-probabilities.
+        log_pi_t: current policy (3,), log-probabilities.
+        eps_0: radius of the ball around `pi_0`, nats.
+        eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
+        stability: "kl", "ppo_box" or "forward_kl", as in `theory.region_volume`.
+        resolution: points along one side of the triangle.
+
+    Raises:
+        TypeError, ValueError: bad input, see `dar_ref.theory`.
+    """
+    grid = simplex_grid(resolution)
+    gaps = (
+        np.asarray(theory.kl(grid, log_pi_0) - eps_0),
+        trust_gap(grid, log_pi_t, eps_t, stability),
+    )
+    pi = np.exp(grid)
+    for gap, color, dashes in zip(gaps, (COLORS["pi_0"], COLORS["pi_t"]), ("-", "--"), strict=True):
+        _fill(ax, pi, gap, color, alpha=0.13)
+        if gap.min() < 0.0 < gap.max():
+            ax.tricontour(*pi.T, _finite(gap), levels=[0.0], colors=[color], linewidths=1.6, linestyles=[dashes])
+    _fill(ax, pi, np.maximum(*gaps), GREY, alpha=0.35, hatch="////")
+
+
+def draw_policy(ax: TernaryAxes, log_pi: ArrayLike, name: str, label: str | None = None) -> None:
+    """Mark one policy (3,); `name` is one of `LABELS` and decides colour, marker and, unless given, the label."""
+    point = np.exp(np.asarray(log_pi, dtype=float))
+    look = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 8, "markeredgecolor": "white", "zorder": 5}
+    ax.plot(*(point[k : k + 1] for k in range(3)), linestyle="none", label=label or LABELS[name], **look)
+
+
+def draw_path(ax: TernaryAxes, log_policies: ArrayLike, color: str = BLACK, label: str | None = None) -> None:
+    """Draw a path through policies (steps, 3), for example `theory.iterate(...)`."""
+    ax.plot(*np.exp(np.asarray(log_policies, dtype=float)).T, color=color, linewidth=1.0, marker=".", label=label)
+
+
+def region_figure(
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    advantage: ArrayLike,
+    eps_0: float,
+    eps_t: float,
+    *,
+    stability: Stability = "kl",
+    arms: Sequence[str] = ARMS,
+) -> Figure:
+    """Both constraints on the simplex, the interpolated policies between the anchors, and the best policy that is
+    allowed.
+
+    Args:
+        log_pi_0: initial policy (3,), log-probabilities.
+        log_pi_t: current policy (3,), log-probabilities.
+        advantage: A (3,), finite.
+        eps_0: radius of the ball around `pi_0`, nats.
+        eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
+        stability: "kl", "ppo_box" or "forward_kl".
+        arms: names of the corners top, left and right.
+
+    Returns:
+        A matplotlib figure; in a notebook it shows itself, `save_png` writes it.
+
+    Raises:
+        TypeError, ValueError: bad input, see `dar_ref.theory`.
+
+    Source: the paper's conflict; T6, T7, T9.
+
+    >>> figure = region_figure(*np.log([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), np.array([0.0, 1.0, 0.0]), 0.4, 0.4)
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['pi_0', 'pi_t', 'pi_0^a pi_t^(1-a)', 'best allowed']
+    """
+    with style():
+        figure = Figure(figsize=(5.2, 4.8))
+        ax = simplex_axes(figure, arms=arms)
+        draw_region(ax, log_pi_0, log_pi_t, eps_0, eps_t, stability=stability)
+        draw_policy(ax, log_pi_0, "pi_0")
+        draw_policy(ax, log_pi_t, "pi_t")
+        weights = np.linspace(0.001, 0.999, 60)
+        between = [theory.interpolate(log_pi_0, log_pi_t, weight).log_pi_ref for weight in weights]
+        ax.plot(*np.exp(between).T, color=COLORS["pi_ref"], linestyle=":", linewidth=1.4, label="pi_0^a pi_t^(1-a)")
+        best = theory.best_reward(advantage, log_pi_0, log_pi_t, eps_0, eps_t, stability=stability)
+        empty = bool(np.isnan(best.value))
+        if not empty:
+            draw_policy(ax, best.log_pi, "inside")
+        ax.set_title("no policy satisfies both" if empty else f"best allowed E[A] = {best.value:.3f}", pad=18)
+        ax.legend(loc="upper left", bbox_to_anchor=(-0.12, 1.02), fontsize="small")
+    return figure
+
+
+def simplex_grid(resolution: int) -> Array:
+    """Log-probabilities (M, 3) of an even grid over the triangle, `resolution` points a side, edges included."""
+    first, second = np.meshgrid(np.arange(resolution), np.arange(resolution), indexing="ij")
+    inside = first + second < resolution
+    counts = np.stack([first[inside], second[inside], resolution - 1 - first[inside] - second[inside]], axis=-1)
+    with np.errstate(divide="ignore"):  # the edges have probability zero
+        return np.log(counts / (resolution - 1.0))
+
+
+def trust_gap(log_pi: ArrayLike, log_pi_t: ArrayLike, eps_t: float, stability: Stability) -> Array:
+    """How far policies (..., A) are outside the trust region around `pi_t`: negative inside, 0 on its border."""
+    if stability == "kl":
+        return np.asarray(theory.kl(log_pi, log_pi_t) - eps_t)
+    if stability == "forward_kl":
+        return np.asarray(theory.kl(log_pi_t, log_pi) - eps_t)
+    if stability == "ppo_box":
+        pi, pi_t = np.exp(np.asarray(log_pi)), np.exp(np.asarray(log_pi_t))
+        return np.asarray((np.abs(pi - pi_t) - eps_t * pi_t).max(axis=-1))
+    raise ValueError(f"stability = {stability!r} is unknown; choose one of kl, ppo_box, forward_kl")
+
+
+def _fill(ax: TernaryAxes, pi: Array, gap: Array, color: str, alpha: float, hatch: str | None = None) -> None:
+    if gap.min() < 0.0:
+        finite = _finite(gap)
+        levels = [finite.min() - 1.0, 0.0]
+        ax.tricontourf(*pi.T, finite, levels=levels, colors=[color], alpha=alpha, hatches=[hatch])
+
+
+def _finite(gap: Array) -> Array:
+    """Infinite divergences as a large number: matplotlib interpolates between grid points."""
+    return np.minimum(gap, 1e3)

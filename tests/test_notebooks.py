@@ -1,0 +1,47 @@
+"""Every notebook runs from top to bottom in a fresh kernel, is committed with its outputs, and ends in assertions."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+
+
+def runner():
+    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_runs_without_errors(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the kernel's machinery in this process; the cells run in their own
+        executed = runner().execute(path)
+    for cell in executed.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", f"a cell of {path.name} printed to stderr: {output.get('text')}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_is_committed_as_a_reader_should_find_it(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "not run top to bottom"
+    assert "assert " in code[-1].source
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    assert "you will" in notebook.cells[0].source.lower()
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25
+    assert path.stat().st_size < 3_000_000
+
+
+def test_unknown_notebook_is_refused():
+    with pytest.raises(ValueError, match="no notebook begins with '99'"):
+        runner().find(["99"])
