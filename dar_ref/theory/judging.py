@@ -65,3 +65,14 @@ def policy_distance(log_p: Array, log_q: exact.Policy) -> float:
 def residual(left: arb, right: arb) -> arb:
     """`left - right`, and 0 where both are `+inf`."""
     return arb(0) if left == exact.INFINITY and right == exact.INFINITY else left - right
+
+
+def policy_residuals(log_p: exact.Policy, log_q: exact.Policy) -> list[arb]:
+    """Differences arm by arm; an arm that only one of them has counts as infinite."""
+    pairs = [(p, q) for p, q in zip(log_p, log_q, strict=True) if p is not None or q is not None]
+    return [exact.INFINITY if p is None or q is None else p - q for p, q in pairs]
+
+
+def shortfall(larger: arb, smaller: arb) -> arb:
+    """Residual of `larger >= smaller`: 0 where that is certain, else their difference, negative where it is false."""
+    return (larger - smaller).min(arb(0))

@@ -10,7 +10,16 @@ from dar_ref import theory
 from dar_ref.theory import exact
 from dar_ref.theory.cases import Case, draw_case
 from dar_ref.theory.exact import Exact
-from dar_ref.theory.judging import JUDGE_BITS, Error, Statement, distance, log_scale, policy_distance, residual
+from dar_ref.theory.judging import (
+    JUDGE_BITS,
+    Error,
+    Statement,
+    distance,
+    log_scale,
+    policy_distance,
+    policy_residuals,
+    residual,
+)
 
 
 def errors_t1(case: Case) -> list[Error]:
@@ -110,7 +119,7 @@ def residuals_t3(case: Case) -> list[arb]:
     best, _ = exact.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
     reachable = [None if q is None else b for b, q in zip(best, x.log_pi_t, strict=True)]  # never sampled, never fitted
     best_sampled, _ = exact.normalize(reachable)
-    return [gap, *_policy_residuals(target, best_sampled)]
+    return [gap, *policy_residuals(target, best_sampled)]
 
 
 def residuals_t4(case: Case) -> list[arb]:
@@ -125,12 +134,6 @@ def _regression_gap(x: Exact, w_clip: arb | None) -> tuple[arb, exact.Policy]:
     at_pi = exact.regression_loss(x.log_pi, x.log_pi_t, log_v, log_mass)
     at_target = exact.regression_loss(target, x.log_pi_t, log_v, log_mass)
     return residual(at_pi - at_target, exact.kl(target, x.log_pi)), target
-
-
-def _policy_residuals(log_p: exact.Policy, log_q: exact.Policy) -> list[arb]:
-    """Differences arm by arm; an arm that only one of them has counts as infinite."""
-    pairs = [(p, q) for p, q in zip(log_p, log_q, strict=True) if p is not None or q is not None]
-    return [exact.INFINITY if p is None or q is None else p - q for p, q in pairs]
 
 
 STATEMENTS = (

@@ -10,11 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dar_ref.theory import statements
+from dar_ref.theory import statements, statements_iteration
 from dar_ref.theory.certify import certify
 from dar_ref.theory.judging import LIMIT, Statement, relative
 
-STATEMENTS = {statement.id: statement for statement in statements.STATEMENTS}
+STATEMENTS = {
+    statement.id: statement
+    for statement in sorted(
+        (*statements.STATEMENTS, *statements_iteration.STATEMENTS),
+        key=lambda statement: int(statement.id.removeprefix("T")),
+    )
+}
 
 
 class Row(NamedTuple):
