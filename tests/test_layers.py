@@ -14,8 +14,9 @@ MAY_IMPORT = {
     "theory": set(),
     "losses": set(),
     "evaluation": set(),
-    "bandit": {"theory", "losses", "evaluation"},
-    "toy": {"theory", "losses", "evaluation"},
+    "plots": {"theory"},
+    "bandit": {"theory", "losses", "evaluation", "plots"},
+    "toy": {"theory", "losses", "evaluation", "plots"},
     "llm": {"losses", "evaluation"},
 }
 SHARED = {"scalars"}  # modules beside the layers that every layer may use; they import no layer
