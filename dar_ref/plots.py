@@ -18,6 +18,7 @@ from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
+from dar_ref.plots_border import Gap, border
 from dar_ref.theory.checks import Array
 from dar_ref.theory.trust import Stability
 
@@ -135,22 +136,54 @@ def draw_region(
         eps_0: radius of the ball around `pi_0`, nats.
         eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
         stability: "kl", "ppo_box" or "forward_kl", as in `theory.region_volume`.
-        resolution: points along one side of the triangle.
+        resolution: points on each border.
 
     Raises:
         TypeError, ValueError: bad input, see `dar_ref.theory`.
     """
-    grid = simplex_grid(resolution)
-    gaps = (
-        np.asarray(theory.kl(grid, log_pi_0) - eps_0),
-        trust_gap(grid, log_pi_t, eps_t, stability),
-    )
-    pi = np.exp(grid)
-    for gap, color, dashes in zip(gaps, (COLORS["pi_0"], COLORS["pi_t"]), ("-", "--"), strict=True):
-        _fill(ax, pi, gap, color, alpha=0.13)
-        if gap.min() < 0.0 < gap.max():
-            ax.tricontour(*pi.T, _finite(gap), levels=[0.0], colors=[color], linewidths=1.6, linestyles=[dashes])
-    _fill(ax, pi, np.maximum(*gaps), GREY, alpha=0.35, hatch="////")
+
+    def anchored(log_pi: Array) -> Array:
+        return np.asarray(theory.kl(log_pi, log_pi_0) - eps_0)
+
+    def trusted(log_pi: Array) -> Array:
+        return trust_gap(log_pi, log_pi_t, eps_t, stability)
+
+    draw_set(ax, anchored, log_pi_0, COLORS["pi_0"], resolution=resolution)
+    draw_set(ax, trusted, log_pi_t, COLORS["pi_t"], linestyle="--", resolution=resolution)
+    shared = theory.closest(log_pi_0, log_pi_t, eps_t, stability=stability)
+    if shared.divergence <= eps_0:
+        ring = border(lambda log_pi: np.maximum(anchored(log_pi), trusted(log_pi)), shared.log_pi, resolution)
+        ax.fill(*ring.T, facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK, linewidth=0.0)
+
+
+def draw_set(
+    ax: TernaryAxes,
+    gap: Gap,
+    log_inside: ArrayLike,
+    color: str,
+    *,
+    linestyle: str = "-",
+    fill: float = 0.13,
+    resolution: int = 181,
+    label: str | None = None,
+) -> None:
+    """Draw a convex set of policies, `gap <= 0`: its border and, unless `fill` is 0, its inside in a light colour.
+
+    Args:
+        ax: from `simplex_axes`.
+        gap: see `border`.
+        log_inside: a policy (3,) of the set, log-probabilities.
+        color: of border and inside.
+        linestyle: of the border; sets are not told apart by colour alone.
+        fill: opacity of the inside.
+        resolution: points on the border.
+        label: for the legend.
+    """
+    ring = border(gap, log_inside, resolution)
+    if fill:
+        ax.fill(*ring.T, facecolor=color, alpha=fill, linewidth=0.0)
+    closed = np.vstack([ring, ring[:1]])
+    ax.plot(*closed.T, color=color, linewidth=1.6, linestyle=linestyle, label=label)
 
 
 def draw_policy(ax: TernaryAxes, log_pi: ArrayLike, name: str, label: str | None = None) -> None:
@@ -236,15 +269,3 @@ def trust_gap(log_pi: ArrayLike, log_pi_t: ArrayLike, eps_t: float, stability: S
         pi, pi_t = np.exp(np.asarray(log_pi)), np.exp(np.asarray(log_pi_t))
         return np.asarray((np.abs(pi - pi_t) - eps_t * pi_t).max(axis=-1))
     raise ValueError(f"stability = {stability!r} is unknown; choose one of kl, ppo_box, forward_kl")
-
-
-def _fill(ax: TernaryAxes, pi: Array, gap: Array, color: str, alpha: float, hatch: str | None = None) -> None:
-    if gap.min() < 0.0:
-        finite = _finite(gap)
-        levels = [finite.min() - 1.0, 0.0]
-        ax.tricontourf(*pi.T, finite, levels=levels, colors=[color], alpha=alpha, hatches=[hatch])
-
-
-def _finite(gap: Array) -> Array:
-    """Infinite divergences as a large number: matplotlib interpolates between grid points."""
-    return np.minimum(gap, 1e3)
