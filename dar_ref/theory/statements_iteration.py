@@ -189,14 +189,16 @@ def _residuals_without_anchor(x: Exact, path: list[Policy]) -> list[arb]:
         balls += contrasts(log_pi, tilted)
     alive = [a for p, a in zip(path[0], x.advantage, strict=True) if p is not None]
     best = [p is not None and all(a >= other for other in alive) for p, a in zip(path[0], x.advantage, strict=True)]
-    mass = [sum((p.exp() for p, top in zip(log_pi, best, strict=True) if top), arb(0)) for log_pi in path]
+    mass = [
+        sum((p.exp() for p, top in zip(log_pi, best, strict=True) if p is not None and top), arb(0)) for log_pi in path
+    ]
     return balls + [shortfall(later, earlier) for earlier, later in pairwise(mass)]
 
 
 def contrasts(left: Policy, right: Policy) -> list[arb]:
     """Differences of `left - right` between each arm and the first; an arm that only one of them has is infinite."""
     gaps = policy_residuals(left, right)
-    return [gap - gaps[0] for gap in gaps]
+    return [gap - gaps[0] if gap.is_finite() else gap for gap in gaps]  # inf - inf would be undecided
 
 
 def errors_t11(case: Case) -> list[Error]:
