@@ -189,7 +189,8 @@ def draw_set(
 def draw_policy(ax: TernaryAxes, log_pi: ArrayLike, name: str, label: str | None = None) -> None:
     """Mark one policy (3,); `name` is one of `LABELS` and decides colour, marker and, unless given, the label."""
     point = np.exp(np.asarray(log_pi, dtype=float))
-    look = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 8, "markeredgecolor": "white", "zorder": 5}
+    size = 14 if MARKERS[name] == "*" else 8  # a star fills less of its box
+    look = {"color": COLORS[name], "marker": MARKERS[name], "markersize": size, "markeredgecolor": "white", "zorder": 5}
     ax.plot(*(point[k : k + 1] for k in range(3)), linestyle="none", label=label or LABELS[name], **look)
 
 
