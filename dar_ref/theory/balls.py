@@ -17,6 +17,7 @@ from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
 
 ULP = float(np.finfo(np.float64).eps)
+LARGEST_TILT = 1e308
 
 
 class Balls:
@@ -35,6 +36,8 @@ class Balls:
         self.whole, self.kept = (log_pi_0, log_pi_t), kept
         self.log_p, self.log_q, self.gain = log_pi_0[kept], log_pi_t[kept], gain
         self.log_ratio, self.best = self.log_p - self.log_q, gain == 0.0
+        self.top = kept.copy()
+        self.top[kept] = self.best
         self.eps_0, self.eps_t, self.margin = eps_0, eps_t, margin
 
     def tilt(self, alpha: float, start: float) -> float:
@@ -43,11 +46,14 @@ class Balls:
         Its divergence from `pi_ref` grows with tau from 0 to `-log pi_ref(best arms)`; the square root is nearly linear
         at first, so Newton runs on that, within a bracket. `start` is a guess (0: none).
         """
-        log_ref, log_total = log_normalize(log_mixture(self.log_p, self.log_q, alpha))
-        log_c = log_overlap(*self.whole, self.kept, np.asarray(alpha))[0] if alpha in (0.0, 1.0) else log_total
-        radius = max(weighted(alpha, self.eps_0, self.eps_t) + float(log_c), self.margin)  # the margin is its minimum
-        if radius >= -float(log_sum_exp(log_ref[self.best])):
+        budget, mixture = weighted(alpha, self.eps_0, self.eps_t), log_mixture(self.log_p, self.log_q, alpha)
+        log_ref, log_c = log_normalize(mixture)
+        log_best = log_sum_exp(mixture[self.best])
+        if alpha in (0.0, 1.0):  # where these logarithms may be tiny, and known better
+            log_c, log_best = (log_overlap(*self.whole, arms, np.asarray(alpha))[0] for arms in (self.kept, self.top))
+        if budget + float(log_best) >= 0.0:
             return np.inf
+        radius = max(budget + float(log_c), self.margin)  # the margin is its minimum
         ref, low, high = np.exp(log_ref), 0.0, np.inf
         centred = self.gain - ref @ self.gain
         spread = float(ref @ centred**2)
@@ -88,7 +94,7 @@ class Balls:
             if abs(lean) <= noise or abs(proposal - alpha) <= 1e-16:
                 break
             alpha, before = proposal, abs(lean)
-        return alpha, tau
+        return alpha, min(tau, LARGEST_TILT)  # inf only where rounding hides that the best arms lie outside
 
     def _lean(self, alpha: float, tau: float) -> tuple[float, float, float]:
         """`lean` at the best policy of a ball, its derivative in alpha along these policies, and its rounding error."""
@@ -121,7 +127,7 @@ def _tilted(ref: Array, log_ref: Array, gain: Array, centred: Array, tau: float)
 def _between(low: float, high: float) -> float:
     """A point between two bounds of tau whose ratio may span all of float64."""
     if high == np.inf:
-        return max(min(8.0 * low, 1e308), 1e-300)
+        return max(min(low * max(low, 8.0), LARGEST_TILT), 1e-300) if low < 1e154 else LARGEST_TILT
     return float(np.sqrt(low) * np.sqrt(high)) if low > 0.0 else high / 64.0
 
 

@@ -173,11 +173,11 @@ def constrained_optimum(
     if inner_margin >= 0.0:
         return _outcome(advantage, best, log_mixture(log_pi_0[best], log_pi_t[best], inner_alpha), np.nan, 0.0)
     half_gap = 0.5 * advantage[kept] - 0.5 * advantage[kept].max()  # halves: the difference itself may overflow
-    half_range = -half_gap.min()
+    half_range = -float(half_gap.min())
     balls = Balls(log_pi_0, log_pi_t, kept, half_gap / half_range, eps_0, eps_t, margin)
     alpha, tau = balls.solve(alpha, inner_alpha) if alone is None else (alone, balls.tilt(alone, 0.0))
     logits = log_mixture(log_pi_0[kept], log_pi_t[kept], alpha) + tau * balls.gain
-    return _outcome(advantage, kept, logits, alpha, float(half_range / (0.5 * tau)))
+    return _outcome(advantage, kept, logits, alpha, half_range / (0.5 * tau))
 
 
 def single(**named: ArrayLike) -> list[Array]:

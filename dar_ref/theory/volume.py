@@ -160,6 +160,9 @@ def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[
 
     The divergence is convex in y with its minimum 0 at m: a bracketed Newton iteration on both sides at once.
     """
+    if m > co_m:  # the rarer arm has the digits
+        low, high = _two_arm_ball(forward, co_m, m, radius)
+        return 1.0 - high, 1.0 - low
     edge = np.array([[0.0], [1.0]])
     radius = np.broadcast_to(radius, (2, radius.size))
     outer, inner = np.broadcast_to(edge, radius.shape), np.full(radius.shape, m)
@@ -174,8 +177,9 @@ def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[
             newton = y - excess / slope
         between = (newton - outer) * (newton - inner) <= 0.0
         moved = np.where(between, newton, 0.5 * (outer + inner))
-        step, y = np.abs(moved - y).max(), moved
-        if step <= 2.0 * EPS:
+        settled = (np.abs(moved - y) <= 2.0 * EPS) | (np.abs(excess) <= 4.0 * EPS * (np.abs(y - m) + radius))
+        y = np.where(settled & ~between, y, moved)
+        if (settled | whole).all():
             break
     low, high = np.where(whole, edge, y)
     return low, high

@@ -118,7 +118,8 @@ def test_best_policy_is_inside_and_nan_means_empty(
                 reached = float(np.exp(nearest.log_pi) @ advantage)
                 assert best.value >= reached - 1e-11 * (1.0 + np.abs(advantage).max())
         wider = best_reward(advantage, *pair, 2.0 * eps_0 + 0.1, eps_t, stability=stability)
-        assert wider.value >= best.value - 1e-9 * np.abs(advantage).max()
+        rounding = 1e-6 if near else 1e-9  # balls that only just touch: the diameter of what counts as a point
+        assert wider.value >= best.value - rounding * np.abs(advantage).max()
 
 
 @given(policy_pairs(zeros=False), st.sampled_from([0.01, 0.3, 2.0]))
@@ -160,7 +161,7 @@ def test_box_that_the_best_policy_fills_exactly() -> None:
     flat = np.log(np.full(4, 0.25))
     skewed = np.log([0.0012, 0.4985, 0.4985, 0.0018])
     for advantage in ([0.4, 0.6, -0.4, -0.3], [0.0, 1.0, 1.0, 0.5], [1.0, 1.0, 0.0, 0.0]):
-        for eps in (0.3, 1.2985e-6):
+        for eps in (0.3, 0.1, 1e-3, 1.2985e-6):
             best = best_reward(np.array(advantage), skewed, flat, 50.0, eps, stability="ppo_box")
             full = 0.25 * (1.0 + eps * np.array([1.0, 1.0, -1.0, -1.0]))
             assert best.value == pytest.approx(float(np.sort(advantage)[::-1] @ full), abs=1e-15)

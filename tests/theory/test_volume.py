@@ -112,6 +112,10 @@ def test_closed_forms() -> None:
     # the box around the centre cuts the three corners of a triangle: a hexagon of area 3 t² (t = eps/3), out of 1/2
     assert region_volume(third, third, 9.0, 0.3, stability="ppo_box").fraction == pytest.approx(6 * 0.1**2, abs=1e-12)
     assert region_volume(third, third, 1.2, 1.2).fraction == pytest.approx(1.0, abs=1e-12)
+    # one arm far below rounding: KL((y, 1-y)‖(e^-300, 1)) = 1e-6, solved by hand: y (log y + 300) = 1e-6 + y
+    far = np.array([-300.0, 0.0])
+    for order in ([0, 1], [1, 0]):
+        assert region_volume(far[order], half, 1e-6, math.inf).fraction == pytest.approx(3.57716093e-9, rel=1e-6)
     # a small ball is an ellipse: sum z²/p <= 2 eps, area pi 2 eps sqrt(p1 p2 p3) in (x, y)
     eps, p = 1e-8, np.array([0.7, 0.2, 0.1])
     ellipse = 2.0 * math.pi * 2.0 * eps * math.sqrt(p.prod())
