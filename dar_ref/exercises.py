@@ -22,6 +22,63 @@ def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: A
     )
 
 
+def beta_to_pass(answer: float, beta: float, num_generations: int) -> bool:
+    """Notebook 05: the beta to pass with the group mean of K samples so that the target is `pi*` at `beta`."""
+    flat, gap = np.log([0.5, 0.5]), np.array([1.0, 0.0])
+    target = theory.sampled_target(gap, flat, flat, 1.0, 1.0, num_generations)
+    return _number(
+        answer,
+        beta * float(target[0] - target[1]),
+        relative=1e-6,
+        hint="the group mean makes the loss act as if beta were K/(K-1) times larger",
+    )
+
+
+def share_where_noises_cross(answer: float) -> bool:
+    """Notebook 05: no reward, two arms, `pi_t = (q, 1-q)` and `pi_theta` the swap: q < 1/2 of equal noise-to-signal."""
+
+    def excess(share: float) -> float:
+        log_pi_t = np.log([share, 1.0 - share])
+        policies = (log_pi_t[::-1], log_pi_t, log_pi_t)
+        dar = theory.estimator_moments("dar", np.zeros(2), *policies, 1, alpha=0.0, beta=1.0, baseline="none")
+        dao = theory.estimator_moments("dao", np.zeros(2), *policies, 1, alpha=0.0, beta=1.0, baseline="none")
+        return theory.noise_to_signal(dar) - theory.noise_to_signal(dao)
+
+    low, high = 0.01, 0.49  # DAR is the quieter one at the low end, the noisier one at the high end
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) < 0.0 else (low, middle)
+    return _number(
+        answer,
+        low,
+        relative=1e-3,
+        hint="bisect on q: DAR is the quieter one where pi_theta is far from pi_t, that is at small q",
+    )
+
+
+def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: float) -> bool:
+    """Notebook 06: two arms, the first one better, A / std: the smallest beta that leaves a fixed point between the
+    corners."""
+    return _number(
+        answer,
+        float(theory.normalized_threshold(np.asarray(log_pi_0)[0])) / alpha,
+        relative=1e-3,
+        hint="the threshold is one of the product alpha beta; theory.normalized_threshold takes log pi_0 of the arm",
+    )
+
+
+def beta_where_both_matter(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
+    """Notebook 07: the beta at which one std of advantage moves the log weight of the first arm as far as `pi_0`
+    does."""
+    log_reg = theory.regression_weights(np.zeros(np.shape(log_pi_0)), log_pi_0, log_pi_t, alpha, 1.0).log_weight[0]
+    return _number(
+        answer,
+        1.0 / abs(float(log_reg)),
+        relative=1e-3,
+        hint="the log weight is alpha log(pi_0/pi_t) + A/beta: make the two terms equal in size at A = 1",
+    )
+
+
 def _number(answer: object, expected: float, relative: float, hint: str) -> bool:
     """Compare a number with the expected one; print right, or wrong with a hint that does not give the value away."""
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):

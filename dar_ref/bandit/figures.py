@@ -4,13 +4,16 @@ Thick lines are means over seeds, and running means over iterations (the window 
 seeds. A method keeps its colour and marker everywhere.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dar_ref.plots import COLORS, GREEN, GREY, MARKERS, VERMILION, style
+from dar_ref.bandit.problem import Bandit, log_probs
+from dar_ref.plots import BLUE, COLORS, GREEN, GREY, MARKERS, VERMILION, style
 from dar_ref.theory.checks import Array
 
 WINDOW = 15  # iterations in a running mean: what one batch happened to hold would hide the course of the run
@@ -114,6 +117,72 @@ def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
         ):
             _plot_seeds(ax, curves(comparison, name, key), name)
             ax.set(title=title, xlabel="iteration", ylim=(0, 1))
+    return figure
+
+
+def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
+    """Held-out images with what `pi_0` and the proxy give to each of the ten digits; a dotted line marks the label.
+
+    Args:
+        bandit: the digits bandit; its features are 8 x 8 images.
+        rows: numbers of held-out images, one column each.
+
+    Returns:
+        A matplotlib figure.
+    """
+    contexts, chosen = bandit.held_out, list(rows)
+    with torch.no_grad():
+        pi_0 = log_probs(bandit.pi_0, contexts.features[chosen]).exp().numpy()
+    proxy, labels = contexts.proxy[chosen].numpy(), contexts.gold[chosen].argmax(dim=1).tolist()
+    arms = np.arange(proxy.shape[1])
+    with style():
+        figure = Figure(figsize=(1.9 * len(chosen), 3.8))
+        images, bars = figure.subplots(2, len(chosen), squeeze=False)
+        for column, row in enumerate(chosen):
+            images[column].imshow(contexts.features[row].numpy().reshape(8, 8), cmap="gray_r")
+            images[column].set(title=f"label {labels[column]}", xticks=[], yticks=[])
+            ax = bars[column]
+            ax.axvline(labels[column], color=GREY, linestyle=":")
+            ax.bar(arms - 0.2, pi_0[column], width=0.4, color=COLORS["pi_0"], label="pi_0")
+            ax.bar(arms + 0.2, proxy[column], width=0.4, color=COLORS["grpo"], hatch="///", label="proxy")
+            ax.set(ylim=(0, 1), xticks=arms[::3], xlabel="digit (arm)")
+            ax.tick_params(labelleft=column == 0)
+        bars[0].set_ylabel("probability")
+        figure.legend(*bars[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def tail(comparison: dict[str, Any], name: str, figure: str, window: int = WINDOW) -> Array:
+    """Mean of one figure over the last `window` iterations of each seed, (seeds,): one batch's luck averaged out."""
+    return curves(comparison, name, figure)[:, -window:].mean(axis=1)
+
+
+def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") -> Figure:
+    """Proxy, gold and KL to pi_0 at the end of runs whose names are numbers, against that number.
+
+    Args:
+        comparisons: label -> what `compare` returned for settings named "0.0", "0.1", ...; at most four.
+        xlabel: what the numbers are.
+
+    Returns:
+        A matplotlib figure: points are seeds (mean of their last iterations), lines the means over seeds.
+    """
+    looks = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "^", ":"), (GREY, "D", "-."))
+    titles = {"proxy": "proxy reward", "gold": "gold reward (accuracy)", "kl_to_pi_0": "KL(pi‖pi_0), nats"}
+    with style():
+        figure = Figure(figsize=(10.5, 3.6))
+        axes = figure.subplots(1, 3)
+        for (label, comparison), (color, marker, dashes) in zip(comparisons.items(), looks, strict=False):
+            names = sorted(comparison["runs"], key=float)
+            numbers = [float(name) for name in names]
+            for ax, key in zip(axes, titles, strict=True):
+                ends = np.array([tail(comparison, name, key) for name in names])
+                ax.plot(numbers, ends, color=color, marker=marker, linestyle="none", markersize=4, alpha=0.6)
+                ax.plot(numbers, ends.mean(axis=1), color=color, marker=marker, linestyle=dashes, label=label)
+        for ax, title in zip(axes, titles.values(), strict=True):
+            ax.set(title=title, xlabel=xlabel)
+        axes[2].set_ylim(bottom=0.0)
+        axes[0].legend()
     return figure
 
 

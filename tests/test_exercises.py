@@ -1,0 +1,62 @@
+"""The checkers accept the right answer, refuse wrong ones with a hint that tells no value, and survive junk."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from dar_ref import exercises, theory
+
+EVEN = np.log([0.5, 0.5])
+
+# checker, right answer from another route, wrong answers
+CASES = {
+    "beta_to_pass": (partial(exercises.beta_to_pass, beta=0.3, num_generations=4), 0.225, [0.3, 0.4, -1.0, 0.0]),
+    "share_where_noises_cross": (
+        exercises.share_where_noises_cross,
+        (1 - (1 - 4 / 6) ** 0.5) / 2,  # 12 u^2 - 8 u + 1 = 0 in u = q(1-q), by hand
+        [0.25, 0.2, 0.5],
+    ),
+    "smallest_beta_with_a_fixed_point": (
+        partial(exercises.smallest_beta_with_a_fixed_point, log_pi_0=EVEN, alpha=0.5),
+        2 * 1.508879561538,  # 2 / Laplace limit
+        [1.508879561538, 0.75, 3.1],
+    ),
+    "beta_where_both_matter": (
+        partial(exercises.beta_where_both_matter, log_pi_0=np.log([0.1, 0.9]), log_pi_t=np.log([0.8, 0.2]), alpha=0.1),
+        1 / (0.1 * np.log(8.0)),
+        [0.05, 1 / np.log(8.0), -4.8],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_right_answer_is_accepted(name, capsys):
+    checker, right, _ = CASES[name]
+    assert checker(right) is True
+    assert capsys.readouterr().out == "right\n"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_answers_are_refused_with_a_side_and_a_hint(name, capsys):
+    checker, right, wrong = CASES[name]
+    for answer in wrong:
+        assert checker(answer) is False
+        said = capsys.readouterr().out
+        assert said.startswith(f"wrong (too {'large' if answer > right else 'small'}): ")
+        assert f"{right:.3g}" not in said
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("junk", [None, "0.3", True, np.array([1.0, 2.0]), 1j, float("nan")])
+def test_junk_is_no_right_answer(name, junk, capsys):
+    checker, _, _ = CASES[name]
+    assert checker(junk) is False
+    assert capsys.readouterr().out
+
+
+def test_the_beta_to_pass_gives_the_target_asked_for():
+    log_pi_0, log_pi_t = np.log([0.2, 0.3, 0.5]), np.log([0.4, 0.4, 0.2])
+    reward = np.array([1.0, 0.2, -0.5])
+    sampled = theory.sampled_target(reward, log_pi_0, log_pi_t, 0.1, 0.225, 4)
+    np.testing.assert_allclose(sampled, theory.optimum(reward, log_pi_0, log_pi_t, 0.1, 0.3).log_pi, rtol=1e-12)
