@@ -5,11 +5,46 @@ the answer is right, so that a notebook can assert it.
 """
 
 from numbers import Real
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
+
+
+def smallest_dual_kl(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
+    """Notebook 01: the smallest dual KL that any policy can have, in nats, to three digits."""
+    return _number(
+        answer,
+        float(-theory.interpolate(log_pi_0, log_pi_t, alpha).log_c),
+        relative=1e-3,
+        hint="T1: which policy makes KL(pi‖pi_ref) zero, and what is left then?",
+    )
+
+
+def beta_for_odds(
+    answer: float, odds: float, advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float
+) -> bool:
+    """Notebook 02: the beta at which pi* plays the first arm `odds` times as often as the second, to three digits."""
+    first, second = np.asarray(theory.interpolate(log_pi_0, log_pi_t, alpha).log_pi_ref)[:2]
+    a = np.asarray(advantage)
+    return _number(
+        answer,
+        float((a[0] - a[1]) / (np.log(odds) - (first - second))),
+        relative=1e-3,
+        hint="in log pi*(1) - log pi*(2) the normaliser cancels: write it with pi_ref and A/beta, and solve",
+    )
+
+
+def beta_for_clipped_share(answer: float, share: float, w_clip: float) -> bool:
+    """Notebook 04: the beta at which a given share of samples sits at the clip, A standard normal, to three digits."""
+    return _number(
+        answer,
+        NormalDist().inv_cdf(1.0 - share) / float(np.log(w_clip)),
+        relative=1e-3,
+        hint="w = exp(A/beta) passes w_clip where A passes beta log w_clip: which quantile of A must that be?",
+    )
 
 
 def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike) -> bool:

@@ -11,6 +11,28 @@ EVEN = np.log([0.5, 0.5])
 
 # checker, right answer from another route, wrong answers
 CASES = {
+    "smallest_dual_kl": (
+        partial(exercises.smallest_dual_kl, log_pi_0=np.log([0.8, 0.2]), log_pi_t=np.log([0.2, 0.8]), alpha=0.5),
+        np.log(1.25),  # C = 2 sqrt(0.8 * 0.2), by hand
+        [0.0, 0.8, -0.2231436],
+    ),
+    "beta_for_odds": (
+        partial(
+            exercises.beta_for_odds,
+            odds=9.0,
+            advantage=np.array([1.0, 0.0]),
+            log_pi_0=np.log([0.8, 0.2]),
+            log_pi_t=np.log([0.2, 0.8]),
+            alpha=0.75,
+        ),
+        1 / (np.log(9.0) - 0.5 * np.log(4.0)),  # the odds of pi_ref are 4^(0.75 - 0.25)
+        [1 / np.log(9.0), 1 / (np.log(9.0) + 0.5 * np.log(4.0)), 0.9],
+    ),
+    "beta_for_clipped_share": (
+        partial(exercises.beta_for_clipped_share, share=0.1, w_clip=20.0),
+        1.2815515655446004 / np.log(20.0),  # the upper decile of N(0, 1), from a table
+        [0.05, 1.2815515655446004, 1 / np.log(20.0)],
+    ),
     "beta_to_pass": (partial(exercises.beta_to_pass, beta=0.3, num_generations=4), 0.225, [0.3, 0.4, -1.0, 0.0]),
     "share_where_noises_cross": (
         exercises.share_where_noises_cross,
