@@ -86,7 +86,7 @@ def _runs(
                 "markersize": 5,
                 "linestyle": dashes,
             }
-            ax.plot(path[:, better] - path[:, 1 - better], label=f"alpha = {alpha:g}, {name}", markersize=5, **look)
+            ax.plot(path[:, better] - path[:, 1 - better], label=f"alpha = {alpha:g}, {name}", **look)
     ax.set(
         ylim=(1.0, 1e10),
         yscale="log",
