@@ -296,5 +296,5 @@ def _sampled_optimum(x: Exact, beta: arb) -> Policy:
 
 STATEMENTS = (
     Statement("T8", "mean updates are the gradients", draw_batch, errors_t8, residuals_t8, every=10),
-    Statement("T10", "own sample: beta becomes beta K/(K-1)", draw_group, errors_t10, residuals_t10, every=10),
+    Statement("T10", "own sample: beta -> beta K/(K-1)", draw_group, errors_t10, residuals_t10, every=10),
 )
