@@ -1,10 +1,12 @@
 """The map of noise of notebook 05: where DAR's update is the noisier one, and where the quieter one."""
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from dar_ref.plots import BLACK, style
+from dar_ref.plots import BLACK, GREY, style
 
 
 def noise_map(drifts: ArrayLike, sizes: ArrayLike, log_ratio: ArrayLike, plain: ArrayLike | None = None) -> Figure:
@@ -36,13 +38,17 @@ def noise_map(drifts: ArrayLike, sizes: ArrayLike, log_ratio: ArrayLike, plain: 
         shades = ax.pcolormesh(
             drifts, sizes, log_ratio, cmap="PuOr_r", vmin=-largest, vmax=largest, shading="gouraud", rasterized=True
         )
-        ax.contourf(drifts, sizes, log_ratio, levels=[-largest - 1.0, 0.0], colors="none", hatches=["//"])
+        with mpl.rc_context({"hatch.color": GREY, "hatch.linewidth": 0.5}):
+            ax.contourf(drifts, sizes, log_ratio, levels=[-largest - 1.0, 0.0], colors="none", hatches=["//"])
         ax.contour(drifts, sizes, log_ratio, levels=[0.0], colors=[BLACK], linewidths=2.0)
         ax.plot([], [], color=BLACK, linewidth=2.0, label="equal noise")
         if plain is not None:
             ax.contour(drifts, sizes, plain, levels=[0.0], colors=[BLACK], linewidths=1.4, linestyles=["--"])
             ax.plot([], [], color=BLACK, linewidth=1.4, linestyle="--", label="equal, the pull counted as signal")
         ax.set(yscale="log", xlabel="drift of pi_theta from pi_t, nats", ylabel="A / beta, nats per std of A")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
         figure.colorbar(shades, ax=ax, label="log10 (DAR's noise / DAO's)")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
