@@ -162,7 +162,7 @@ def draw_set(
     log_inside: ArrayLike,
     color: str,
     *,
-    linestyle: str = "-",
+    linestyle: str | tuple[float, tuple[float, ...]] = "-",
     fill: float = 0.13,
     resolution: int = 181,
     label: str | None = None,
@@ -190,7 +190,8 @@ def draw_policy(ax: TernaryAxes, log_pi: ArrayLike, name: str, label: str | None
     """Mark one policy (3,); `name` is one of `LABELS` and decides colour, marker and, unless given, the label."""
     point = np.exp(np.asarray(log_pi, dtype=float))
     size = 14 if MARKERS[name] == "*" else 8  # a star fills less of its box
-    look = {"color": COLORS[name], "marker": MARKERS[name], "markersize": size, "markeredgecolor": "white", "zorder": 5}
+    look = {"color": COLORS[name], "marker": MARKERS[name], "markersize": size, "markeredgecolor": "white"}
+    look |= {"zorder": 5, "clip_on": False}  # whole at an edge of the triangle too
     ax.plot(*(point[k : k + 1] for k in range(3)), linestyle="none", label=label or LABELS[name], **look)
 
 

@@ -39,12 +39,12 @@ def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     center, stretch = np.exp(np.asarray(log_inside, dtype=float)), np.eye(2)
     ring = np.empty(0)
-    for _ in range(2):
+    for halvings in (16, 56):
         way = circle @ stretch @ plane  # (n, 3), adds to 0
         with np.errstate(divide="ignore", invalid="ignore"):
             edge = np.where(way < 0.0, center / -way, np.inf).min(axis=-1)
         low, high = np.zeros(resolution), edge
-        for _ in range(60):
+        for _ in range(halvings):
             middle = 0.5 * (low + high)
             inside = gap(_log_on_ray(center, way, middle)) <= 0.0
             low, high = np.where(inside, middle, low), np.where(inside, high, middle)
