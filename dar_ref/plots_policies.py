@@ -186,8 +186,22 @@ def dials_figure(
     return figure
 
 
-def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], ylabel: str = "probability") -> Figure:
-    """Several policies (A,) as grouped bars, label -> log-probabilities; told apart by colour and hatch."""
+def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], xlabel: str = "arm") -> Figure:
+    """Several policies as grouped bars, told apart by colour and hatch.
+
+    Args:
+        policies: label -> policy (A,), log-probabilities; at most five.
+        arms: A names.
+        xlabel: what the arms are.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: more than five policies.
+    """
+    if len(policies) > len(LOOKS):
+        raise ValueError(f"{len(policies)} policies are too many to tell apart; pass at most {len(LOOKS)}")
     with plots.style():
         figure = Figure(figsize=(max(5.5, 0.62 * len(arms)), 3.0))
         ax = figure.add_subplot()
@@ -197,7 +211,7 @@ def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], ylabel: 
             place = np.arange(len(arms)) + (index - (len(policies) - 1) / 2) * width
             ax.bar(place, np.exp(log_pi), width, label=label, color=color, hatch=hatch, edgecolor="white")
         ax.set_xticks(range(len(arms)), arms)
-        ax.set_ylabel(ylabel)
+        ax.set(xlabel=xlabel, ylabel="probability")
         ax.grid(False, axis="x")
         figure.legend(loc="outside upper center", ncols=len(policies))
     return figure

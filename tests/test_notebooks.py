@@ -40,6 +40,8 @@ def test_is_committed_as_a_reader_should_find_it(path):
     assert "you will" in notebook.cells[0].source.lower()
     assert max(len(cell.source.splitlines()) for cell in code) <= 25
     assert path.stat().st_size < 3_000_000
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not any(runner().WIDGET in output.get("data", {}) for output in outputs), "a slider has no static form"
 
 
 def test_unknown_notebook_is_refused():
