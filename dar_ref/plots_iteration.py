@@ -58,40 +58,40 @@ def _levels(ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, alpha_betas: Se
     tilts = np.linspace(0.0, 8.0, 801)
     curve = theory.log_ratio_std(advantage, log_pi_0, tilts / gap)
     ax.plot(tilts[1:], curve[1:], color=BLACK, linewidth=2.0, label="h, all that a policy can offer")
-    for level, dashes in zip(alpha_betas, ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "--"), strict=False):
-        color = LOOKS[alpha_betas.index(level)][0]
-        ax.axhline(1.0 / level, color=color, linestyle=dashes, label=f"1/(alpha beta), alpha beta = {level:.4g}")
+    dashes = ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "--")
+    for level, (color, _), dash in zip(alpha_betas, LOOKS, dashes, strict=False):
+        ax.axhline(1.0 / level, color=color, linestyle=dash)
+        where: dict[str, Any] = {"xy": (1.01, 1.0 / level), "xycoords": ax.get_yaxis_transform(), "va": "center"}
+        ax.annotate(f"alpha beta\n= {level:.4g}", color=color, fontsize="small", **where)
     ax.set(
         yscale="log",
         ylim=(2e-2, 2e3),
         xlabel="log odds gained over pi_0, nats",
         ylabel="std of log(pi/pi_0) under pi, nats",
-        title="a fixed point is a crossing",
+        title="a fixed point is a crossing of h and 1/(alpha beta)",
     )
-    ax.legend(loc="upper right", fontsize="small")
+    ax.legend(loc="upper left", fontsize="small")
 
 
 def _runs(
     ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, beta: float, alphas: Sequence[float], steps: int
 ) -> None:
     better = int(np.argmax(np.asarray(advantage)))
-    for alpha, (color, marker) in zip(alphas, LOOKS, strict=False):
+    ax.set(yscale="log", ylim=(10.0, 1e13))  # before the data: at 1e300 matplotlib's own limits would overflow
+    for k, (alpha, (color, marker)) in enumerate(zip(alphas, LOOKS, strict=False)):
+        look: dict[str, Any] = {
+            "color": color,
+            "marker": marker,
+            "markersize": 12 - 2 * k,
+        }  # nested where they coincide
         fixed = theory.iterate(advantage, log_pi_0, alpha, beta, steps)
+        odds = fixed[:, better] - fixed[:, 1 - better]
+        ax.plot(odds, markerfacecolor="white", label=f"alpha = {alpha:g}, A fixed", **look)
         divided = theory.iterate(advantage, log_pi_0, alpha, beta, steps, normalize="standardize")
-        for name, path, fill, dashes in (("A fixed", fixed, "white", "-"), ("A / std", divided, color, "--")):
-            look: dict[str, Any] = {
-                "color": color,
-                "marker": marker,
-                "markerfacecolor": fill,
-                "markersize": 5,
-                "linestyle": dashes,
-            }
-            ax.plot(path[:, better] - path[:, 1 - better], label=f"alpha = {alpha:g}, {name}", **look)
+        ax.plot(divided[:, better] - divided[:, 1 - better], "--", label=f"alpha = {alpha:g}, A / std", **look)
     ax.set(
-        ylim=(1.0, 1e10),
-        yscale="log",
         xlabel="step t",
         ylabel="log odds of the better arm, nats",
         title=f"beta = {beta:g}: where the iteration goes",
     )
-    ax.legend(fontsize="small", ncols=2)
+    ax.legend(fontsize="small", loc="upper right")
