@@ -212,7 +212,7 @@ def _clipped_surrogate(
     epsilon = scalars.non_negative("epsilon", epsilon)
     if isinstance(advantages, Tensor) and advantages.shape == per_token_logps.shape[:1]:
         advantages = advantages[:, None].expand(per_token_logps.shape)
-    checks.per_token(completion_mask, per_token_logps=per_token_logps, advantages=advantages)
+    checks.per_token(completion_mask, advantages=advantages)
     mask = completion_mask.bool()
     ratio = torch.where(mask, checks.at_least_float32(per_token_logps) - old_per_token_logps, 0.0).exp()
     advantages = torch.where(mask, advantages, 0.0)
@@ -223,7 +223,7 @@ def _per_token_kl(logps: Tensor, other_logps: Tensor, mask: Tensor, estimator: K
     """Estimate of KL(pi_theta‖other) at each kept token, (B, T), 0 elsewhere."""
     if estimator not in get_args(KLEstimator):
         raise ValueError(f"kl_estimator = {estimator!r} is unknown; choose one of {', '.join(get_args(KLEstimator))}")
-    checks.per_token(mask, per_token_logps=logps, ref_per_token_logps=other_logps)
+    checks.per_token(mask, ref_per_token_logps=other_logps)
     log_ratio = torch.where(mask, other_logps - checks.at_least_float32(logps), 0.0)
     if estimator == "k1":
         return -log_ratio

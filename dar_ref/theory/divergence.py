@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 
+EPS = float(np.finfo(np.float64).eps)
+
 
 class Chernoff(NamedTuple):
     """Chernoff information (nats) and the weight of `log_p` that attains it; each of the leading shape (...)."""
@@ -144,28 +146,31 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
         log_ratio = np.where(shared, log_p - log_q, 0.0)
     base = np.where(shared, log_q, -np.inf)
 
-    def derivatives(alpha: Array) -> tuple[Array, Array]:
+    def derivatives(alpha: Array) -> tuple[Array, Array, Array]:
+        """Slope and curvature at alpha, and the size of the terms that the slope is a sum of."""
         logits = base + alpha[..., None] * log_ratio
         log_c = log_sum_exp(logits)
         ref = np.exp(logits - np.where(np.isinf(log_c), 0.0, log_c)[..., None])
         mean = (ref * log_ratio).sum(axis=-1)
-        return slope + mean, (ref * (log_ratio - mean[..., None]) ** 2).sum(axis=-1)
+        variance = (ref * (log_ratio - mean[..., None]) ** 2).sum(axis=-1)
+        return slope + mean, variance, np.abs(slope) + (ref * np.abs(log_ratio)).sum(axis=-1)
 
-    shape = np.broadcast_shapes(base.shape[:-1], np.shape(slope))
-    low, high = np.zeros(shape), np.ones(shape)
+    low = np.zeros(np.broadcast_shapes(base.shape[:-1], np.shape(slope)))
+    high = low + 1.0
     rising, falling = derivatives(low)[0] >= 0.0, derivatives(high)[0] <= 0.0
     alpha = np.where(rising == falling, 0.5, np.where(rising, 0.0, 1.0))
-    active = ~rising & ~falling
-    for step in range(120):
+    active, last = ~rising & ~falling, high
+    for _ in range(200):
+        first, second, size = derivatives(alpha)
+        active = active & (np.abs(first) > EPS * np.maximum(2.0 * size, second))  # what is left is rounding
         if not active.any():
             break
-        first, second = derivatives(alpha)
         low, high = np.where(first < 0.0, alpha, low), np.where(first > 0.0, alpha, high)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             newton = alpha - first / second
-        inside = (newton >= low) & (newton <= high) & (step % 3 < 2)  # every third step halves the bracket
-        proposal = np.where(first == 0.0, alpha, np.where(inside, newton, 0.5 * (low + high)))
-        moved = np.abs(proposal - alpha) > 2e-16
+        trusted = (newton >= low) & (newton <= high) & (np.abs(newton - alpha) <= 0.5 * last)  # else halve the bracket
+        proposal = np.where(trusted, newton, 0.5 * (low + high))
+        last = np.where(active, np.abs(proposal - alpha), last)
+        active = active & (proposal != alpha)
         alpha = np.where(active, proposal, alpha)
-        active = active & moved
     return alpha * slope + log_sum_exp(base + alpha[..., None] * log_ratio), alpha

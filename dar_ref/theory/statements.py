@@ -116,16 +116,25 @@ def residuals_t3(case: Case) -> list[arb]:
     """Regression: `(L(pi) - L(pi*)) / sum pi_t w - KL(pi*‖pi)`; and its minimiser against Theorem 4.2's, arm by arm."""
     x = Exact.of(case)
     gap, target = _regression_gap(x, None)
-    best, _ = exact.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
-    reachable = [None if q is None else b for b, q in zip(best, x.log_pi_t, strict=True)]  # never sampled, never fitted
-    best_sampled, _ = exact.normalize(reachable)
-    return [gap, *policy_residuals(target, best_sampled)]
+    return [gap, *policy_residuals(target, exact.normalize(_best_sampled(x))[0])]
 
 
 def residuals_t4(case: Case) -> list[arb]:
-    """The clip: `(L(pi) - L(pi')) / sum pi_t v - KL(pi'‖pi)` with `v = min(w, w_clip)`, `pi' ∝ pi_t v`."""
+    """The clip: `(L(pi) - L(pi')) / sum pi_t v - KL(pi'‖pi)`; and `pi'` against `pi* min(1, w_clip/w)`, arm by arm."""
     x = Exact.of(case)
-    return [_regression_gap(x, x.w_clip)[0]]
+    gap, target = _regression_gap(x, x.w_clip)
+    log_w = exact.log_weights(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta, None)
+    moved = [
+        None if b is None or w is None else b + (x.w_clip.log() - w).min(arb(0))
+        for b, w in zip(_best_sampled(x), log_w, strict=True)
+    ]
+    return [gap, *policy_residuals(target, exact.normalize(moved)[0])]
+
+
+def _best_sampled(x: Exact) -> exact.Policy:
+    """`pi*` of Theorem 4.2 on supp pi_t, not normalised: what is never sampled is never fitted."""
+    best, _ = exact.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
+    return [None if q is None else b for b, q in zip(best, x.log_pi_t, strict=True)]
 
 
 def _regression_gap(x: Exact, w_clip: arb | None) -> tuple[arb, exact.Policy]:

@@ -138,6 +138,18 @@ def test_a_completion_without_tokens_counts_zero():
     assert ppo_loss(logps, old, torch.ones(2, dtype=F64), torch.zeros(2, 3)).item() == 0.0
 
 
+def test_one_kept_token_is_its_own_mean():
+    one = torch.tensor([[-0.3]], dtype=F64)
+    loss = ppo_loss(one, one - 0.1, torch.tensor([2.0], dtype=F64), torch.ones(1, 1))
+    assert loss.item() == pytest.approx(-2.0 * math.exp(0.1), rel=1e-14)
+
+
+def test_unknown_estimators_name_the_choices():
+    x, adv = torch.zeros(1, 1), torch.zeros(1)
+    with pytest.raises(ValueError, match=r"kl_estimator = 'k4' is unknown; choose one of k1, k2, k3$"):
+        grpo_loss(x, x, x, adv, x, kl_estimator="k4")
+
+
 def test_dao_by_hand():
     logps, ref, old, adv = (draw(6, seed=s) for s in range(4))
     alpha, beta = 0.3, 0.7

@@ -69,6 +69,7 @@ BREAKS = {
         "regression_target",
         lambda real: lambda log_pi_t, log_v: (exact.normalize(log_v)[0], real(log_pi_t, log_v)[1]),
     ),
+    "T4 not clipped": ("T4", "log_weights", lambda real: lambda *args: real(*args[:5], None)),
     "loss without the sampler": (
         "T4",
         "regression_loss",

@@ -139,3 +139,25 @@ def test_inputs_are_never_changed():
     theory.chernoff(arrays[0], arrays[3])
     theory.renyi(arrays[3], arrays[0], 2.0)
     assert all((a == b).all() for a, b in zip(arrays, before, strict=True))
+
+
+def test_scalar_messages_say_whether_infinity_is_allowed():
+    with pytest.raises(ValueError, match=r"^beta = inf is not a finite number above 0; pass beta > 0$"):
+        theory.optimum(ADVANTAGE, HALVES, HALVES, 0.5, INF)
+    with pytest.raises(ValueError, match=r"^w_clip = 0.0 is not a number above 0; pass w_clip > 0$"):
+        theory.regression_target(ADVANTAGE, HALVES, HALVES, 0.5, 1.0, 0.0)
+    with pytest.raises(ValueError, match=r"^order = -1 is not a number of at least 0; pass order >= 0$"):
+        theory.renyi(HALVES, HALVES, -1)
+
+
+def test_messages_point_at_the_row():
+    with pytest.raises(ValueError, match=r"^log_p: probabilities sum to 0.9"):
+        theory.kl(np.log([0.5, 0.4]), HALVES)
+    bad = np.stack([HALVES, np.log([0.5, 0.4]), np.log([0.5, 0.1])])  # the worst of them is named
+    with pytest.raises(ValueError, match=r"^log_p\[2\]: probabilities sum to 0.6"):
+        theory.kl(bad, HALVES)
+    left, right = np.array([0.0, -INF]), np.array([-INF, 0.0])
+    with pytest.raises(ValueError, match="no arm in common: "):
+        theory.interpolate(left, right, 0.5)
+    with pytest.raises(ValueError, match=r"log_p holds probabilities"):
+        theory.kl(np.array([[1.0, 0.0], [0.5, 0.5]]), HALVES)

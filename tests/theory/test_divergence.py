@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_ref.theory import chernoff, interpolate, kl, renyi
+from dar_ref.theory import chernoff, divergence, interpolate, kl, renyi
 from tests.strategies import interior_alphas, log_normalized, policy_pairs
 from tests.theory import reference
 
@@ -164,3 +164,33 @@ def test_chernoff_of_policies_hundreds_of_nats_apart():
     assert information >= max(grid) - 1e-12
     assert information == pytest.approx(max(grid), abs=1e-4)
     assert alpha == pytest.approx(np.linspace(0, 1, 2001)[int(np.argmax(grid))], abs=1e-3)
+
+
+def test_the_search_for_alpha_is_a_newton_iteration(monkeypatch):
+    """A broken slope or curvature would still converge by bisection, only slowly: count the steps."""
+    calls = []
+    real = divergence.log_sum_exp
+    monkeypatch.setattr(divergence, "log_sum_exp", lambda logits: calls.append(1) or real(logits))
+    rng = np.random.default_rng(0)
+    log_p, log_q = (log_normalized(2.0 * rng.normal(size=(200, 6))) for _ in range(2))
+    chernoff(log_p, log_q)
+    assert len(calls) <= 14  # two end points, the value, and at most eleven steps for the slowest row
+
+
+def test_a_slope_per_row_broadcasts():
+    log_p, log_q = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    slopes = np.array([-10.0, 0.0, 0.1, 10.0])
+    lowest, alpha = divergence.lowest_log_c(log_p, log_q, slopes)
+    grid = np.linspace(0.0, 1.0, 4001)
+    values = (
+        grid[:, None] * slopes + np.log(np.exp(np.outer(grid, log_p) + np.outer(1 - grid, log_q)).sum(axis=1))[:, None]
+    )
+    assert lowest == pytest.approx(values.min(axis=0), abs=1e-7)
+    assert alpha == pytest.approx(grid[values.argmin(axis=0)], abs=1e-3)
+    assert alpha[0] == 1.0
+    assert alpha[-1] == 0.0
+
+
+def test_renyi_of_infinite_order_is_taken_row_by_row():
+    rows = np.stack([HALVES, ONE_TWO])
+    assert renyi(rows, HALVES, INF) == pytest.approx([0.0, np.log(4 / 3)], abs=1e-15)

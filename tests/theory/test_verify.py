@@ -16,13 +16,13 @@ HALVES = np.log([0.5, 0.5])
 
 
 def test_all_statements_pass():
-    rows = verify.verify(seed=7, cases=60, digits=100)
+    rows = verify.verify(seed=7, cases=60, digits=150)
     assert [row.id for row in rows] == list(verify.STATEMENTS)
     for row in rows:
         assert row.passed, row.failure
         assert row.cases == math.ceil(60 / verify.STATEMENTS[row.id].every)
         assert 0.0 < row.worst <= LIMIT
-        assert 0.0 < row.bound < 1e-100
+        assert 0.0 < row.bound < 1e-150
         assert row.failure is None
 
 
@@ -120,8 +120,21 @@ def test_json_report_of_a_failure_is_valid_json(tmp_path, monkeypatch, capsys):
     assert cli.main(["verify", "--cases", "2", "--digits", "5", "--json", str(path)]) == 1
     report = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert report["passed"] is False
-    assert report["statements"][0]["worst"] == "inf"
+    first = report["statements"][0]
+    assert first["worst"] == "inf"
+    assert first["failure"].startswith("case 0 of seed 0: float64 error is inf of the scale")
+    assert first["claim"] == verify.STATEMENTS["T1"].claim
     assert "FAIL" in capsys.readouterr().out
+
+
+def test_an_error_in_a_formula_is_infinite_in_the_report(monkeypatch):
+    def raises(*_):
+        raise ValueError("out of its domain")
+
+    monkeypatch.setattr(theory, "interpolate", raises)
+    row = verify.report(verify.verify(cases=1, digits=1))["statements"][0]
+    assert row["worst"] == row["bound"] == "inf"
+    assert row["failure"] == "case 0 of seed 0: ValueError: out of its domain"
 
 
 def test_same_seed_same_rows_other_seed_other_rows():
@@ -133,7 +146,9 @@ def test_same_seed_same_rows_other_seed_other_rows():
 @pytest.mark.parametrize("arguments", [["--cases", "0"], ["--digits", "0"], ["--seed", "-1"]])
 def test_bad_arguments_exit_with_two(arguments, capsys):
     assert cli.main(["verify", *arguments]) == 2
-    assert capsys.readouterr().err.startswith("dar-ref verify: ")
+    error = capsys.readouterr().err
+    assert error.startswith("dar-ref verify: ")
+    assert f"{arguments[0].removeprefix('--')} = {arguments[1]}" in error
 
 
 def test_an_unwritable_report_is_refused_before_the_work(tmp_path, monkeypatch, capsys):

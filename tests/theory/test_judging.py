@@ -1,0 +1,49 @@
+"""The judge itself: what counts as an error, and what as none."""
+
+import numpy as np
+import pytest
+from flint import arb
+
+from dar_ref.theory import judging
+from dar_ref.theory.judging import Error
+
+INF = np.inf
+
+
+def test_errors_are_measured_by_their_scale():
+    assert judging.relative(Error(3.0, 2.0)) == 1.5
+    assert judging.relative(Error(0.0, 0.0)) == 0.0
+    assert judging.relative(Error(1e-300, 0.0)) == INF  # an error where there must be none
+    assert judging.relative(Error(np.nan, 1.0)) == INF
+    assert judging.relative(Error(INF, 1.0)) == INF
+
+
+def test_scale_skips_probability_zero():
+    assert judging.log_scale(np.array([-INF, 0.0]), np.array([-3.0, -0.5])) == 3.0
+
+
+def test_distance_of_numbers_balls_and_infinities():
+    assert judging.distance(1.0, 3.0) == judging.distance(arb(3), 1.0) == 2.0
+    assert judging.distance(INF, arb("inf")) == 0.0
+    assert judging.distance(INF, 1.0) == INF
+    assert judging.distance(1.0, arb("inf")) == INF
+    assert judging.distance(arb("1e-50"), arb(0)) == pytest.approx(1e-50)
+
+
+def test_policies_of_different_support_are_infinitely_far_apart():
+    log_p = np.array([-1.0, -INF])
+    assert judging.policy_distance(log_p, [arb(-1.5), None]) == 0.5
+    assert judging.policy_distance(log_p, [arb(-1), arb(-2)]) == INF
+    assert judging.policy_distance(np.array([-1.0, -2.0]), [arb(-1), None]) == INF
+    assert judging.policy_residuals([arb(1), None, None], [arb(3), None, arb(1)]) == [arb(-2), arb("inf")]
+    assert judging.policy_residuals([None, arb(1)], [None, None]) == [arb("inf")]
+
+
+def test_residuals_of_infinities_and_inequalities():
+    inf = arb("inf")
+    assert judging.residual(inf, inf) == 0
+    assert judging.residual(inf, arb(1)) == inf
+    assert judging.residual(arb(3), arb(1)) == 2
+    assert judging.shortfall(arb(3), arb(1)) == 0
+    assert judging.shortfall(arb(1), arb(3)) == -2
+    assert judging.shortfall(arb(-3), arb(-5)) == 0
