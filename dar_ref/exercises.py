@@ -57,6 +57,16 @@ def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: A
     )
 
 
+def smallest_budget_of_pi_0(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float) -> bool:
+    """Notebook 03: the smallest `eps_0` at which some policy keeps it and `KL(pi‖pi_t) <= eps_t`, to three digits."""
+    return _number(
+        answer,
+        theory.closest(log_pi_0, log_pi_t, eps_t, stability="kl").divergence,
+        relative=1e-3,
+        hint="T6: alpha eps_0 + (1-alpha) eps_t >= -log C(alpha) must hold for every alpha; solve for eps_0",
+    )
+
+
 def beta_to_pass(answer: float, beta: float, num_generations: int) -> bool:
     """Notebook 05: the beta to pass with the group mean of K samples so that the target is `pi*` at `beta`."""
     flat, gap = np.log([0.5, 0.5]), np.array([1.0, 0.0])

@@ -19,6 +19,8 @@ from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
@@ -73,6 +75,7 @@ def conflict_figure(
             middle = plots.simplex_axes(figure, (3, 4, 4 + column), arms)
             draw_dar(middle, course, step, alpha, beta)
         handles = {label: line for ax in (top, middle, figure.axes[0], figure.axes[1]) for line, label in _legend(ax)}
+        handles = _region_handles(course) | handles
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6, fontsize="small")
         lower = [figure.add_subplot(3, 4, 8 + column) for column in range(1, 5)]
         for ax in lower:
@@ -252,6 +255,15 @@ def shade_empty(ax: Axes, course: Course) -> None:
     for step in np.flatnonzero(course.empty):
         ax.axvspan(step - 0.5, step + 0.5, color=GREY, alpha=0.15, linewidth=0.0)
     ax.set_xlim(-0.5, len(course.empty) - 0.5)
+
+
+def _region_handles(course: Course) -> dict[str, Any]:
+    """What `draw_region` draws, for a legend."""
+    return {
+        f"KL(pi‖pi_0) <= {course.eps_0:g}": Line2D([], [], color=COLORS["pi_0"]),
+        f"KL(pi‖pi_t) <= {course.eps_t:g}": Line2D([], [], color=COLORS["pi_t"], linestyle="--"),
+        "both": Patch(facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK),
+    }
 
 
 def _legend(ax: TernaryAxes) -> list[tuple[Any, str]]:

@@ -33,6 +33,23 @@ CASES = {
         1.2815515655446004 / np.log(20.0),  # the upper decile of N(0, 1), from a table
         [0.05, 1.2815515655446004, 1 / np.log(20.0)],
     ),
+    "radius_where_the_balls_touch": (
+        partial(
+            exercises.radius_where_the_balls_touch, log_pi_0=np.log([0.7, 0.2, 0.1]), log_pi_t=np.log([0.1, 0.2, 0.7])
+        ),
+        -np.log(0.2 + 2 * 0.07**0.5),  # by symmetry at alpha = 1/2
+        [0.3, 0.4, 0.0],
+    ),
+    "smallest_budget_of_pi_0": (
+        partial(
+            exercises.smallest_budget_of_pi_0,
+            log_pi_0=EVEN,
+            log_pi_t=np.log([0.1, 0.9]),
+            eps_t=0.2 * np.log(2.0) + 0.8 * np.log(8 / 9),  # the ball of pi_t ends at (0.2, 0.8)
+        ),
+        0.2 * np.log(0.4) + 0.8 * np.log(1.6),
+        [0.5 * np.log(0.25 / 0.09), 0.044, 0.5],
+    ),
     "beta_to_pass": (partial(exercises.beta_to_pass, beta=0.3, num_generations=4), 0.225, [0.3, 0.4, -1.0, 0.0]),
     "share_where_noises_cross": (
         exercises.share_where_noises_cross,
