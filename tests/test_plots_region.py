@@ -4,9 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from dar_ref import plots_dar, plots_region, theory
+from dar_ref import plots, plots_dar, plots_region, theory
 from dar_ref.plots import trust_gap
 from dar_ref.plots_border import border
 from dar_ref.plots_course import follow
@@ -146,3 +147,18 @@ def test_multipliers_and_dar_panels(course):
     for ax, setting in zip(figure.axes, [(0.2, 1.0), (0.9, 3.0)], strict=True):
         best = theory.optimum(REWARD, LOG_PI_0, course.log_path[1], *setting).log_pi
         assert f"E[r] = {np.exp(best) @ REWARD:.3f}" in ax.get_title()
+
+
+@pytest.mark.parametrize("stability", ["kl", "ppo_box", "forward_kl"])
+def test_region_is_hatched_where_there_is_one_and_has_its_area(stability):
+    needed = theory.closest(LOG_PI_0, LOG_PI_T, 0.1, stability=stability).divergence
+    for eps_0, nonempty in ((needed - 1e-6, False), (needed + 0.05, True)):
+        ax = plots.simplex_axes(Figure())
+        plots.draw_region(ax, LOG_PI_0, LOG_PI_T, eps_0, 0.1, stability=stability, resolution=1001)
+        hatched = [patch for patch in ax.patches if patch.get_hatch()]
+        assert len(hatched) == nonempty
+    whole = ax.fill([1, 0, 0], [0, 1, 0], [0, 0, 1])[0]
+    fraction = area(hatched[0].get_xy()) / area(whole.get_xy())
+    assert fraction == pytest.approx(
+        theory.region_volume(LOG_PI_0, LOG_PI_T, eps_0, 0.1, stability=stability)[0], rel=1e-3
+    )
