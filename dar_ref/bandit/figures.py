@@ -140,7 +140,8 @@ def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
         images, bars = figure.subplots(2, len(chosen), squeeze=False)
         for column, row in enumerate(chosen):
             images[column].imshow(contexts.features[row].numpy().reshape(8, 8), cmap="gray_r")
-            images[column].set(title=f"label {labels[column]}", xticks=[], yticks=[])
+            images[column].set_title(f"label {labels[column]}")
+            images[column].set_axis_off()
             ax = bars[column]
             ax.axvline(labels[column], color=GREY, linestyle=":")
             ax.bar(arms - 0.2, pi_0[column], width=0.4, color=COLORS["pi_0"], label="pi_0")
