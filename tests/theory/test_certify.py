@@ -45,6 +45,17 @@ def test_precision_is_raised_until_the_ball_is_small_enough(statement):
     assert certify(RESIDUALS[statement], extreme, 100).radius < 1e-100
 
 
+def test_precision_is_doubled_until_the_ball_decides():
+    used = []
+
+    def residuals(_):
+        used.append(flint.ctx.prec)
+        return [(flint.arb(2).sqrt() ** 2 - 2) * flint.arb(10) ** 100]
+
+    assert certify(residuals, None, 100).passed
+    assert used == [461, 922]
+
+
 BREAKS = {
     "log C dropped": ("T1", "normalize", lambda real: lambda logits: (real(logits)[0], flint.arb(0))),
     "alpha for 1-alpha in the interpolation": ("T1", "mixture", lambda real: lambda p, q, a: real(p, q, 1 - a)),
@@ -131,5 +142,6 @@ def test_the_global_precision_is_put_back():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="digits = 0 proves nothing"):
         certify(RESIDUALS["T1"], ORDINARY, 0)
-    with pytest.raises(ValueError, match="undecided at"):
+    assert certify(RESIDUALS["T1"], ORDINARY, 1).passed
+    with pytest.raises(ValueError, match=r"undecided at \d+ bits: a ball around 0 does not shrink below 10\^-100"):
         certify(lambda _: [flint.arb(0, 1)], ORDINARY)

@@ -100,8 +100,12 @@ def test_alpha_lies_in_the_unit_interval(alpha, error):
     [(0.0, ValueError), (-1.0, ValueError), (np.inf, ValueError), (np.nan, ValueError), ("1", TypeError)],
 )
 def test_beta_is_finite_and_positive(value, error):
-    with pytest.raises(error, match="beta = "):
+    with pytest.raises(error, match="^beta = "):
         theory.optimum(ADVANTAGE, HALVES, HALVES, 0.5, value)
+    with pytest.raises(error, match="^beta = "):
+        theory.objective(HALVES, ADVANTAGE, HALVES, HALVES, 0.5, value)
+    with pytest.raises(error, match="^beta = "):
+        theory.regression_target(ADVANTAGE, HALVES, HALVES, 0.5, value)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +165,14 @@ def test_messages_point_at_the_row():
         theory.interpolate(left, right, 0.5)
     with pytest.raises(ValueError, match=r"log_p holds probabilities"):
         theory.kl(np.array([[1.0, 0.0], [0.5, 0.5]]), HALVES)
+
+
+def test_messages_name_the_argument_its_value_and_its_type():
+    with pytest.raises(TypeError, match=r"^log_q has dtype int64"):
+        theory.kl(HALVES, np.array([0, 0]))
+    with pytest.raises(TypeError, match=r"^advantage has dtype int64"):
+        theory.optimum(np.array([0, 1]), HALVES, HALVES, 0.5, 1.0)
+    with pytest.raises(TypeError, match=r"^beta = '1' is a str, not a real number; pass one float$"):
+        theory.optimum(ADVANTAGE, HALVES, HALVES, 0.5, "1")
+    with pytest.raises(ValueError, match=r"different numbers of arms on the last axis: log_p \(2,\), log_q \(3,\)"):
+        theory.kl(HALVES, np.log([0.25, 0.25, 0.5]))

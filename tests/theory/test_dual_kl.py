@@ -83,6 +83,14 @@ def test_a_constant_added_to_the_advantage_moves_only_the_value(s):
     assert shifted.value == pytest.approx(best.value + 3.0 * s.beta, abs=s.beta * bound)
 
 
+def test_end_points_return_the_anchor_to_the_bit():
+    log_pi_0, log_pi_t = np.log([0.3, 0.3, 0.4]), np.log([0.1, 0.2, 0.7])
+    for alpha, anchor in ((0.0, log_pi_t), (1.0, log_pi_0)):
+        log_pi_ref, log_c = interpolate(log_pi_0, log_pi_t, alpha)
+        assert (log_pi_ref == anchor).all()
+        assert log_c == 0.0
+
+
 def test_end_points_are_exact_and_never_nan():
     log_pi_0, log_pi_t = np.log([0.25, 0.75]), LEFT
     at_zero, at_one = interpolate(log_pi_0, log_pi_t, 0.0), interpolate(log_pi_0, log_pi_t, 1.0)
