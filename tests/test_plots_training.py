@@ -6,7 +6,9 @@ import pytest
 from dar_ref import theory
 from dar_ref.bandit import TrainConfig, compare, digits_bandit
 from dar_ref.bandit.figures import belief_figure, curves, sweep_figure, tail
+from dar_ref.plots import COLORS, MARKERS
 from dar_ref.plots_iteration import normalization_figure
+from dar_ref.plots_lines import line_figure
 from dar_ref.plots_sampling import noise_map
 
 EVEN = np.log([0.5, 0.5])
@@ -56,3 +58,16 @@ def test_digits_figures_show_beliefs_and_the_ends_of_a_sweep():
     drawn = sweep_figure({"beta 0.05": sweep}).axes[1].get_lines()[-1]
     assert drawn.get_xdata().tolist() == [0.0, 1.0]
     assert drawn.get_ydata()[1] == pytest.approx(tail(sweep, "1.0", "gold").mean())
+
+
+def test_line_figure_keeps_the_look_of_methods_and_tells_the_rest_apart():
+    curves = {"DAO": [1.0, 2.0, 3.0], "one": [3.0, 2.0], "two": [1.0, 1.0, 1.0]}
+    ax = line_figure([0, 1, 2], curves, "step", "nats", yscale="log", ylim=(0.5, None), marks={"here": 1.5}).axes[0]
+    lines = ax.get_lines()
+    assert (lines[0].get_color(), lines[0].get_marker()) == (COLORS["dao"], MARKERS["dao"])
+    assert lines[1].get_xdata().tolist() == [0.0, 1.0]
+    assert len({(line.get_linestyle(), line.get_marker()) for line in lines[:3]}) == 3
+    assert ax.get_ylim()[0] == 0.5
+    assert lines[3].get_xdata() == [1.5, 1.5]
+    with pytest.raises(ValueError, match="6 curves, but there are looks for 5"):
+        line_figure([0], {str(k): [1.0] for k in range(6)}, "x", "y")
