@@ -1,0 +1,65 @@
+"""What both engines need and neither owns: win rates, length control, intervals, the hacking panel, tables.
+
+Plain numbers in (numpy arrays or lists, one entry per completion, prompt or seed), floats and frozen tuples out. No
+torch, no model, no judge: those belong to the engines. Rates and shares are in [0, 1]; only a table shows percent.
+"""
+
+from dar_ref.evaluation.hacking import HackingPanel, hacking_panel, repetition, reward_gap
+from dar_ref.evaluation.intervals import Interval, bootstrap, iqm, mean, paired_difference, student, wilson
+from dar_ref.evaluation.length_control import LengthControlled, length_controlled_win_rate
+from dar_ref.evaluation.tables import (
+    TABLE_1,
+    TABLE_1_COLUMNS,
+    TABLE_2,
+    TABLE_2_COLUMNS,
+    Column,
+    Reported,
+    Table,
+    comparison_table,
+    format_interval,
+    markdown,
+    plain_text,
+)
+from dar_ref.evaluation.win_rate import (
+    BothOrders,
+    WinMatrix,
+    WinRate,
+    both_orders,
+    score_outcomes,
+    win_matrix,
+    win_rate,
+)
+
+__all__ = [
+    "TABLE_1",
+    "TABLE_1_COLUMNS",
+    "TABLE_2",
+    "TABLE_2_COLUMNS",
+    "BothOrders",
+    "Column",
+    "HackingPanel",
+    "Interval",
+    "LengthControlled",
+    "Reported",
+    "Table",
+    "WinMatrix",
+    "WinRate",
+    "bootstrap",
+    "both_orders",
+    "comparison_table",
+    "format_interval",
+    "hacking_panel",
+    "iqm",
+    "length_controlled_win_rate",
+    "markdown",
+    "mean",
+    "paired_difference",
+    "plain_text",
+    "repetition",
+    "reward_gap",
+    "score_outcomes",
+    "student",
+    "wilson",
+    "win_matrix",
+    "win_rate",
+]

@@ -1,0 +1,238 @@
+"""Intervals: what would have come out with other seeds and other prompts.
+
+`bootstrap` resamples what varies: whole units (seeds, or prompts), or seeds and prompts. `student` and
+`paired_difference` are for a handful of seeds, where the bootstrap is too narrow. `wilson` is for shares of independent
+prompts, right also where all were won. `iqm` is the interquartile mean.
+
+Coverage of a nominal 95 % interval for the mean of n Gaussian values (4,000 data sets; `student` is exact):
+
+    n                     3      5      10     20     50
+    bootstrap, mean       0.74   0.83   0.89   0.93   0.93
+    bootstrap, IQM        0.74   0.89   0.93   0.94   0.94
+
+Shares and means both are in the unit of what comes in; nothing is turned into percent here.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+from dar_ref import scalars
+from dar_ref.evaluation import checks
+from dar_ref.evaluation.checks import Array
+
+Resample = Literal["units", "nested", "crossed"]
+
+
+class Interval(NamedTuple):
+    """`estimate` with the ends `low` <= `high`, all in one unit; `level`: nominal coverage, in (0, 1)."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+
+
+def mean(values: ArrayLike) -> float:
+    """The mean of all values, as a float: the default statistic of `bootstrap`."""
+    return float(np.asarray(values, dtype=np.float64).mean())
+
+
+def iqm(values: ArrayLike) -> float:
+    """Interquartile mean: the mean of what is left after the lowest and the highest quarter are dropped.
+
+    With n values, `floor(n/4)` are dropped at each end, over all axes together.
+
+    Args:
+        values: any shape, finite: runs, or runs x tasks.
+
+    Returns:
+        The mean of the middle, unit of the values.
+
+    Raises:
+        TypeError, ValueError: bad input, see `checks.aligned`.
+
+    Source: Agarwal et al., arXiv 2108.13264, section 4.3.
+
+    >>> iqm([0.0, 1.0, 2.0, 3.0, 100.0])
+    2.0
+    """
+    (array,) = checks.aligned(values=values)
+    cut = array.size // 4
+    return mean(np.sort(array, axis=None)[cut : array.size - cut])
+
+
+def bootstrap(
+    *samples: ArrayLike,
+    statistic: Callable[..., float] = mean,
+    resample: Resample = "units",
+    level: float = 0.95,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval: quantiles of the statistic over resampled data.
+
+    The ends are the `(1 -+ level)/2` quantiles of `statistic(samples[drawn])`, where `drawn` is, by `resample`:
+
+    - "units": the first axis, with replacement, whatever hangs on a unit kept together. Seeds (S,), prompts (P,), or
+      seeds with their prompts (S, P).
+    - "nested": seeds, then prompts within each drawn seed afresh. For seeds with prompts of their own; too wide where
+      the prompts' noise dominates, since the spread of the seeds' means holds it already ("units" is enough there).
+    - "crossed": seeds, and one draw of prompts for all of them. For prompts shared by all seeds: there "units" and
+      "nested" leave out that the same prompts were hard for every seed, and are too narrow.
+
+    Args:
+        samples: one array or several paired ones, finite, (S, ...) or (S, P, ...); all are drawn by the same indices.
+        statistic: called with the arrays, returns a finite number: `mean`, `iqm`, or a function of paired arrays.
+        resample: "units", "nested" or "crossed".
+        level: nominal coverage, in (0, 1).
+        resamples: how many, >= 1; at 2,000 the simulation moves a tail of 2.5 % by about 0.35 % (one sigma).
+        seed: >= 0; the same seed draws the same units for every method, which keeps methods comparable.
+
+    Returns:
+        `Interval(estimate, low, high, level)`, the estimate being the statistic of the samples as they are.
+
+    Raises:
+        TypeError, ValueError: bad input, shapes that differ in a resampled axis, an unknown `resample`, or a statistic
+            that is not finite.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; over seeds: arXiv 2108.13264.
+
+    >>> low, high = bootstrap([1.0, 2.0, 3.0, 4.0])[1:3]
+    >>> 1.0 <= low < 2.5 < high <= 4.0
+    True
+    """
+    if not samples:
+        raise ValueError("no samples given: nothing to resample; pass at least one array")
+    arrays = [checks.aligned(**{f"samples[{i}]": sample})[0] for i, sample in enumerate(samples)]
+    shape = _resampled_shape(arrays, resample)
+    level = checks.level(level)
+    resamples, seed = checks.whole("resamples", resamples, 1), checks.whole("seed", seed, 0)
+    rng = np.random.default_rng(seed)
+    estimate = float(statistic(*arrays))
+    drawn = np.empty(resamples)
+    for i in range(resamples):
+        index = _draw(rng, shape, resample)
+        drawn[i] = statistic(*(array[index] for array in arrays))
+    if not (math.isfinite(estimate) and np.isfinite(drawn).all()):
+        raise ValueError(
+            f"statistic gave {estimate!r} on the samples and is not finite there or on a resample, which may repeat one"
+            " unit only; pass a statistic that is finite on every resample"
+        )
+    low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Interval(estimate, float(low), float(high), level)
+
+
+def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean with Student's t interval, `mean +- t_{n-1} std / sqrt(n)`: for a handful of seeds.
+
+    Exact for Gaussian values at every n, wider than the bootstrap at small n. Equal values give width zero, at any n.
+
+    Args:
+        values: (n,), n >= 2, finite, one per seed.
+        level: nominal coverage, in (0, 1).
+
+    Returns:
+        `Interval(estimate, low, high, level)`.
+
+    Raises:
+        TypeError, ValueError: bad input, see `checks.vectors`, or fewer than two values.
+
+    Source: Student (1908).
+
+    >>> [round(x, 3) for x in student([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484, 0.95]
+    """
+    (array,) = checks.vectors(values=values)
+    level = checks.level(level)
+    n = array.size
+    if n < 2:
+        raise ValueError("values has one entry: a spread needs at least two; run more seeds")
+    above_first = array - array[0]  # equal values then have a spread of exactly 0
+    half = float(stdtrit(n - 1, (1.0 + level) / 2.0) * above_first.std(ddof=1) / math.sqrt(n))
+    estimate = float(array[0] + above_first.mean())
+    return Interval(estimate, estimate - half, estimate + half, level)
+
+
+def paired_difference(values: ArrayLike, baseline: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean difference of two methods over the seeds they share, with Student's t interval of the differences.
+
+    What a seed does to both methods cancels.
+
+    Args:
+        values: (S,) or (S, P), finite; prompts are averaged within a seed first.
+        baseline: of the other method, same seeds in the same order, same shape.
+        level: nominal coverage, in (0, 1).
+
+    Returns:
+        `Interval(estimate, low, high, level)` of `values - baseline`.
+
+    Raises:
+        TypeError, ValueError: bad input, see `checks.aligned`, or fewer than two seeds.
+
+    >>> paired_difference([3.0, 4.0, 6.0], [1.0, 2.0, 4.0])
+    Interval(estimate=2.0, low=2.0, high=2.0, level=0.95)
+    """
+    ours, theirs = checks.aligned(values=values, baseline=baseline)
+    return student((ours - theirs).reshape(len(ours), -1).mean(axis=1), level=level)
+
+
+def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share: all p with `|p_hat - p| <= z sqrt(p (1-p) / n)`.
+
+    Args:
+        successes: in [0, trials]; a win rate's `wins + ties/2` may be passed, the interval is then slightly wide, since
+            ties vary less than wins.
+        trials: n >= 1, independent.
+        level: nominal coverage, in (0, 1).
+
+    Returns:
+        `Interval(successes/trials, low, high, level)` within [0, 1]; `low` is 0 without a success, `high` 1 without a
+        failure.
+
+    Raises:
+        TypeError, ValueError: bad input, or more successes than trials.
+
+    Source: Wilson (1927), Journal of the American Statistical Association 22.
+
+    >>> [round(x, 4) for x in wilson(0, 10)]
+    [0.0, 0.0, 0.2775, 0.95]
+    """
+    successes, trials = scalars.non_negative("successes", successes), checks.whole("trials", trials, 1)
+    if successes > trials:
+        raise ValueError(f"successes = {successes!r} exceeds trials = {trials}; pass at most one success per trial")
+    z = float(ndtri((1.0 + checks.level(level)) / 2.0))
+    low, failures_low = (_wilson_low(count / trials, trials, z) for count in (successes, trials - successes))
+    return Interval(successes / trials, low, 1.0 - failures_low, level)
+
+
+def _wilson_low(share: float, n: int, z: float) -> float:
+    """Lower end, as the product of both roots over the upper root: exactly 0 at share 0, no cancellation."""
+    return share**2 / (share + z * z / (2 * n) + z * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2))
+
+
+def _resampled_shape(arrays: list[Array], resample: Resample) -> tuple[int, ...]:
+    """Lengths of the axes that are drawn; ValueError where the samples differ in one or lack it."""
+    if resample not in get_args(Resample):
+        raise ValueError(f"resample = {resample!r} is unknown; choose one of {', '.join(get_args(Resample))}")
+    axes = 1 if resample == "units" else 2
+    shapes = [array.shape for array in arrays]
+    if any(len(shape) < axes or shape[:axes] != shapes[0][:axes] for shape in shapes):
+        raise ValueError(
+            f"samples have shapes {shapes}: resample = {resample!r} draws from the first {axes} of their axes;"
+            " pass paired arrays with seeds first, then prompts"
+        )
+    return shapes[0][:axes]
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], resample: Resample) -> tuple[NDArray[np.intp], ...]:
+    units = rng.integers(shape[0], size=shape[0])
+    if resample == "units":
+        return (units,)
+    if resample == "crossed":
+        return units[:, None], rng.integers(shape[1], size=shape[1])[None, :]
+    return units[:, None], rng.integers(shape[1], size=shape)

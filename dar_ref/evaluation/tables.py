@@ -1,0 +1,199 @@
+"""Tables: our results with intervals, the paper's figures beside them in columns of their own, never mixed.
+
+Results are `method -> task -> Interval`. What is absent says "not measured" (ours) or "not reported" (the paper's). The
+paper's figures live here, once, and nowhere in a file of results.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from dar_ref.evaluation.intervals import Interval
+
+NOT_MEASURED = "not measured"
+NOT_REPORTED = "not reported"
+
+
+class Column(NamedTuple):
+    """One task or figure of a table."""
+
+    key: str  # in the results and in the paper's figures
+    title: str  # what the reader sees
+    unit: str = ""  # after scaling, for example "%"
+    scale: float = 1.0  # ours are multiplied by it, the paper's are not: 100 for shares shown in percent
+    paper_decimals: int = 2  # as printed in the paper
+
+
+class Reported(NamedTuple):
+    """`source`: where and on what it was reported; `values`: method -> column key -> figure, in the column's unit."""
+
+    source: str
+    values: Mapping[str, Mapping[str, float]]
+
+
+class Table(NamedTuple):
+    """`header`: column titles; `rows`: as wide as the header, all text; `notes`: lines for under the table."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+# The paper's figures, from the project's notes of arXiv 2602.11523: facts to set beside ours, on other models, data and
+# judges. Methods and tasks carry the names of this package.
+TABLE_1_COLUMNS = (
+    Column("tldr", "TL;DR", "%", 100.0),
+    Column("helpful", "Helpful", "%", 100.0),
+    Column("harmless", "Harmless", "%", 100.0),
+    Column("mean", "Mean", "%", 100.0),
+)
+TABLE_1 = Reported(
+    source="arXiv 2602.11523, Table 1: Qwen2-7B, win rate against the reference by GPT-4-Turbo",
+    values=MappingProxyType(
+        {
+            "dpo": MappingProxyType({"tldr": 67.17, "helpful": 81.34, "harmless": 77.91, "mean": 75.47}),
+            "online_dpo": MappingProxyType({"tldr": 78.47, "helpful": 88.86, "harmless": 83.55, "mean": 83.63}),
+            "grpo": MappingProxyType({"tldr": 83.03, "helpful": 86.93, "harmless": 85.50, "mean": 85.15}),
+            "dar": MappingProxyType({"tldr": 98.27, "helpful": 93.16, "harmless": 85.84, "mean": 92.42}),
+        }
+    ),
+)
+TABLE_2_COLUMNS = (
+    Column("score", "Score", "MT-Bench, 1 to 10", 1.0, 3),
+    Column("lc_win_rate", "LC win rate", "%", 100.0, 2),
+    Column("length", "Length", "", 1.0, 0),
+)
+TABLE_2 = Reported(
+    source="arXiv 2602.11523, Table 2: Qwen2-7B-Instruct, MT-Bench score, LC win rate against pi_0, length",
+    values=MappingProxyType(
+        {
+            "pi_0": MappingProxyType({"length": 1340.0}),
+            "grpo": MappingProxyType({"score": 8.425, "lc_win_rate": 50.50, "length": 1559.0}),
+            "rloo": MappingProxyType({"score": 8.409, "lc_win_rate": 52.25, "length": 1580.0}),
+            "dar": MappingProxyType({"score": 8.538, "lc_win_rate": 54.17, "length": 1358.0}),
+        }
+    ),
+)
+
+
+def format_interval(interval: Interval, scale: float = 1.0) -> str:
+    """`estimate [low, high]`, as many decimals as show the interval's width to two figures, at most six.
+
+    A width of zero says nothing about the digits: six significant ones then.
+
+    Args:
+        interval: finite, `low <= high`.
+        scale: factor before printing, > 0.
+
+    Returns:
+        Text, without unit.
+
+    Raises:
+        ValueError: an end that is not finite, or `low > high`.
+
+    >>> format_interval(Interval(0.71234, 0.6891, 0.7389, 0.95), scale=100.0)
+    '71.2 [68.9, 73.9]'
+    """
+    values = [scale * value for value in interval[:3]]
+    width = values[2] - values[1]
+    if not all(map(math.isfinite, values)) or width < 0.0:
+        raise ValueError(f"{interval!r} is no finite interval; pass finite ends, low <= high, or None if not measured")
+    if width == 0.0:
+        estimate, low, high = (f"{value:z.6g}" for value in values)
+    else:
+        exponent = int(f"{width:.1e}".split("e")[1])  # of the rounded width: 0.0999... and 0.1 get the same digits
+        decimals = min(max(1 - exponent, 0), 6)
+        estimate, low, high = (f"{value:z.{decimals}f}" for value in values)
+    return f"{estimate} [{low}, {high}]"
+
+
+def comparison_table(
+    results: Mapping[str, Mapping[str, Interval | None]],
+    columns: Sequence[Column],
+    *,
+    ours: str,
+    paper: Reported | None = None,
+) -> Table:
+    """Rows of methods; for each column ours and, where given, the paper's figure in a column of its own.
+
+    Args:
+        results: method -> column key -> interval; a key may be absent or None where nothing was measured.
+        columns: what to show, in order.
+        ours: what our figures are, for the note: model, judge, seeds, command.
+        paper: the paper's figures; their methods that we lack get a row too, so that a gap shows.
+
+    Returns:
+        `Table(header, rows, notes)`: methods in the order of `results`, then the paper's others; the notes name the
+        origin of both kinds of column and the level of the intervals.
+
+    Raises:
+        ValueError: no row, no column, a key in `results` that is no column, intervals of different levels.
+
+    >>> table = comparison_table({"dar": {}}, TABLE_1_COLUMNS[:1], ours="toy, 5 seeds", paper=TABLE_1)
+    >>> table.header, table.rows[0]
+    (('method', 'TL;DR, % (ours)', 'TL;DR, % (paper)'), ('dar', 'not measured', '98.27'))
+    """
+    reported = {} if paper is None else paper.values
+    methods = list(dict.fromkeys([*results, *reported]))
+    if not methods or not columns:
+        raise ValueError(f"{len(methods)} methods and {len(columns)} columns: no table; pass at least one of each")
+    _check_keys(results, columns)
+    header, origins = ["method"], ["ours"] if paper is None else ["ours", "paper"]
+    for column in columns:
+        title = f"{column.title}, {column.unit}" if column.unit else column.title
+        header += [f"{title} ({origin})" for origin in origins]
+    rows = []
+    for method in methods:
+        row = [method]
+        for column in columns:
+            row.append(_measured(results.get(method, {}).get(column.key), column))
+            if paper is not None:
+                row.append(_reported(reported.get(method, {}).get(column.key), column))
+        rows.append(tuple(row))
+    notes = [f"ours: {ours}{_level(results)}", *([] if paper is None else [f"paper: {paper.source}"])]
+    return Table(tuple(header), tuple(rows), tuple(notes))
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, first column left, others right, the notes under it; ends in a newline."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+    rule = ["---", *["---:"] * (len(table.header) - 1)]
+    body = [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
+    return "\n".join([*body, "", *(f"{note}  " for note in table.notes)]).rstrip() + "\n"
+
+
+def plain_text(table: Table) -> str:
+    """The table for a terminal: aligned columns two spaces apart, the notes under it; ends in a newline."""
+    lines = [table.header, *table.rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    padded = [
+        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    ]
+    padded.insert(1, ["-" * width for width in widths])
+    return "\n".join(["  ".join(cells).rstrip() for cells in padded] + ["", *table.notes]).rstrip() + "\n"
+
+
+def _measured(interval: Interval | None, column: Column) -> str:
+    return NOT_MEASURED if interval is None else format_interval(interval, column.scale)
+
+
+def _reported(value: float | None, column: Column) -> str:
+    return NOT_REPORTED if value is None else f"{value:.{column.paper_decimals}f}"
+
+
+def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: Sequence[Column]) -> None:
+    known = [column.key for column in columns]
+    for method, row in results.items():
+        for key in row:
+            if key not in known:
+                raise ValueError(f"results[{method!r}] has {key!r}, which is no column; choose from {', '.join(known)}")
+
+
+def _level(results: Mapping[str, Mapping[str, Interval | None]]) -> str:
+    """The note on the intervals' level, empty when nothing was measured."""
+    levels = {interval.level for row in results.values() for interval in row.values() if interval is not None}
+    if len(levels) > 1:
+        raise ValueError(f"intervals of different levels {sorted(levels)} in one table; compute all at one level")
+    return "".join(f"; intervals: {100 * level:g} %" for level in levels)
