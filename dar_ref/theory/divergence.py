@@ -93,7 +93,7 @@ def chernoff(log_p: ArrayLike, log_q: ArrayLike) -> Chernoff:
 
     Returns:
         `Chernoff(information, alpha)`, each (...): nats, and the weight of p in [0, 1]. End points count as limits.
-        Where every alpha attains it (identical policies: 0; no common support: +inf) alpha is 1/2.
+        Where every alpha attains it (identical policies: 0 to rounding; no common support: +inf) alpha is 1/2.
 
     Raises:
         TypeError, ValueError: input that is no policy, see `checks.arrays`.
@@ -158,7 +158,7 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
     low = np.zeros(np.broadcast_shapes(base.shape[:-1], np.shape(slope)))
     high = low + 1.0
     rising, falling = derivatives(low)[0] >= 0.0, derivatives(high)[0] <= 0.0
-    alpha = np.where(rising == falling, 0.5, np.where(rising, 0.0, 1.0))
+    alpha = np.where((rising == falling) | ~shared.any(axis=-1), 0.5, np.where(rising, 0.0, 1.0))
     active, last = ~rising & ~falling, high
     for _ in range(200):
         first, second, size = derivatives(alpha)

@@ -10,14 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dar_ref.theory import statements, statements_estimators, statements_iteration
+from dar_ref.theory import statements, statements_estimators, statements_iteration, statements_region, statements_trust
 from dar_ref.theory.certify import certify
 from dar_ref.theory.judging import LIMIT, Statement, relative
 
 STATEMENTS = {
     statement.id: statement
     for statement in sorted(
-        (*statements.STATEMENTS, *statements_iteration.STATEMENTS, *statements_estimators.STATEMENTS),
+        (
+            *statements.STATEMENTS,
+            *statements_iteration.STATEMENTS,
+            *statements_region.STATEMENTS,
+            *statements_trust.STATEMENTS,
+            *statements_estimators.STATEMENTS,
+        ),
         key=lambda statement: int(statement.id.removeprefix("T")),
     )
 }
