@@ -31,19 +31,14 @@ def imported_modules(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer_of(module):
-    """The layer of a folder or module beside the layers; the figures are one layer in several modules."""
-    return "plots" if module.startswith("plots_") else module
-
-
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_point_down(path):
-    layer = layer_of(path.relative_to(ROOT).parts[0].removesuffix(".py"))
+    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
     allowed = MAY_IMPORT.get(layer)
     for module in imported_modules(path):
         parts = module.split(".")
         if parts[0] == "dar_ref" and len(parts) > 1 and allowed is not None:
-            assert layer_of(parts[1]) in allowed | SHARED | {layer}, f"{layer} imports {module}"
+            assert parts[1] in allowed | SHARED | {layer}, f"{layer} imports {module}"
         if layer in SHARED:
             assert parts[0] != "dar_ref", f"{layer} is for all layers and imports {module}"
         if layer == "theory":

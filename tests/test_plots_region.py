@@ -7,10 +7,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dar_ref import plots, plots_dar, plots_region, theory
+from dar_ref import plots, theory
 from dar_ref.plots import trust_gap
-from dar_ref.plots_border import border
-from dar_ref.plots_course import follow
+from dar_ref.plots.border import border
+from dar_ref.plots.course import follow
 
 LOG_PI_0, LOG_PI_T = np.log([[0.6, 0.3, 0.1], [0.1, 0.5, 0.4]])
 
@@ -87,7 +87,7 @@ def test_a_path_that_is_not_on_the_triangle_is_refused(log_pi_0, path):
 
 
 def test_main_figure_draws_what_the_theory_says(course):
-    figure = plots_region.conflict_figure(course, 0.4, 2.0)
+    figure = plots.conflict_figure(course, 0.4, 2.0)
     assert len(figure.axes) == 12
     assert [ax.get_title().split("\n")[0] for ax in figure.axes[0:8:2]] == ["step 0", "step 1", "step 2", "step 4"]
     assert figure.axes[6].get_title().endswith("no policy satisfies both")
@@ -101,13 +101,13 @@ def test_main_figure_draws_what_the_theory_says(course):
 
 
 def test_main_figure_takes_four_steps(course):
-    assert plots_region.conflict_figure(course, 0.4, 2.0, shown=(0, 1, 2, 3)).axes[6].get_title().startswith("step 3")
+    assert plots.conflict_figure(course, 0.4, 2.0, shown=(0, 1, 2, 3)).axes[6].get_title().startswith("step 3")
     with pytest.raises(ValueError, match="names 2 steps"):
-        plots_region.conflict_figure(course, 0.4, 2.0, shown=(0, 1))
+        plots.conflict_figure(course, 0.4, 2.0, shown=(0, 1))
 
 
 def test_animation_has_a_frame_for_every_step_and_rests_at_the_end(course):
-    with Image.open(io.BytesIO(plots_region.conflict_gif(course, 0.4, 2.0, fps=5))) as gif:
+    with Image.open(io.BytesIO(plots.conflict_gif(course, 0.4, 2.0, fps=5))) as gif:
         seconds = []
         for frame in range(gif.n_frames):
             gif.seek(frame)
@@ -117,12 +117,12 @@ def test_animation_has_a_frame_for_every_step_and_rests_at_the_end(course):
 
 
 def test_row_of_frames(course):
-    figure = plots_region.frames_figure(course, (0, 3))
+    figure = plots.frames_figure(course, (0, 3))
     assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["step 0", "step 3"]
 
 
 def test_ball_without_log_c_is_labelled_wrong():
-    figure = plots_dar.matched_figure(LOG_PI_0, LOG_PI_T, 0.05, 0.05, 0.5)
+    figure = plots.matched_figure(LOG_PI_0, LOG_PI_T, 0.05, 0.05, 0.5)
     log_c = theory.interpolate(LOG_PI_0, LOG_PI_T, 0.5).log_c
     assert [ax.get_title() for ax in figure.axes] == [
         f"true radius: {0.05 + log_c:+.3f} nats, no ball",
@@ -133,17 +133,17 @@ def test_ball_without_log_c_is_labelled_wrong():
 
 
 def test_dots_of_the_radius_figure_are_the_minima_of_its_lines(course):
-    figure = plots_dar.radius_figure(course, (0, 1, 3))
+    figure = plots.radius_figure(course, (0, 1, 3))
     drawn = figure.axes[0].get_lines()
     for line, dot in zip(drawn[0:6:2], drawn[1:6:2], strict=True):
         assert line.get_ydata().min() == pytest.approx(float(dot.get_ydata()[0]), abs=1e-4)
 
 
 def test_multipliers_and_dar_panels(course):
-    left, right = plots_dar.multiplier_figure(course).axes
+    left, right = plots.multiplier_figure(course).axes
     assert np.array_equal(lines(left)["multipliers' alpha"][1], course.alpha, equal_nan=True)
     assert np.array_equal(right.get_lines()[0].get_ydata(), course.beta, equal_nan=True)
-    figure = plots_dar.dar_figure(course, 1, [(0.2, 1.0), (0.9, 3.0)])
+    figure = plots.dar_figure(course, 1, [(0.2, 1.0), (0.9, 3.0)])
     for ax, setting in zip(figure.axes, [(0.2, 1.0), (0.9, 3.0)], strict=True):
         best = theory.optimum(REWARD, LOG_PI_0, course.log_path[1], *setting).log_pi
         assert f"E[r] = {np.exp(best) @ REWARD:.3f}" in ax.get_title()

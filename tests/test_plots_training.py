@@ -7,9 +7,9 @@ from dar_ref import theory
 from dar_ref.bandit import TrainConfig, compare, digits_bandit
 from dar_ref.bandit.figures import belief_figure, curves, sweep_figure, tail
 from dar_ref.plots import COLORS, MARKERS
-from dar_ref.plots_iteration import normalization_figure
-from dar_ref.plots_lines import line_figure
-from dar_ref.plots_sampling import noise_map
+from dar_ref.plots.iteration import normalization_figure
+from dar_ref.plots.lines import line_figure
+from dar_ref.plots.sampling import noise_map
 
 EVEN = np.log([0.5, 0.5])
 

@@ -100,11 +100,11 @@ def test_alpha_lies_in_the_unit_interval(alpha, error):
     [(0.0, ValueError), (-1.0, ValueError), (np.inf, ValueError), (np.nan, ValueError), ("1", TypeError)],
 )
 def test_beta_is_finite_and_positive(value, error):
-    with pytest.raises(error, match="^beta = "):
+    with pytest.raises(error, match=r"^beta = "):
         theory.optimum(ADVANTAGE, HALVES, HALVES, 0.5, value)
-    with pytest.raises(error, match="^beta = "):
+    with pytest.raises(error, match=r"^beta = "):
         theory.objective(HALVES, ADVANTAGE, HALVES, HALVES, 0.5, value)
-    with pytest.raises(error, match="^beta = "):
+    with pytest.raises(error, match=r"^beta = "):
         theory.regression_target(ADVANTAGE, HALVES, HALVES, 0.5, value)
 
 

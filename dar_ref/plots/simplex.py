@@ -1,94 +1,18 @@
-"""One look for every figure of the package, and policies over three arms on the simplex.
+"""Policies over three arms on the simplex: points, paths, sets, and both constraints in one call (`region_figure`)."""
 
-`region_figure` is one call on your own `pi_0`, `pi_t` and `A`; the `draw_` functions are its parts.
+from collections.abc import Sequence
+from typing import cast
 
-The colours are Okabe and Ito's, which people with any of the common colour-vision deficiencies tell apart; each thing
-keeps its colour in all figures, and no figure tells two things apart by colour alone.
-"""
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, cast
-
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
-from dar_ref.plots_border import Gap, border
+from dar_ref.plots.border import Gap, border
+from dar_ref.plots.style import ARMS, BLACK, COLORS, GREY, LABELS, MARKERS, style
 from dar_ref.theory.checks import Array
 from dar_ref.theory.trust import Stability
-
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#000000",
-    "#6B6B6B",
-)
-
-COLORS = {
-    "pi_0": BLUE,
-    "pi_t": VERMILION,
-    "pi_ref": PURPLE,
-    "pi_star": GREEN,
-    "inside": BLACK,
-    "dar": BLUE,
-    "grpo": ORANGE,
-    "dao": PURPLE,
-    "rloo": GREEN,
-}
-MARKERS = {
-    "pi_0": "o",
-    "pi_t": "s",
-    "pi_ref": "D",
-    "pi_star": "*",
-    "inside": "X",
-    "dar": "o",
-    "grpo": "s",
-    "dao": "^",
-    "rloo": "D",
-}
-LABELS = {"pi_0": "pi_0", "pi_t": "pi_t", "pi_ref": "pi_ref", "pi_star": "pi* (DAR)", "inside": "best allowed"}
-ARMS = ("arm 1", "arm 2", "arm 3")
-
-RC: dict[str, Any] = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": "medium",
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 110,
-    "font.size": 10.0,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "dar_ref",
-}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Use the package's matplotlib settings inside the block, and put the reader's own back after it."""
-    with mpl.rc_context(RC):
-        yield
-
-
-def save_png(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG without the metadata that changes from run to run; return the path.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=RC["savefig.dpi"], metadata={"Software": None})
-    return path
 
 
 def simplex_axes(figure: Figure, position: tuple[int, int, int] = (1, 1, 1), arms: Sequence[str] = ARMS) -> TernaryAxes:
@@ -223,7 +147,7 @@ def region_figure(
         arms: names of the corners top, left and right.
 
     Returns:
-        A matplotlib figure; in a notebook it shows itself, `save_png` writes it.
+        A matplotlib figure; after `%matplotlib inline` a notebook shows it, `save_png` writes it.
 
     Raises:
         TypeError, ValueError: bad input, see `dar_ref.theory`.

@@ -1,0 +1,95 @@
+"""Figures of the package: one look (`style`), policies on the simplex, and the figures of the tutorial.
+
+`region_figure` is one call on your own `pi_0`, `pi_t` and `A`; `conflict_figure(follow(...))` is the main figure of the
+tutorial on your own path. Everything returns a matplotlib figure, or draws on the axes it is given.
+"""
+
+from dar_ref.plots.course import Course, follow
+from dar_ref.plots.dar import dar_figure, matched_figure, multiplier_figure, radius_figure
+from dar_ref.plots.iteration import normalization_figure
+from dar_ref.plots.lines import line_figure
+from dar_ref.plots.policies import (
+    LOOKS,
+    bars_figure,
+    dials_figure,
+    draw_dots,
+    draw_levels,
+    optimum_figure,
+    paths_figure,
+    weight_figure,
+)
+from dar_ref.plots.region import conflict_figure, conflict_gif, frames_figure
+from dar_ref.plots.sampling import noise_map
+from dar_ref.plots.simplex import (
+    draw_path,
+    draw_policy,
+    draw_region,
+    draw_set,
+    region_figure,
+    simplex_axes,
+    simplex_grid,
+    trust_gap,
+)
+from dar_ref.plots.style import (
+    ARMS,
+    BLACK,
+    BLUE,
+    COLORS,
+    GREEN,
+    GREY,
+    LABELS,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    RC,
+    SKY,
+    VERMILION,
+    save_png,
+    style,
+)
+
+__all__ = [
+    "ARMS",
+    "BLACK",
+    "BLUE",
+    "COLORS",
+    "GREEN",
+    "GREY",
+    "LABELS",
+    "LOOKS",
+    "MARKERS",
+    "ORANGE",
+    "PURPLE",
+    "RC",
+    "SKY",
+    "VERMILION",
+    "Course",
+    "bars_figure",
+    "conflict_figure",
+    "conflict_gif",
+    "dar_figure",
+    "dials_figure",
+    "draw_dots",
+    "draw_levels",
+    "draw_path",
+    "draw_policy",
+    "draw_region",
+    "draw_set",
+    "follow",
+    "frames_figure",
+    "line_figure",
+    "matched_figure",
+    "multiplier_figure",
+    "noise_map",
+    "normalization_figure",
+    "optimum_figure",
+    "paths_figure",
+    "radius_figure",
+    "region_figure",
+    "save_png",
+    "simplex_axes",
+    "simplex_grid",
+    "style",
+    "trust_gap",
+    "weight_figure",
+]

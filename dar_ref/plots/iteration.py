@@ -1,0 +1,97 @@
+"""The figure of notebook 06: what dividing A by its std under pi_t does to the iteration of DAR."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from dar_ref import theory
+from dar_ref.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, style
+
+LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (VERMILION, "v"), (GREY, "P"))
+
+
+def normalization_figure(
+    advantage: ArrayLike,
+    log_pi_0: ArrayLike,
+    beta: float,
+    alphas: Sequence[float],
+    alpha_betas: Sequence[float],
+    steps: int = 12,
+) -> Figure:
+    """Two arms: left, why A / std leaves no fixed point; right, where the iteration goes with and without the std.
+
+    Left: the curve `h(theta)` and, for each `alpha beta`, the level `1/(alpha beta)` at which it must be crossed for a
+    fixed point. Right: log odds of the better arm against step, A as given (open markers) and A / std (filled).
+
+    Args:
+        advantage: A (2,), finite, two different values.
+        log_pi_0: initial policy (2,), log-probabilities, both arms possible.
+        beta: of the runs on the right.
+        alphas: of the runs on the right, `> 0`, at most six.
+        alpha_betas: levels on the left, `> 0`, at most six.
+        steps: length of the runs.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        TypeError, ValueError: bad input, see `dar_ref.theory`, or more than six of either.
+
+    Source: T5, batch normalisation; `dar_ref.theory.normalization`.
+    """
+    if max(len(alphas), len(alpha_betas)) > len(LOOKS):
+        raise ValueError(f"{len(alphas)} alphas and {len(alpha_betas)} levels: there are looks for {len(LOOKS)} each")
+    with style():
+        figure = Figure(figsize=(10.5, 4.2))
+        left, right = figure.subplots(1, 2)
+        _levels(left, advantage, log_pi_0, alpha_betas)
+        _runs(right, advantage, log_pi_0, beta, alphas, steps)
+    return figure
+
+
+def _levels(ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, alpha_betas: Sequence[float]) -> None:
+    gap = float(np.ptp(np.asarray(advantage)))
+    tilts = np.linspace(0.0, 8.0, 801)
+    curve = theory.log_ratio_std(advantage, log_pi_0, tilts / gap)
+    ax.plot(tilts[1:], curve[1:], color=BLACK, linewidth=2.0, label="h, all that a policy can offer")
+    dashes = ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "--")
+    for level, (color, _), dash in zip(alpha_betas, LOOKS, dashes, strict=False):
+        ax.axhline(1.0 / level, color=color, linestyle=dash)
+        where: dict[str, Any] = {"xy": (1.01, 1.0 / level), "xycoords": ax.get_yaxis_transform(), "va": "center"}
+        ax.annotate(f"alpha beta\n= {level:.4g}", color=color, fontsize="small", **where)
+    ax.set(
+        yscale="log",
+        ylim=(2e-2, 2e3),
+        xlabel="log odds gained over pi_0, nats",
+        ylabel="std of log(pi/pi_0) under pi, nats",
+        title="a fixed point is a crossing of h and 1/(alpha beta)",
+    )
+    ax.legend(loc="upper left", fontsize="small")
+
+
+def _runs(
+    ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, beta: float, alphas: Sequence[float], steps: int
+) -> None:
+    better = int(np.argmax(np.asarray(advantage)))
+    ax.set(yscale="log", ylim=(10.0, 1e13))  # before the data: at 1e300 matplotlib's own limits would overflow
+    for k, (alpha, (color, marker)) in enumerate(zip(alphas, LOOKS, strict=False)):
+        look: dict[str, Any] = {
+            "color": color,
+            "marker": marker,
+            "markersize": 12 - 2 * k,
+        }  # nested where they coincide
+        fixed = theory.iterate(advantage, log_pi_0, alpha, beta, steps)
+        odds = fixed[:, better] - fixed[:, 1 - better]
+        ax.plot(odds, markerfacecolor="white", label=f"alpha = {alpha:g}, A fixed", **look)
+        divided = theory.iterate(advantage, log_pi_0, alpha, beta, steps, normalize="standardize")
+        ax.plot(divided[:, better] - divided[:, 1 - better], "--", label=f"alpha = {alpha:g}, A / std", **look)
+    ax.set(
+        xlabel="step t",
+        ylabel="log odds of the better arm, nats",
+        title=f"beta = {beta:g}: where the iteration goes",
+    )
+    ax.legend(fontsize="small", loc="upper right")

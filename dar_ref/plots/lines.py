@@ -1,0 +1,73 @@
+"""Curves over one axis, in the look of `dar_ref.plots`: one call for the plain figures of the notebooks."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from dar_ref.plots.policies import LOOKS
+from dar_ref.plots.style import COLORS, GREY, MARKERS, style
+
+
+def line_figure(
+    x: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    xlabel: str,
+    ylabel: str,
+    *,
+    xscale: str = "linear",
+    yscale: str = "linear",
+    xlim: tuple[float | None, float | None] | None = None,
+    ylim: tuple[float | None, float | None] | None = None,
+    marks: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw curves over a common axis, told apart by colour, dashes and marker.
+
+    Args:
+        x: (M,), or longer than a curve that ends early.
+        curves: label -> values, (M,) or shorter; at most five. A method's name ("DAR", "dao") keeps the method's colour
+            and marker.
+        xlabel: what x is, with its unit.
+        ylabel: what the values are, with their unit.
+        xscale: "linear" or "log".
+        yscale: "linear" or "log".
+        xlim: limits of x; None leaves them to matplotlib.
+        ylim: limits of y; None leaves them to matplotlib.
+        marks: label -> x of a thin vertical line.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: more curves than looks.
+
+    >>> figure = line_figure([0, 1, 2], {"DAR": [1.0, 2.0, 4.0]}, "step", "reward", marks={"half way": 1.0})
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['DAR']
+    """
+    if len(curves) > len(LOOKS):
+        raise ValueError(f"{len(curves)} curves, but there are looks for {len(LOOKS)}; draw fewer in one figure")
+    places = np.asarray(x, dtype=float)
+    with style():
+        figure = Figure(figsize=(6.4, 3.6))
+        ax = figure.subplots()
+        ax.set(xscale=xscale, yscale=yscale, xlabel=xlabel, ylabel=ylabel)
+        for (label, values), (color, dashes, marker, _) in zip(curves.items(), LOOKS, strict=False):
+            heights = np.asarray(values, dtype=float)
+            ax.plot(
+                places[: heights.size],
+                heights,
+                color=COLORS.get(label.lower(), color),
+                linestyle=dashes,
+                marker=MARKERS.get(label.lower(), marker),
+                markersize=5,
+                markevery=max(1, heights.size // 16),
+                label=label,
+            )
+        ax.set(xlim=xlim, ylim=ylim)
+        for label, place in (marks or {}).items():
+            ax.axvline(place, color=GREY, linewidth=1.0)
+            ax.annotate(label, (place, 0.03), (4, 0), ax.get_xaxis_transform(), "offset points", color=GREY)
+        ax.legend(fontsize="small")
+    return figure

@@ -1,0 +1,255 @@
+"""Figures of policies and their optimum: level sets and paths on the simplex, pi* as alpha and beta turn, weights.
+
+They share the look of `dar_ref.plots`. Functions that return a figure are one call on your own bandit; the `draw_`
+functions add to axes that you have. Every panel names its setting, every line differs in dashes or marker as well as
+in colour.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
+
+import numpy as np
+from matplotlib.figure import Figure
+from mpltern.ternary import TernaryAxes
+from numpy.typing import ArrayLike
+
+from dar_ref import theory
+from dar_ref.plots.simplex import draw_policy, simplex_axes, simplex_grid
+from dar_ref.plots.style import ARMS, BLACK, BLUE, COLORS, GREEN, GREY, ORANGE, PURPLE, VERMILION, style
+from dar_ref.theory.checks import Array
+
+LOOKS = (  # for lines and bars that have no fixed meaning: colour, dashes, marker, hatch
+    (BLUE, "-", "o", ""),
+    (VERMILION, "--", "s", "////"),
+    (GREEN, "-.", "^", "...."),
+    (PURPLE, ":", "D", "xxxx"),
+    (BLACK, (0, (5, 1, 1, 1, 1, 1)), "v", "\\\\\\\\"),
+)
+
+
+def draw_levels(
+    ax: TernaryAxes,
+    divergence: Callable[[Array], Array],
+    levels: Sequence[float],
+    color: str = BLACK,
+    dashes: str = "-",
+    *,
+    numbers: bool = True,
+    resolution: int = 181,
+) -> None:
+    """Draw the level sets of a function of the policy, each with its value.
+
+    Args:
+        ax: from `simplex_axes`.
+        divergence: from log-probabilities (M, 3) to values (M,), for example `lambda pi: theory.kl(pi, log_pi_0)`.
+        levels: values to draw, increasing.
+        color: of lines and numbers.
+        dashes: matplotlib's line style.
+        numbers: write the value on each line, to two decimals.
+        resolution: points along one side of the triangle.
+    """
+    grid = simplex_grid(resolution)
+    values = np.minimum(divergence(grid), 1e3)  # matplotlib interpolates between grid points
+    lines = ax.tricontour(
+        *np.exp(grid).T, values, levels=list(levels), colors=[color], linewidths=1.4, linestyles=[dashes]
+    )
+    if numbers:
+        ax.clabel(lines, fmt="%.2f", fontsize=8)
+
+
+def draw_dots(
+    ax: TernaryAxes, log_policies: ArrayLike, color: str, dashes: str = "-", label: str | None = None
+) -> None:
+    """Draw policies (steps, 3) as dots joined by a thin line, the last one a square."""
+    pi = np.exp(np.asarray(log_policies, dtype=float))
+    ax.plot(*pi.T, color=color, linestyle=dashes, linewidth=0.6, marker=".", markersize=4, label=label)
+    ax.plot(*pi[-1:].T, color=color, marker="s", markersize=8, markeredgecolor="white", linestyle="none", zorder=6)
+
+
+def paths_figure(
+    paths: Mapping[str, ArrayLike], policies: Mapping[str, ArrayLike], arms: Sequence[str] = ARMS
+) -> Figure:
+    """One simplex for each path, side by side.
+
+    Args:
+        paths: title -> policies (steps, 3), log-probabilities, in the order of the steps; the last one gets a square.
+        policies: name of `LABELS` -> policy (3,), marked in every panel.
+        arms: names of the corners top, left and right.
+
+    Returns:
+        A matplotlib figure.
+    """
+    with style():
+        figure = Figure(figsize=(3.6 * len(paths), 3.6))
+        for index, (title, path) in enumerate(paths.items()):
+            ax = simplex_axes(figure, (1, len(paths), index + 1), arms)
+            draw_dots(ax, path, BLACK, label="the policy, step by step; the last is square")
+            for name, log_pi in policies.items():
+                draw_policy(ax, log_pi, name)
+            ax.set_title(title, pad=20)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1 + len(policies))
+    return figure
+
+
+def optimum_figure(
+    advantage: ArrayLike,
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    settings: Sequence[tuple[float, float]],
+    arms: Sequence[str] = ARMS,
+) -> Figure:
+    """`pi_0`, `pi_t`, their interpolation `pi_ref` and the optimum `pi*`: one simplex for each (alpha, beta).
+
+    Dotted: all interpolations. Solid: the optimum as beta falls from infinity (`pi_ref`) to its value (`pi*`).
+
+    Args:
+        advantage: A (3,), finite.
+        log_pi_0: initial policy (3,), log-probabilities.
+        log_pi_t: current policy (3,), log-probabilities.
+        settings: pairs (alpha, beta), one to three a row.
+        arms: names of the corners top, left and right.
+
+    Returns:
+        A matplotlib figure.
+
+    Source: T1 and T2.
+
+    >>> two = optimum_figure(np.array([1.0, 0.0, 0.0]), *np.log([[0.2, 0.6, 0.2], [0.5, 0.1, 0.4]]), [(0, 1), (1, 1)])
+    >>> [ax.get_title() for ax in two.axes]
+    ['alpha 0, beta 1', 'alpha 1, beta 1']
+    """
+    columns = min(3, len(settings))
+    rows = -(-len(settings) // columns)
+    with style():
+        figure = Figure(figsize=(max(3.4 * columns, 5.0), 3.1 * rows + 0.4))
+        weights = np.linspace(0.001, 0.999, 60)
+        between = np.stack([theory.interpolate(log_pi_0, log_pi_t, weight).log_pi_ref for weight in weights])
+        for index, (alpha, beta) in enumerate(settings):
+            ax = simplex_axes(figure, (rows, columns, index + 1), arms)
+            best = theory.optimum(advantage, log_pi_0, log_pi_t, alpha, beta).log_pi
+            log_pi_ref = theory.interpolate(log_pi_0, log_pi_t, alpha).log_pi_ref
+            ax.plot(*np.exp(between).T, color=COLORS["pi_ref"], linestyle=":", linewidth=1.2)
+            tilts = np.geomspace(max(1e3, beta), beta, 80)
+            tilted = [theory.optimum(advantage, log_pi_0, log_pi_t, alpha, float(tilt)).log_pi for tilt in tilts]
+            ax.plot(*np.exp(tilted).T, color=COLORS["pi_star"], linewidth=1.2)
+            for name, log_pi in (("pi_ref", log_pi_ref), ("pi_0", log_pi_0), ("pi_t", log_pi_t), ("pi_star", best)):
+                draw_policy(ax, log_pi, name)
+            ax.set_title(f"alpha {alpha:.3g}, beta {beta:.3g}", pad=20)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def dials_figure(
+    advantage: ArrayLike,
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    values: Sequence[float],
+    *,
+    arms: Sequence[str] = ARMS,
+) -> Figure:
+    """Paths of the optimum `pi*`: left, beta runs from large to small at each alpha; right, alpha from 0 to 1 at each
+    beta.
+
+    Args:
+        advantage: A (3,), finite.
+        log_pi_0: initial policy (3,), log-probabilities.
+        log_pi_t: current policy (3,), log-probabilities.
+        values: up to five betas for the right panel, in units of the advantage per nat; the left one shows alpha 0,
+            1/4, 1/2, 3/4 and 1.
+        arms: names of the corners top, left and right.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: more than five betas.
+
+    Source: T2.
+    """
+    if len(values) > len(LOOKS):
+        raise ValueError(f"{len(values)} betas are too many to tell apart; pass at most {len(LOOKS)}")
+    betas, alphas = np.geomspace(1e3, 1e-2, 200), np.linspace(0.0, 1.0, 41)
+    by_beta = {a: [(a, float(b)) for b in betas] for a in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    by_alpha = {b: [(float(a), b) for a in alphas] for b in values}
+    with style():
+        figure = Figure(figsize=(9.6, 4.6))
+        for index, (title, name, curves) in enumerate(
+            (("beta from 1000 down to 0.01", "alpha", by_beta), ("alpha from 0 to 1", "beta", by_alpha))
+        ):
+            ax = simplex_axes(figure, (1, 2, index + 1), arms)
+            for (color, dashes, _, _), (dial, settings) in zip(LOOKS, curves.items(), strict=False):
+                path = [theory.optimum(advantage, log_pi_0, log_pi_t, *setting).log_pi for setting in settings]
+                line = {"color": color, "linestyle": dashes, "linewidth": 1.6}
+                ax.plot(*np.exp(path).T, label=f"{name} {dial:.3g}", **line)
+            for anchor, log_pi in (("pi_0", log_pi_0), ("pi_t", log_pi_t)):
+                draw_policy(ax, log_pi, anchor)
+            ax.set_title(title, pad=20)
+            ax.legend(loc="upper left", bbox_to_anchor=(-0.16, 1.04), fontsize="small")
+    return figure
+
+
+def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], xlabel: str = "arm") -> Figure:
+    """Several policies as grouped bars, told apart by colour and hatch.
+
+    Args:
+        policies: label -> policy (A,), log-probabilities; at most five.
+        arms: A names.
+        xlabel: what the arms are.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: more than five policies.
+    """
+    if len(policies) > len(LOOKS):
+        raise ValueError(f"{len(policies)} policies are too many to tell apart; pass at most {len(LOOKS)}")
+    with style():
+        figure = Figure(figsize=(max(5.5, 0.62 * len(arms)), 3.0))
+        ax = figure.add_subplot()
+        width = 0.8 / len(policies)
+        for index, (label, log_pi) in enumerate(policies.items()):
+            color, _, _, hatch = LOOKS[index]
+            place = np.arange(len(arms)) + (index - (len(policies) - 1) / 2) * width
+            ax.bar(place, np.exp(log_pi), width, label=label, color=color, hatch=hatch, edgecolor="white")
+        ax.set_xticks(range(len(arms)), arms)
+        ax.set(xlabel=xlabel, ylabel="probability")
+        ax.grid(False, axis="x")
+        figure.legend(loc="outside upper center", ncols=len(policies))
+    return figure
+
+
+def weight_figure(beta: float, w_clip: float, edge: float = 0.01) -> Figure:
+    """The weight as a function of a Gaussian advantage, and the shares of samples at and below two thresholds.
+
+    Args:
+        beta: strength of the regulariser, > 0, in units of the advantage's standard deviation per nat.
+        w_clip: upper bound of the weight, > `edge`.
+        edge: weights below it are called dead.
+
+    Returns:
+        A matplotlib figure: left `min(exp(A/beta), w_clip)` against A, right the density of A, cut into three parts.
+
+    Source: T4, with `w_reg = 1` and `A ~ N(0, 1)`.
+    """
+    normal, low, high = NormalDist(), beta * np.log(edge), beta * np.log(w_clip)
+    a = np.linspace(-3.0, 3.0, 1201)
+    parts = (
+        (a <= low, f"w < {edge:g}", normal.cdf(low), GREY, "...."),
+        ((a >= low) & (a <= high), "between", normal.cdf(high) - normal.cdf(low), ORANGE, ""),
+        (a >= high, f"w = {w_clip:g} (clipped)", 1.0 - normal.cdf(high), BLUE, "////"),
+    )
+    density = np.exp(-0.5 * a**2) / np.sqrt(2.0 * np.pi)
+    with style():
+        figure = Figure(figsize=(9.6, 3.2))
+        left, right = figure.subplots(1, 2)
+        left.plot(a, np.minimum(np.exp(np.minimum(a / beta, 700.0)), w_clip), color=BLACK)
+        left.set(xlabel="normalised advantage A (standard deviations)", ylabel="weight min(w, w_clip)")
+        left.set_title(f"the weight: beta {beta:g}, w_clip {w_clip:g}")
+        for inside, label, share, color, hatch in parts:
+            look = {"facecolor": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0.0}
+            right.fill_between(a[inside], density[inside], label=f"{label}: {share:.1%}", **look)
+        right.set(xlabel="normalised advantage A (standard deviations)", ylabel="density of A", ylim=(0.0, None))
+        right.set_title("where the samples fall, if A is Gaussian")
+        figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=3)
+    return figure
