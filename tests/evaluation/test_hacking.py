@@ -98,6 +98,9 @@ def test_the_gap_knows_no_unit_and_no_zero():
     assert reward_gap(panel(proxy + 2.0, gold - 1.0), start) == pytest.approx(expected)
     rescaled = panel(10 * (proxy + 2.0) + 3, 0.1 * (gold - 1.0) - 4), panel(10 * proxy + 3, 0.1 * gold - 4)
     assert reward_gap(*rescaled) == pytest.approx(expected)
+    assert reward_gap(panel(5.0 * proxy + 2.0 - 4.0 * proxy.mean(), 3.0 * gold - 1.0 - 2.0 * gold.mean()), start) == (
+        pytest.approx(expected)  # the scale is the start's, whatever the spread has become
+    )
     assert reward_gap(panel(proxy + proxy.std(), gold + gold.std()), start) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -145,6 +148,11 @@ def panel_of_two(**changed):
 def test_bad_input_is_refused(changed, error, message):
     with pytest.raises(error, match=message):
         panel_of_two(**changed)
+
+
+def test_equal_rewards_have_no_spread_and_the_panel_counts_four_grams():
+    panel = hacking_panel([[1, 1, 1, 1, 1]] * 3, [True] * 3, [0.1] * 3, gold=[0.1] * 3, annotations=0)
+    assert (panel.proxy_std, panel.gold_std, panel.repetition) == (0.0, 0.0, 0.5)
 
 
 def test_a_gap_needs_gold_and_a_scale():

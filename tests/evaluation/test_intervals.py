@@ -178,6 +178,7 @@ def test_wilson_is_scipys_and_the_ends_are_exact(successes, trials):
     assert interval == pytest.approx((successes / trials, expected.low, expected.high, 0.9), abs=1e-14)
     assert (interval.low == 0.0) == (successes == 0)
     assert (interval.high == 1.0) == (successes == trials)
+    assert wilson(successes, np.int64(trials), level=0.9) == interval
     mirrored = wilson(trials - successes, trials, level=0.9)
     assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((interval.low, interval.high), abs=1e-15)
 

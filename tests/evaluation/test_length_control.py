@@ -169,6 +169,15 @@ def test_one_prompt_and_inputs_untouched():
     assert (y.tolist(), lengths.tolist()) == ([0.25], [3])
 
 
+def test_soft_outcomes_on_which_full_newton_steps_diverge():
+    """Found by search; the damped steps settle where the two optimality conditions hold."""
+    y, lengths, reference = [1e-4, 0.6, 6e-3, 1e-4, 2e-8], [5, 9, 3, 5, 5], [10, 0, 9, 9, 10]
+    fit = length_controlled_win_rate(y, lengths, reference, ridge=1e-4)
+    x = feature(lengths, reference)
+    residual = y - expit(fit.constant + fit.slope * x)
+    assert (residual.sum(), (residual * x).sum()) == pytest.approx((0.0, 1e-4 * fit.slope), abs=1e-13)
+
+
 def test_an_iteration_that_does_not_settle_says_so(monkeypatch):
     monkeypatch.setattr(length_control, "MAX_STEPS", 1)
     with pytest.raises(RuntimeError, match=r"no convergence in 1 Newton steps, last step .*; raise ridge = 0.01"):
