@@ -149,8 +149,9 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
     def derivatives(alpha: Array) -> tuple[Array, Array, Array]:
         """Slope and curvature at alpha, and the size of the terms that the slope is a sum of."""
         logits = base + alpha[..., None] * log_ratio
-        log_c = log_sum_exp(logits)
-        ref = np.exp(logits - np.where(np.isinf(log_c), 0.0, log_c)[..., None])
+        top = logits.max(axis=-1, keepdims=True)
+        ref = np.exp(logits - np.where(np.isinf(top), 0.0, top))
+        ref /= np.maximum(ref.sum(axis=-1, keepdims=True), 1.0)  # logits - log C would leave ulps of log C
         mean = (ref * log_ratio).sum(axis=-1)
         variance = (ref * (log_ratio - mean[..., None]) ** 2).sum(axis=-1)
         return slope + mean, variance, np.abs(slope) + (ref * np.abs(log_ratio)).sum(axis=-1)

@@ -16,7 +16,7 @@ from dar_ref.theory.cases import Case, draw_alpha, draw_case, draw_policy
 from dar_ref.theory.checks import Array
 from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.theory.exact import Exact, Policy
-from dar_ref.theory.exact_region import Anchors
+from dar_ref.theory.exact_region import Anchors, Meeting
 from dar_ref.theory.judging import JUDGE_BITS, LIMIT, Error, Statement, distance, policy_distance, residual, shortfall
 
 TOUCHING = 3.0
@@ -85,12 +85,11 @@ def errors_t6(case: Balls) -> list[Error]:
     """
     ours = theory.feasible(case.log_pi_0, case.log_pi_t, case.eps_0, case.eps_t)
     equal = theory.chernoff(case.log_pi_0, case.log_pi_t) if case.eps_0 == case.eps_t else None
-    with exact.precision(JUDGE_BITS):
-        x, _ = _anchors(case)
-        if not x.log_p:
+    bits, x, true = _meeting(case)
+    with exact.precision(bits):
+        if true is None:
             right = not ours.nonempty and ours.alpha == 0.5 and ours.margin == -np.inf
             return [Error(float(not right or (equal is not None and equal.information < np.inf)), 0.0)]
-        true = exact_region.meeting(x)
         scale, digits, slope = _errors_of_alpha(x, float(ours.alpha))
         if true.alpha == float(ours.alpha):
             scale = digits
@@ -105,6 +104,18 @@ def errors_t6(case: Balls) -> list[Error]:
             scale, _, slope = _errors_of_alpha(x, float(equal.alpha))
             errors += [slope, Error(distance(equal.information, x.eps_0 - true.margin), scale)]
         return errors
+
+
+def _meeting(case: Balls) -> tuple[int, Anchors, Meeting | None]:
+    """Where the balls meet, to 50 digits, and the bits that this took: a curve may be flat as far as exp(-1000)."""
+    bits = JUDGE_BITS
+    while True:
+        with exact.precision(bits):
+            x, _ = _anchors(case)
+            found = exact_region.meeting(x) if x.log_p else None
+        if found is None or found.margin.rad() < NOTHING:
+            return bits, x, found
+        bits *= 2
 
 
 def _errors_of_alpha(x: Anchors, alpha: float) -> tuple[float, float, Error]:
@@ -182,9 +193,11 @@ def errors_t7(case: Case) -> list[Error]:
     """The radii are those of `pi*`, rounded up. `W = 1 + |log pi_0| + |log pi_t| + |A - max A|/beta`:
 
     - log-probabilities against `pi_0^alpha pi_t^(1-alpha) exp(A/beta)` at the alpha and beta that came back: `max W`
-    - excess of `KL(pi‖pi_0)` over e0: `e0 + E_pi[(1 + |log(pi/pi_0) - KL|) W]`, amplified; so for `pi_t`
+    - excess of `KL(pi‖pi_0)` over e0: `e0 + E_pi[(1 + |log(pi/pi_0) - KL|) W]`, of `KL(pi‖pi_t)` likewise: both added,
+      since their difference decides which ball binds, and amplified
     - duality gap: beta times both excesses' scales, weighted with alpha and 1-alpha
-    - value against `E_pi[A]`: `E_pi[|A| (1 + |log pi|)]`; against that of `pi*`: this, and the gap's, both at `pi*`
+    - value against `E_pi[A]`: `E_pi[|A| (1 + |log pi|)]`; against that of `pi*`: this and the gap's, both at `pi*`, and
+      beta times what the excesses have before they are amplified: above the gap, the value is bought by them
 
     Where beta is 0 the best arms themselves fit in (as good as 0: 1e-50 of A's range), where it is inf the balls touch:
     the scales of the excesses are not amplified, but taken three times.
@@ -198,17 +211,20 @@ def errors_t7(case: Case) -> list[Error]:
         value, size = mean(log_pi, true.advantage)
         beta = 0.0 if ours.beta <= NOTHING * float(np.ptp(case.advantage)) else ours.beta
         loose = 1.0 + _amplified(x, true.advantage, log_pi, beta) if 0.0 < beta < np.inf else TOUCHING
-        excesses = [Error(max(over, 0.0), loose * scale) for over, scale in _excesses(x, true.advantage, log_pi, beta)]
+        overs, scales = zip(*_excesses(x, true.advantage, log_pi, beta), strict=True)
+        excesses = [Error(max(over, 0.0), loose * sum(scales)) for over in overs]
         outside = np.isfinite(np.delete(ours.log_pi, true.shared)).any()
         errors = [Error(float(outside), 0.0), Error(distance(ours.value, value), size), *excesses]
         if beta == 0.0:
             top = case.advantage[true.shared].max()
             beaten = [a < top for a, p in zip(true.advantage, log_pi, strict=True) if p is not None]
             return [*errors, Error(float(any(beaten)), 0.0)]
-        return errors + _errors_of_dual(case, true, x, ours)
+        return errors + _errors_of_dual(case, true, x, ours, sum(scales))
 
 
-def _errors_of_dual(case: Case, true: Best, x: Anchors, ours: theory.ConstrainedOptimum) -> list[Error]:
+def _errors_of_dual(
+    case: Case, true: Best, x: Anchors, ours: theory.ConstrainedOptimum, excess_scale: float
+) -> list[Error]:
     alpha, kept = arb(ours.alpha), ours.log_pi[true.shared]
     largest = float(_terms(x, true.advantage, ours.beta).max())
     if ours.beta == np.inf:
@@ -217,10 +233,11 @@ def _errors_of_dual(case: Case, true: Best, x: Anchors, ours: theory.Constrained
     dual = arb(ours.beta) * (alpha * x.eps_0 + (1 - alpha) * x.eps_t) + value
     log_pi = _returned(kept)
     best, size = mean(true.log_best, true.advantage)
+    size += _gap_scale(x, true, true.log_best, case.alpha, case.beta) + case.beta * excess_scale
     return [
         Error(policy_distance(kept, form), largest),
         Error(distance(dual, mean(log_pi, true.advantage)[0]), _gap_scale(x, true, log_pi, ours.alpha, ours.beta)),
-        Error(distance(ours.value, best), size + _gap_scale(x, true, true.log_best, case.alpha, case.beta)),
+        Error(distance(ours.value, best), size),
     ]
 
 
