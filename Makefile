@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep notebooks benchmark coverage mutation clean
+.PHONY: help demo test check test-slow verify-deep notebooks docs benchmark coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -31,6 +31,10 @@ verify-deep: .venv/base ## every statement on 100,000 bandits, certificates to 1
 notebooks: .venv/dev ## run all notebooks in fresh kernels and write their outputs
 	$(BIN)/python notebooks/execute.py
 
+docs: .venv/docs ## the site: strict build into site/, then every link, anchor, formula and resource is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+	$(BIN)/python docs/check.py site
+
 benchmark: .venv/dev ## the speed ratios, side by side in one run
 	$(BIN)/python -m tests.benchmarks.ratios
 
@@ -43,7 +47,7 @@ mutation: .venv/dev ## mutate theory and losses, list the mutants that no test c
 	$(BIN)/mutmut results
 
 clean: ## remove the environment and everything generated
-	rm -rf .venv out mutants .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf .venv out site mutants .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -54,4 +58,8 @@ clean: ## remove the environment and everything generated
 
 .venv/dev: .venv/base
 	$(INSTALL) --editable '.[dev,notebooks]'
+	@touch $@
+
+.venv/docs: .venv/base
+	$(INSTALL) --editable '.[docs]'
 	@touch $@

@@ -1,0 +1,90 @@
+"""The pages of the site without building it: sessions print what they say, names they refer to exist, the nav is whole.
+
+The build itself, links and anchors are checked by `make docs`.
+"""
+
+import ast
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "assets" not in path.parts)
+BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", flags=re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w*)[^\n]*\n.*?^ *```", flags=re.MULTILINE | re.DOTALL)
+REFERENCE = re.compile(r"\[((?:dar_ref|tests)\.[\w.]+)\]|^::: ((?:dar_ref|tests)[\w.]*)", flags=re.MULTILINE)
+
+
+def name(path):
+    return str(path.relative_to(DOCS))
+
+
+def session(path):
+    """The page's sessions as one doctest, each line at its place in the file."""
+    text = path.read_text(encoding="utf-8")
+    lines = [""] * (text.count("\n") + 1)
+    for block in BLOCK.finditer(text):
+        first = text.count("\n", 0, block.start(2))
+        for offset, line in enumerate(block.group(2).splitlines()):
+            lines[first + offset] = line.removeprefix(block.group(1))
+    return doctest.DocTestParser().get_doctest("\n".join(lines), {}, name(path), str(path), 0)
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if session(path).examples], ids=name)
+def test_sessions_print_what_they_say(path):
+    outcome = doctest.DocTestRunner().run(session(path))
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_every_block_marked_python_is_a_session(path):
+    text = path.read_text(encoding="utf-8")
+    assert all(">>> " in block.group(2) for block in BLOCK.finditer(text))
+    assert {fence.group(1) for fence in FENCE.finditer(text)} <= {"python", "bash", "text", "bibtex"}
+
+
+def test_home_getting_started_and_every_statement_have_a_session():
+    wanted = [DOCS / "index.md", DOCS / "start.md", *(DOCS / "theory" / f"t{k}.md" for k in range(1, 12))]
+    assert [name(path) for path in wanted if not session(path).examples] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_names_that_are_referred_to_exist(path):
+    for match in REFERENCE.finditer(path.read_text(encoding="utf-8")):
+        dotted = match.group(1) or match.group(2)
+        assert exists(dotted), f"{name(path)} refers to {dotted}"
+
+
+def exists(dotted):
+    """Whether a module, or a name that it defines, imports or holds in a class, goes by this dotted name."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ROOT.joinpath(*parts[:length])
+        file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+        if file.is_file():
+            return holds(ast.parse(file.read_text(encoding="utf-8")).body, parts[length:])
+    return False
+
+
+def holds(body, names):
+    if not names:
+        return True
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == names[0]:
+            return holds(node.body, names[1:])
+        if isinstance(node, ast.ImportFrom) and names[0] in [a.asname or a.name for a in node.names]:
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if names[0] in [target.id for target in targets if isinstance(target, ast.Name)]:
+            return True
+    return False
+
+
+def test_the_navigation_names_every_page_and_no_other():
+    named = re.findall(r"[\w/-]+\.(?:md|ipynb)", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1])
+    notebooks = [f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")]
+    assert len(named) == len(set(named))
+    assert set(named) == {*map(name, PAGES), *notebooks}
