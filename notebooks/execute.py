@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
@@ -42,8 +41,9 @@ def execute(path: Path) -> NotebookNode:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
-    kernel = AsyncKernelManager(kernel_name="python3", transport="tcp" if os.name == "nt" else "ipc")
-    client = NotebookClient(notebook, km=kernel, timeout=TIMEOUT, resources={"metadata": {"path": str(FOLDER)}})
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    )
     client.record_timing = False
     client.coalesce_streams = True  # how prints are cut into pieces changes from run to run
     client.execute()
