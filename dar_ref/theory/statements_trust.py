@@ -19,7 +19,7 @@ from dar_ref.theory.exact import Exact, Policy
 from dar_ref.theory.exact_region import Nearest
 from dar_ref.theory.judging import JUDGE_BITS, LIMIT, Error, Statement, distance, shortfall
 from dar_ref.theory.statements_region import excess, floats, mean, rounded_up
-from dar_ref.theory.trust import Stability
+from dar_ref.theory.trust import LARGEST_TILT, Stability
 
 FORMS: tuple[Stability, ...] = ("ppo_box", "forward_kl")
 LEAST = -700.0
@@ -60,10 +60,10 @@ class Inside(NamedTuple):
 
 def draw_trust(rng: np.random.Generator) -> Trust:
     """Draw a bandit as T1 to T4 do and a box of 1e-6 to 10, or a forward ball whose multiplier moves by 1e-3 to 1e3
-    nats (one in five does not bind); two arms with radii of 1e-6 to 10.
+    nats (one in five does not bind, `w_clip` is its room); two arms with radii of 1e-6 to 10.
 
-    Around a forward ball no probability is below about exp(-20), and A/beta is at most 1000: its radius, a mean under
-    `pi_t`, is known to an ulp of 1 only, so that much smaller ones have no digits.
+    Around a forward ball no probability is below about exp(-20), A/beta is at most 1000 and the radius at least 1e-9:
+    what it bounds, a mean under `pi_t`, is known to an ulp of 1 only, so that much smaller ones have no digits.
     """
     bandit, stability = draw_case(rng), FORMS[rng.integers(2)]
     size = 10.0 ** rng.uniform(-6.0, 1.0)
@@ -74,9 +74,10 @@ def draw_trust(rng: np.random.Generator) -> Trust:
         allowed = (log_best > -np.inf) & (bandit.log_pi_t > -np.inf)
         log_q = log_normalize(np.where(allowed, np.maximum(bandit.log_pi_t, -20.0), -np.inf))[0]
         beta = max(bandit.beta, float(np.abs(bandit.advantage).max()) / 1000.0)
-        bandit = bandit._replace(log_pi_0=log_best, log_pi_t=log_q, beta=beta)
+        bandit = bandit._replace(log_pi_0=log_best, log_pi_t=log_q, beta=beta, w_clip=10.0 ** rng.uniform(-6.0, 1.0))
         log_most = (log_q[allowed] - log_best[allowed]).max()
-        size = float(np.exp(rng.uniform(-7.0, 7.0) - log_most)) * float(rng.random() < 0.8)
+        binds = rng.random() < 0.8 and theory.kl(log_q, log_best) > 1e-9
+        size = float(np.exp(rng.uniform(-7.0, 7.0) - log_most)) if binds else 0.0
     one, other = (np.maximum(draw_policy(rng, 2, 0), LEAST) for _ in range(2))
     eps_0, eps_t = (10.0 ** rng.uniform(-6.0, 1.0) for _ in range(2))
     return Trust(bandit, stability, size, (one, other), (eps_0, eps_t))
@@ -112,8 +113,10 @@ def errors_t9(case: Trust) -> list[Error]:
       forward ball its multiplier times the scale of the excess
     - its excess: for the box `(1+eps) max W`, for the forward ball `e + E_{pi_t}[(1 + |log(pi_t/pi) - KL|) W]`
     - the best reward, where e0 is what `pi` needs and a quarter of its scale more: `E_pi[|A| (1 + |log pi|)]`, and beta
-      times the scale of `KL(pi‖pi_0)`, constraints included; its excesses as before. Here W has `|log pi_0|` and
-      `|A - max A|/beta` too
+      times the scale of `KL(pi‖pi_0)`, constraints included; for the forward ball, whose multipliers need not be
+      unique, also what a share of `(scale of the excess)/e` of the way to `pi_t` costs. Its excesses as before. Here W
+      has `|log pi_0|` and `|A - max A|/beta` too, for the forward excess also the log of the largest tilt, which is
+      reached where the ball alone decides
     - emptiness: at four scales below D nothing is left
     - two arms: the error that comes back
     """
@@ -152,10 +155,16 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     scale += _weight_of_sides(case, x, terms)
     eps_0 = rounded_up(needed) + 0.25 * LIMIT * scale
     best = theory.best_reward(advantage, log_p, case.bandit.log_pi_t, eps_0, eps, stability=case.stability)
-    value, size = mean(x.log_best, [arb(float(a)) for a in advantage])
+    exact_advantage = [arb(float(a)) for a in advantage]
+    value, size = mean(x.log_best, exact_advantage)
+    size += beta * scale
+    forward = case.stability == "forward_kl"
+    if forward:
+        way = abs(float(value - mean(x.log_q, exact_advantage)[0]))
+        size += way * excess(x.log_q, x.log_best, x.eps, terms)[1] / eps
     errors = [
-        Error(distance(best.value, value), size + beta * scale),
-        _error_of_region(case, x, best.log_pi, eps, terms),
+        Error(distance(best.value, value), size),
+        _error_of_region(case, x, best.log_pi, eps, terms + (np.log(LARGEST_TILT) if forward else 0.0)),
     ]
     if np.isfinite(best.value):
         over, scale = excess(exact.exact_policy(best.log_pi), x.log_p, arb(eps_0), terms)
