@@ -48,6 +48,8 @@ class Page(HTMLParser):
             self.faults += [] if self.is_notebook else [f"image without alt text: {values.get('src')}"]
         if RESOURCES.get(tag) in values:
             self.resources.append(values[RESOURCES[tag]])
+        if "srcset" in values:
+            self.resources += [candidate.split()[0] for candidate in values["srcset"].split(",")]
         if tag == "link" and values.get("rel") not in ("canonical", "prev", "next", "alternate", "edit"):
             self.resources.append(values.get("href", ""))
         if tag == "a" and "href" in values:

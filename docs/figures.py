@@ -17,20 +17,20 @@ EPS = 0.2
 ALPHA, BETA = 0.5, 1.0
 
 
-def main_picture() -> Figure:
-    """Three stages of a run: the shared region, the region about to vanish, no region; DAR's optimum in each."""
+def main_picture(rows: int, columns: int) -> Figure:
+    """Three stages of a run: a wide shared region, a sliver, none; DAR's optimum in each. One row, or one column."""
     with plots.style():
-        figure = Figure(figsize=(10.5, 3.9))
+        figure = Figure(figsize=(2.9 * columns, 3.0 * rows + 0.4))
         for panel, tilt in enumerate(TILTS):
             log_pi_t = theory.optimum(REWARD, LOG_PI_0, LOG_PI_0, 1.0, 1.0 / tilt).log_pi
-            ax = plots.simplex_axes(figure, (1, len(TILTS), panel + 1))
+            ax = plots.simplex_axes(figure, (rows, columns, panel + 1))
             plots.draw_region(ax, LOG_PI_0, log_pi_t, EPS, EPS)
             best = theory.optimum(REWARD, LOG_PI_0, log_pi_t, ALPHA, BETA).log_pi
             for policy, name in ((LOG_PI_0, "pi_0"), (log_pi_t, "pi_t"), (best, "pi_star")):
                 plots.draw_policy(ax, policy, name)
             needed = float(theory.chernoff(LOG_PI_0, log_pi_t).information)
-            verdict = "they share the hatched region" if needed <= EPS else "nothing satisfies both"
-            ax.set_title(f"radius {EPS}, needed {needed:.3f}: {verdict}", pad=22, fontsize="small")
+            verdict = "both: the hatched region" if needed <= EPS else "nothing satisfies both"
+            ax.set_title(f"radius {EPS}, needed {needed:.2f}\n{verdict}", pad=20)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -38,7 +38,8 @@ def main_picture() -> Figure:
 
 def main() -> None:
     """Write every picture."""
-    for name, figure in {"conflict": main_picture()}.items():
+    pictures = {"conflict": main_picture(1, len(TILTS)), "conflict_narrow": main_picture(len(TILTS), 1)}
+    for name, figure in pictures.items():
         print(plots.save_png(figure, IMAGES / f"{name}.png"))
 
 
