@@ -131,9 +131,10 @@ def regression_loss(
     )
     log_weight = _log_weight(advantage, log_pi_0, log_pi_t, alpha, beta, w_clip)
     carries = log_weight > -np.inf
-    with np.errstate(over="ignore", invalid="ignore"):  # exp may overflow; 0 * -inf is settled in the next line
+    with np.errstate(over="ignore", invalid="ignore"):  # exp and the sum may overflow; 0 * -inf is settled here
         terms = -np.exp(log_pi_t + log_weight) * log_pi
-    return np.where(carries & (log_pi == -np.inf), np.inf, np.where(carries & (log_pi < 0.0), terms, 0.0)).sum(axis=-1)
+        terms = np.where(carries & (log_pi == -np.inf), np.inf, np.where(carries & (log_pi < 0.0), terms, 0.0))
+        return terms.sum(axis=-1)
 
 
 def _log_weight(
