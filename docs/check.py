@@ -77,13 +77,11 @@ class Page(HTMLParser):
 
 
 def mathematics_faults(page: Page) -> list[str]:
-    """Delimiters that KaTeX would not find: outside formulas on a page, unpaired within a paragraph of a notebook."""
+    """Delimiters that KaTeX would not find: outside formulas on a page, an odd number of $ in a notebook."""
     text = "".join(page.text)
     if page.is_notebook:
         return [f"odd number of $ in the text: {text.count('$')}"] if text.count("$") % 2 else []
-    return [
-        f"mathematics left as text: ...{text[m.start() : m.start() + 40]!r}" for m in re.finditer(r"\$|\\[(\[]", text)
-    ]
+    return [f"mathematics left as text: {text[m.start() : m.start() + 40]!r}" for m in re.finditer(r"\$|\\[(\[]", text)]
 
 
 def resource_fault(site: Path, holder: Path, reference: str) -> str | None:

@@ -5,6 +5,7 @@ The build itself, links and anchors are checked by `make docs`.
 
 import ast
 import doctest
+import importlib.util
 import re
 from pathlib import Path
 
@@ -88,3 +89,48 @@ def test_the_navigation_names_every_page_and_no_other():
     notebooks = [f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")]
     assert len(named) == len(set(named))
     assert set(named) == {*map(name, PAGES), *notebooks}
+
+
+def checker():
+    spec = importlib.util.spec_from_file_location("check", DOCS / "check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ('<script src="https://example.org/a.js"></script>', "loads from outside: https://example.org/a.js"),
+        ('<link rel="stylesheet" href="//example.org/a.css">', "loads from outside: //example.org/a.css"),
+        ('<script type="module">import a from "https://example.org/a.js"</script>', "script reaches outside"),
+        ("<style>@import 'http://example.org/a.css';</style>", "loads from outside: http://example.org/a.css"),
+        ('<p style="background: url(https://example.org/a.png)">', "loads from outside: https://example.org/a.png"),
+        ('<img src="gone.png" alt="a picture">', "missing resource: gone.png"),
+        ('<picture><source srcset="gone.png 2x"></picture>', "missing resource: gone.png"),
+        ('<img src="here.css">', "image without alt text: here.css"),
+        ('<a href="gone.html">a</a>', "dead link: gone.html"),
+        ('<a href="../index.html">a</a>', "dead link: ../index.html"),
+        ('<a href="#gone">a</a>', "dead anchor: #gone"),
+        ('<a href="other.html#gone">a</a>', "dead anchor: other.html#gone"),
+        (r"<p>costs $5</p>", "mathematics left as text: '$5"),
+        (r"<p>the weight \(w\)</p>", "mathematics left as text: '\\\\(w"),
+        (r'<div class="jupyter-wrapper"><p>the weight $w</p></div>', "odd number of $ in the text: 1"),
+    ],
+)
+def test_the_checker_finds(fault, found, tmp_path):
+    (tmp_path / "other.html").write_text('<p id="here">other</p>', encoding="utf-8")
+    (tmp_path / "here.css").write_text("p { color: red }", encoding="utf-8")
+    (tmp_path / "index.html").write_text(f"<body>{fault}</body>", encoding="utf-8")
+    faults = checker().check(tmp_path)
+    assert len(faults) == 1
+    assert faults[0].startswith(f"index.html: {found}")
+
+
+def test_the_checker_passes_a_sound_page_and_refuses_an_empty_site(tmp_path):
+    assert checker().check(tmp_path) == [f"no page in {tmp_path.resolve()}: build first"]
+    page = r"""<a href="https://arxiv.org/abs/2602.11523">paper</a> <a href="#here">here</a> <a href="">top</a>
+    <p id="here"><span class="arithmatex">\(w\)</span> <code>$HOME</code></p>
+    <img src="data:image/png;base64," alt="dot">"""
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    assert checker().check(tmp_path) == []
