@@ -12,13 +12,15 @@ from numpy.typing import ArrayLike
 
 from dar_ref import theory
 
+THREE_DIGITS = 5e-3  # relative; what rounding to three digits costs at most
+
 
 def smallest_dual_kl(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
     """Notebook 01: the smallest dual KL that any policy can have, in nats, to three digits."""
     return _number(
         answer,
         float(-theory.interpolate(log_pi_0, log_pi_t, alpha).log_c),
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="T1: which policy makes KL(pi‖pi_ref) zero, and what is left then?",
     )
 
@@ -32,7 +34,7 @@ def beta_for_odds(
     return _number(
         answer,
         float((a[0] - a[1]) / (np.log(odds) - (first - second))),
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="in log pi*(1) - log pi*(2) the normaliser cancels: write it with pi_ref and A/beta, and solve",
     )
 
@@ -42,7 +44,7 @@ def beta_for_clipped_share(answer: float, share: float, w_clip: float) -> bool:
     return _number(
         answer,
         NormalDist().inv_cdf(1.0 - share) / float(np.log(w_clip)),
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="w = exp(A/beta) passes w_clip where A passes beta log w_clip: which quantile of A must that be?",
     )
 
@@ -52,7 +54,7 @@ def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: A
     return _number(
         answer,
         float(theory.chernoff(log_pi_0, log_pi_t).information),
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="bisect on the radius with theory.feasible, or look for the information named after Chernoff",
     )
 
@@ -62,7 +64,7 @@ def smallest_budget_of_pi_0(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayL
     return _number(
         answer,
         theory.closest(log_pi_0, log_pi_t, eps_t, stability="kl").divergence,
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="T6: alpha eps_0 + (1-alpha) eps_t >= -log C(alpha) must hold for every alpha; solve for eps_0",
     )
 
@@ -80,7 +82,8 @@ def beta_to_pass(answer: float, beta: float, num_generations: int) -> bool:
 
 
 def share_where_noises_cross(answer: float) -> bool:
-    """Notebook 05: no reward, two arms, `pi_t = (q, 1-q)` and `pi_theta` the swap: q < 1/2 of equal noise-to-signal."""
+    """Notebook 05: no reward, two arms, `pi_t = (q, 1-q)` and `pi_theta` the swap: q < 1/2 of equal noise-to-signal,
+    to three digits."""
 
     def excess(share: float) -> float:
         log_pi_t = np.log([share, 1.0 - share])
@@ -96,7 +99,7 @@ def share_where_noises_cross(answer: float) -> bool:
     return _number(
         answer,
         low,
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="bisect on q: DAR is the quieter one where pi_theta is far from pi_t, that is at small q",
     )
 
@@ -107,7 +110,7 @@ def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: 
     return _number(
         answer,
         float(theory.normalized_threshold(np.asarray(log_pi_0)[0])) / alpha,
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="the threshold is one of the product alpha beta; theory.normalized_threshold takes log pi_0 of the arm",
     )
 
@@ -119,7 +122,7 @@ def beta_where_both_matter(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLi
     return _number(
         answer,
         1.0 / abs(float(log_reg)),
-        relative=1e-3,
+        relative=THREE_DIGITS,
         hint="the log weight is alpha log(pi_0/pi_t) + A/beta: make the two terms equal in size at A = 1",
     )
 

@@ -76,6 +76,14 @@ def test_right_answer_is_accepted(name, capsys):
     assert capsys.readouterr().out == "right\n"
 
 
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"beta_to_pass"}))
+@pytest.mark.parametrize("scale", [0.994, 0.996, 1.004, 1.006])
+def test_three_digits_are_enough_and_needed(name, scale):
+    checker, right, _ = CASES[name]
+    assert checker(float(f"{right:.3g}")) is True
+    assert checker(right * scale) is (0.995 < scale < 1.005)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_wrong_answers_are_refused_with_a_side_and_a_hint(name, capsys):
     checker, right, wrong = CASES[name]
