@@ -100,8 +100,8 @@ def multiplier_figure(course: Course) -> Figure:
         left.plot(
             course.certificate, color=PURPLE, linestyle=":", marker="D", markersize=3, label="certificate's alpha"
         )
-        left.set(title="alpha = l0 / (l0 + lt)", ylim=(-0.05, 1.05))
+        left.set(title="alpha = λ0 / (λ0 + λt)", ylim=(-0.05, 1.05))
         left.legend(fontsize="small")
         right.plot(course.beta, color=BLACK, marker="o", markersize=4)
-        right.set(title="beta = l0 + lt, units of r per nat", ylim=(0.0, None))
+        right.set(title="beta = λ0 + λt, units of r per nat", ylim=(0.0, None))
     return figure
