@@ -18,7 +18,8 @@ from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.theory.exact import Exact, Policy
 from dar_ref.theory.exact_region import Nearest
 from dar_ref.theory.judging import JUDGE_BITS, LIMIT, Error, Statement, distance, shortfall
-from dar_ref.theory.statements_region import excess, floats, mean, rounded_up
+from dar_ref.theory.statements_best import excess, mean, rounded_up
+from dar_ref.theory.statements_region import floats
 from dar_ref.theory.trust import LARGEST_TILT, Stability
 
 FORMS: tuple[Stability, ...] = ("ppo_box", "forward_kl")

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dar_ref.theory import statements, statements_estimators, statements_iteration, statements_region, statements_trust
+from dar_ref.theory import (
+    statements,
+    statements_best,
+    statements_estimators,
+    statements_iteration,
+    statements_region,
+    statements_trust,
+)
 from dar_ref.theory.certify import certify
 from dar_ref.theory.judging import LIMIT, Statement, relative
 
@@ -21,6 +28,7 @@ STATEMENTS = {
             *statements.STATEMENTS,
             *statements_iteration.STATEMENTS,
             *statements_region.STATEMENTS,
+            *statements_best.STATEMENTS,
             *statements_trust.STATEMENTS,
             *statements_estimators.STATEMENTS,
         ),

@@ -5,16 +5,21 @@ import pytest
 from flint import arb
 
 from dar_ref import cli, theory
-from dar_ref.theory import exact, exact_region, statements_region, statements_trust, verify
+from dar_ref.theory import exact, exact_region, statements_best, statements_region, statements_trust, verify
 from dar_ref.theory.cases import Case
 from dar_ref.theory.certify import certify
 from dar_ref.theory.judging import LIMIT, relative
-from dar_ref.theory.statements_region import Balls, draw_balls, draw_best
+from dar_ref.theory.statements_best import draw_best
+from dar_ref.theory.statements_region import Balls, draw_balls
 from dar_ref.theory.statements_trust import Trust, draw_trust
+from tests.theory import test_certify as proofs
+from tests.theory import test_verify as closed_form
+from tests.theory import test_verify_iteration_estimators as paths
 from tests.theory.test_verify_iteration_estimators import argument, flipped, swapped
 
 INF = np.inf
-OURS = {s.id: s for s in (*statements_region.STATEMENTS, *statements_trust.STATEMENTS)}
+STATEMENTS = (*statements_region.STATEMENTS, *statements_best.STATEMENTS, *statements_trust.STATEMENTS)
+OURS = {s.id: s for s in STATEMENTS}
 LEFT, RIGHT, OTHER = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7]), np.log([0.3, 0.3, 0.4])
 BALLS = Balls(OTHER, LEFT, RIGHT, 0.25, 0.4)
 BANDIT = Case(OTHER, np.array([1.0, -0.5, 0.25]), LEFT, RIGHT, alpha=0.25, beta=0.5, w_clip=1.5)
@@ -36,6 +41,12 @@ def test_true_statements_are_proved_to_any_number_of_digits(key, digits):
 
 def test_every_statement_stands_in_verify():
     assert all(verify.STATEMENTS[key] == statement for key, statement in OURS.items())
+
+
+def test_each_statement_is_shown_able_to_fail_in_float64_and_in_the_proofs():
+    assert {key for key, *_ in (closed_form.BREAKS | paths.BREAKS | BREAKS).values()} == set(verify.STATEMENTS)
+    disproved = {key.split()[0] for key, *_ in (proofs.BREAKS | paths.CERTIFICATES | CERTIFICATES).values()}
+    assert disproved == set(verify.STATEMENTS)
 
 
 def shifted(field, by):
@@ -201,7 +212,7 @@ CERTIFICATES = {
     "T7 alpha swapped": ("T7", exact, "optimum", argument(3, swapped)),
     "T7 sign of A": ("T7", exact, "optimum", argument(0, lambda adv: [-a for a in adv])),
     "T7 beta doubled": ("T7", exact, "optimum", argument(4, lambda beta: 2 * beta)),
-    "T7 dual too low": ("T7", statements_region, "_dual", lambda real: lambda *args: real(*args) - arb(1) / 1000),
+    "T7 dual too low": ("T7", statements_best, "_dual", lambda real: lambda *args: real(*args) - arb(1) / 1000),
     "T9 KL turned round": ("T9", exact, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 slope": ("T9", exact_region, "into_box", twice_the_slope),
     "T9 not nearest": ("T9", exact_region, "into_box", not_normalised),
