@@ -38,9 +38,10 @@ docs: .venv/docs ## the site: strict build into site/, then every link, anchor, 
 benchmark: .venv/dev ## the speed ratios, side by side in one run
 	$(BIN)/python -m tests.benchmarks.ratios
 
-coverage: .venv/dev ## branch coverage of theory and losses; fails below 100 %
-	$(BIN)/pytest tests/theory tests/losses tests/test_counterexamples*.py --cov=dar_ref/theory --cov=dar_ref/losses \
-		--cov=dar_ref/scalars.py --cov-branch --cov-fail-under=100
+coverage: .venv/dev ## branch coverage of theory, losses and evaluation; fails below 100 %
+	$(BIN)/pytest tests/theory tests/losses tests/evaluation tests/test_counterexamples*.py --cov --cov-report=
+	$(BIN)/coverage report --fail-under=100 \
+		--include='dar_ref/theory/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
 
 mutation: .venv/dev ## mutate theory and losses, list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run

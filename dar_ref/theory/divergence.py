@@ -161,7 +161,7 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
     rising, falling = derivatives(low)[0] >= 0.0, derivatives(high)[0] <= 0.0
     alpha = np.where((rising == falling) | ~shared.any(axis=-1), 0.5, np.where(rising, 0.0, 1.0))
     active, last = ~rising & ~falling, high
-    for _ in range(200):
+    for _ in range(200):  # pragma: no branch (steps or brackets halve: 65 at most in 100,000 bandits)
         first, second, size = derivatives(alpha)
         active = active & (np.abs(first) > EPS * np.maximum(2.0 * size, second))  # what is left is rounding
         if not active.any():
