@@ -1,6 +1,7 @@
-"""Checks of scalar options, shared by the theory and the torch layers: value, reason and remedy in one line."""
+"""Checks of single options, shared by all layers: value, reason and remedy in one line."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 
 
@@ -41,6 +42,23 @@ def non_negative(name: str, value: float, *, or_infinite: bool = False) -> float
     if not number >= 0.0 or (number == math.inf and not or_infinite):
         raise ValueError(f"{name} = {value!r} is not a {_kind(or_infinite)} of at least 0; pass {name} >= 0")
     return number
+
+
+def integer(name: str, value: int, least: int) -> int:
+    """Return the option `name` as an int of at least `least`; TypeError or ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a whole number; pass an int")
+    if value < least:
+        raise ValueError(f"{name} = {value} is below {least}; pass {name} >= {least}")
+    return value
+
+
+def choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return the option `name` if it is one of `choices`; ValueError that lists them otherwise."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(choices)}")
+    return value
 
 
 def _real(name: str, value: float) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from dar_ref.bandit import checks
+from dar_ref import scalars
 from dar_ref.bandit.config import TrainConfig
 from dar_ref.bandit.loop import train
 from dar_ref.bandit.measure import Record
@@ -40,7 +40,7 @@ def compare(
     """
     if not configs:
         raise ValueError("configs is empty: nothing to compare; pass at least one name -> TrainConfig")
-    seeds = [checks.integer("seed", seed, 0) for seed in seeds]
+    seeds = [scalars.integer("seed", seed, 0) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds = {seeds} is empty or names a seed twice; pass different seeds, at least one")
     start: dict[str, dict[str, float]] = {}

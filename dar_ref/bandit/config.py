@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dar_ref import scalars
-from dar_ref.bandit import checks
 
 Method = Literal["dar", "grpo", "dao", "rloo"]
 Optimizer = Literal["adam", "sgd"]
@@ -29,12 +28,12 @@ class TrainConfig:
     seed: int = 0  # of the contexts and arms that are drawn
 
     def __post_init__(self) -> None:
-        checks.choice("method", self.method, get_args(Method))
-        checks.choice("optimizer", self.optimizer, get_args(Optimizer))
+        scalars.choice("method", self.method, get_args(Method))
+        scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
         for name in ("steps", "batch_size", "updates_per_rollout"):
-            checks.integer(name, getattr(self, name), 1)
-        checks.integer("seed", self.seed, 0)
-        checks.integer("num_generations", self.num_generations, 2)  # one sample is its own group mean (T10)
+            scalars.integer(name, getattr(self, name), 1)
+        scalars.integer("seed", self.seed, 0)
+        scalars.integer("num_generations", self.num_generations, 2)  # one sample is its own group mean (T10)
         scalars.fraction("alpha", self.alpha)
         for name in ("learning_rate", "beta"):
             scalars.positive(name, getattr(self, name))

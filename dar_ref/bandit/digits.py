@@ -24,7 +24,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from dar_ref.bandit import checks
+from dar_ref import scalars
 from dar_ref.bandit.config import Method, TrainConfig
 from dar_ref.bandit.problem import Bandit, Contexts, log_probs
 
@@ -59,7 +59,7 @@ def digits_bandit(seed: int) -> Bandit:
     Raises:
         TypeError, ValueError: a seed that is no whole number of at least 0.
     """
-    generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
+    generator = torch.Generator().manual_seed(scalars.integer("seed", seed, 0))
     pixels, labels = load_digits(return_X_y=True)
     images, digits = torch.tensor(pixels / 16.0), torch.tensor(labels)
     splits = digits_splits(len(images), generator)
@@ -77,7 +77,7 @@ def digits_bandit(seed: int) -> Bandit:
 
 def digits_config(method: Method) -> TrainConfig:
     """The setting of the reported runs: the paper's alpha, beta and w_clip, 400 iterations, the tuned learning rate."""
-    checks.choice("method", method, LEARNING_RATES)
+    scalars.choice("method", method, LEARNING_RATES)
     return TrainConfig(method=method, steps=400, learning_rate=LEARNING_RATES[method])
 
 

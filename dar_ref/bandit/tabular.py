@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from dar_ref import scalars
-from dar_ref.bandit import checks
 from dar_ref.bandit.problem import Bandit, Contexts
 from dar_ref.theory import checks as theory_checks
 
@@ -76,9 +75,9 @@ def random_tabular_bandit(num_contexts: int, num_arms: int, seed: int, proxy_noi
     Raises:
         TypeError, ValueError: an option that does not fit.
     """
-    size = (checks.integer("num_contexts", num_contexts, 1), checks.integer("num_arms", num_arms, 1))
+    size = (scalars.integer("num_contexts", num_contexts, 1), scalars.integer("num_arms", num_arms, 1))
     proxy_noise = scalars.non_negative("proxy_noise", proxy_noise)
-    generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
+    generator = torch.Generator().manual_seed(scalars.integer("seed", seed, 0))
     gold, noise, logits = torch.randn((3, *size), dtype=torch.float64, generator=generator)
     contexts = Contexts(torch.arange(num_contexts), gold + proxy_noise * noise, gold)
     return Bandit(contexts, contexts, TabularPolicy(logits))
