@@ -114,10 +114,11 @@ def errors_t9(case: Trust) -> list[Error]:
       forward ball its multiplier times the scale of the excess
     - its excess: for the box `(1+eps) max W`, for the forward ball `e + E_{pi_t}[(1 + |log(pi_t/pi) - KL|) W]`
     - the best reward, where e0 is what `pi` needs and a quarter of its scale more: `E_pi[|A| (1 + |log pi|)]`, and beta
-      times the scale of `KL(pi‖pi_0)`, constraints included; for the forward ball, whose multipliers need not be
-      unique, also what a share of `(scale of the excess)/e` of the way to `pi_t` costs. Its excesses as before. Here W
-      has `|log pi_0|` and `|A - max A|/beta` too, for the forward excess also the log of the largest tilt, which is
-      reached where the ball alone decides
+      times the scale of `KL(pi‖pi_0)`, constraints included. Its excesses as before. Here W has `|log pi_0|` and
+      `|A - max A|/beta` too, for the forward excess also the log of the largest tilt, which is reached where the ball
+      alone decides. The forward ball's surface is known to the scale of its excess, so that both constraints may have
+      room for a share of `scale/e` of the way to `pi_t`: what that way costs in reward counts, as multipliers need not
+      be unique, and how `KL(pi‖pi_0)` falls along it
     - emptiness: at four scales below D nothing is left
     - two arms: the error that comes back
     """
@@ -160,16 +161,16 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     value, size = mean(x.log_best, exact_advantage)
     size += beta * scale
     forward = case.stability == "forward_kl"
-    if forward:
-        way = abs(float(value - mean(x.log_q, exact_advantage)[0]))
-        size += way * excess(x.log_q, x.log_best, x.eps, terms)[1] / eps
+    share = excess(x.log_q, x.log_best, x.eps, terms)[1] / eps if forward else 0.0
+    size += share * abs(float(value - mean(x.log_q, exact_advantage)[0]))
     errors = [
         Error(distance(best.value, value), size),
         _error_of_region(case, x, best.log_pi, eps, terms + (np.log(LARGEST_TILT) if forward else 0.0)),
     ]
     if np.isfinite(best.value):
         over, scale = excess(exact.exact_policy(best.log_pi), x.log_p, arb(eps_0), terms)
-        errors.append(Error(max(over, 0.0), scale))
+        fall = exact.kl(x.log_q, x.log_p) - needed - exact.kl(x.log_q, x.log_best) if forward else arb(0)
+        errors.append(Error(max(over, 0.0), scale + share * abs(float(fall))))
     return errors
 
 

@@ -162,6 +162,11 @@ def test_the_forward_ball_alone_can_fail(monkeypatch):
     assert [relative(error) > LIMIT for error in errors] == [False, True, True, True, True, True, False]
 
 
+def test_the_ball_of_pi_0_beside_a_forward_ball_can_fail(monkeypatch):
+    monkeypatch.setattr(theory, "best_reward", argument(3, lambda eps: eps * (1.0 + 1e-12))(theory.best_reward))
+    assert relative(OURS["T9"].errors(FORWARD)[-1]) > LIMIT
+
+
 def sliding(real):
     """Break the lowest alpha, and what belongs to it."""
 
@@ -313,6 +318,20 @@ def test_mass_outside_the_common_support_fails(monkeypatch):
         BOX._replace(bandit=BANDIT._replace(log_pi=BORDER)),
         FORWARD._replace(bandit=BANDIT._replace(log_pi_t=EDGE)),
         FORWARD._replace(size=0.0),
+        # the forward ball of radius 2e-7 and the ball around pi_0 end at one policy: an ulp moves KL(pi‖pi_0) by 1e-13
+        Trust(
+            BANDIT._replace(
+                log_pi=HALVES[0],
+                advantage=np.array([3.46e-5, -1.95e-3]),
+                log_pi_0=np.array([-0.6927705704855309, -0.6935239325229463]),
+                log_pi_t=np.array([-0.6933775538203575, -0.6929168603591489]),
+                beta=6.35e-4,
+            ),
+            "forward_kl",
+            0.00214,
+            HALVES,
+            (0.2, 0.3),
+        ),
     ],
 )
 def test_special_cases_of_t9(case):
