@@ -1,0 +1,139 @@
+"""Every option of the toy engine: what a start is made from, and what one training run does with it."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dar_ref import scalars
+from dar_ref.toy.tasks import TASKS
+
+Method = Literal[
+    "dar", "dao", "grpo", "rloo", "ppo", "dual_ppo", "online_dpo", "dpo", "ipo", "slic", "best_of_n"
+]  # in the order of tables
+Optimizer = Literal["adam", "sgd"]
+Reward = Literal["proxy", "gold"]
+
+OFFLINE: tuple[Method, ...] = ("dpo", "ipo", "slic")  # learn from the preference pairs of pi_0 and sample nothing
+CRITIC: tuple[Method, ...] = ("ppo", "dual_ppo")  # train a value function beside the policy
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """What `pi_0`, the preference pairs and the reward model are made from. Paper silent on all of it: our choices."""
+
+    task: str = "tldr"  # of `tasks.TASKS`
+    seed: int = 0  # of prompts, demonstrations, samples, labels and initial weights
+    hidden_size: int = 64
+    num_layers: int = 2
+    num_heads: int = 4
+    train_prompts: int = 1500  # also those of online training
+    validation_prompts: int = 100
+    test_prompts: int = 200
+    demonstrations: int = 4  # per training prompt
+    noise: float = 0.25  # chance that a demonstrator gets a word wrong
+    sft_steps: int = 300
+    sft_batch: int = 64  # demonstrations a step
+    sft_learning_rate: float = 5e-3  # Adam, decayed to 0 along a cosine
+    groups: int = 1  # of completions of pi_0 per training prompt
+    group_size: int = 4  # completions of a group, every two of them compared
+    label_temperature: float = 0.05  # annotators prefer a to b with probability sigmoid((u_a - u_b) / temperature)
+    reward_layers: int = 1  # of the reward model, on top of the policy's
+    reward_steps: int = 600
+    reward_batch: int = 32  # groups a step
+    reward_learning_rate: float = 2e-3  # Adam, decayed to 0 along a cosine
+
+    def __post_init__(self) -> None:
+        scalars.choice("task", self.task, TASKS)
+        scalars.integer("seed", self.seed, 0)
+        for name in ("num_layers", "num_heads", "train_prompts", "validation_prompts", "test_prompts", "groups"):
+            scalars.integer(name, getattr(self, name), 1)
+        for name in ("demonstrations", "sft_steps", "sft_batch", "reward_layers", "reward_steps", "reward_batch"):
+            scalars.integer(name, getattr(self, name), 1)
+        if scalars.integer("hidden_size", self.hidden_size, 2) % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size = {self.hidden_size} does not split into num_heads = {self.num_heads} heads of an even"
+                f" number of channels; pass a multiple of {2 * self.num_heads}"
+            )
+        scalars.integer("group_size", self.group_size, 2)
+        scalars.fraction("noise", self.noise)
+        for name in ("sft_learning_rate", "label_temperature", "reward_learning_rate"):
+            scalars.positive(name, getattr(self, name))
+
+
+def start_config(task: str, seed: int) -> StartConfig:
+    """The start that all commands use for a task and a seed; `tiny` has 64 prompts only, and samples each more often.
+
+    Raises:
+        TypeError, ValueError: an unknown task or a seed below 0.
+    """
+    if task != "tiny":
+        return StartConfig(task=task, seed=seed)
+    sizes = {"train_prompts": 32, "validation_prompts": 16, "test_prompts": 16}
+    return StartConfig(task=task, seed=seed, **sizes, demonstrations=64, groups=32, sft_steps=200, reward_steps=200)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. TypeError or ValueError, with value, reason and remedy, before any work starts."""
+
+    method: Method = "dar"
+    steps: int = 100  # minibatches of N * K samples: the budget, the same for every method
+    batch_prompts: int = 32  # N, prompts of a minibatch
+    num_generations: int = 4  # K >= 2, completions a prompt: N * K = 128, the third party's preset
+    minibatches: int = 1  # of one rollout: above 1 the later ones come from an older policy (staleness)
+    inner_epochs: int = 1  # passes over a rollout, `old_logps` fixed
+    learning_rate: float = 1e-3  # constant, no warm-up, no gradient clipping
+    optimizer: Optimizer = "adam"  # torch's defaults beside the learning rate
+    reward: Reward = "proxy"  # "gold" trains on what is really wanted: no hacking possible
+    alpha: float = 0.1  # dar, dao, dual_ppo: weight of pi_0 against pi_t, in [0, 1]
+    beta: float = 0.05  # dar, dao, dual_ppo: strength of the dual KL, in units of the normalised advantage per nat
+    w_clip: float = 20.0  # dar: upper bound of the weight, inf for none
+    self_normalize: bool = False  # dar: weights divided by their batch mean
+    epsilon: float = 0.2  # grpo, ppo, dual_ppo: half-width of the ratio's clip
+    kl_coef: float = 0.04  # grpo: weight of the KL in the loss; rloo, ppo: of the KL in the reward
+    dpo_beta: float = 0.1  # dpo, online_dpo, ipo (its tau): strength of the implied KL to pi_0
+    gae_lambda: float = 0.95  # ppo, dual_ppo: discount is 1
+    evaluate_every: int = 25  # steps between evaluations on the prompts of `evaluate_on`; the last step always is
+    evaluate_on: Literal["validation", "test"] = "validation"
+    seed: int = 0  # of prompts drawn and tokens sampled
+
+    def __post_init__(self) -> None:
+        scalars.choice("method", self.method, get_args(Method))
+        scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
+        scalars.choice("reward", self.reward, get_args(Reward))
+        scalars.choice("evaluate_on", self.evaluate_on, ("validation", "test"))
+        for name in ("steps", "batch_prompts", "minibatches", "inner_epochs", "evaluate_every"):
+            scalars.integer(name, getattr(self, name), 1)
+        scalars.integer("num_generations", self.num_generations, 2)  # one sample is its own group mean (T10)
+        scalars.integer("seed", self.seed, 0)
+        for name in ("alpha", "gae_lambda"):
+            scalars.fraction(name, getattr(self, name))
+        for name in ("learning_rate", "beta", "dpo_beta"):
+            scalars.positive(name, getattr(self, name))
+        scalars.positive("w_clip", self.w_clip, or_infinite=True)
+        for name in ("epsilon", "kl_coef"):
+            scalars.non_negative(name, getattr(self, name))
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        if self.steps % self.minibatches:
+            raise ValueError(
+                f"steps = {self.steps} is no multiple of minibatches = {self.minibatches}: the last rollout would not"
+                f" be used up; pass steps = {self.steps - self.steps % self.minibatches or self.minibatches}"
+            )
+        if self.method in OFFLINE and self.minibatches > 1:
+            raise ValueError(
+                f"minibatches = {self.minibatches} says how stale a rollout gets, and {self.method} makes none;"
+                " leave it at 1"
+            )
+        if self.method in OFFLINE and self.reward == "gold":
+            raise ValueError(
+                f"reward = 'gold' has no effect on {self.method}, which learns from labelled pairs; use an online"
+                " method, or leave reward at 'proxy'"
+            )
+        if self.method in (*OFFLINE, "online_dpo") and self.num_generations % 2:
+            raise ValueError(
+                f"num_generations = {self.num_generations} does not split into pairs, which {self.method} learns from;"
+                " pass an even number"
+            )
+        if self.self_normalize and self.method != "dar":
+            raise ValueError(f"self_normalize is an option of dar, not of {self.method}; leave it out")

@@ -1,0 +1,154 @@
+"""From a rollout to the loss of each method. Read this file to see how they differ; everything else is shared.
+
+    dar         weighted SFT, A = (r - mean_K(r)) / std over the rollout
+    dao         the same A, dual KL by policy gradient instead of regression
+    grpo        A = (r - mean_K(r)) / std of the group, clipped ratio, KL to pi_0 in the loss
+    rloo        leave-one-out baseline, KL to pi_0 in the reward, no ratio
+    ppo         value function and GAE, clipped ratio, KL to pi_0 in the reward of each token
+    dual_ppo    value function and GAE, clipped ratio, dual KL in the loss
+    online_dpo  fresh completions in pairs, the reward says which one is preferred
+    dpo, ipo, slic  the preference pairs of pi_0, labelled by the annotators, no samples
+    best_of_n   SFT on the best of K samples of pi_0
+
+The losses are `dar_ref.losses`; a rollout is scored once, before its first update, and `old_logps` stay fixed.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from dar_ref.losses import (
+    best_of_n_loss,
+    dao_loss,
+    dar_loss,
+    dpo_loss,
+    dual_ppo_loss,
+    group_advantages,
+    grpo_loss,
+    ipo_loss,
+    normalize_advantages,
+    ppo_loss,
+    rloo_loss,
+    sequence_logps,
+    slic_loss,
+)
+from dar_ref.toy.config import OFFLINE, RunConfig
+from dar_ref.toy.critic import Critic, gae
+from dar_ref.toy.policy import Completions, per_token_logps
+from dar_ref.toy.start import Start
+
+MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
+
+
+class Rollout(NamedTuple):
+    """A batch that updates are made from, without gradient; B = N * K completions of T tokens.
+
+    rewards: (B,); old_per_token_logps, ref_per_token_logps: (B, T), of pi_t and pi_0; advantages: (B,), or (B, T) with
+    a critic; returns: (B, T), what the critic learns, None without one.
+    """
+
+    completions: Completions
+    rewards: Tensor
+    old_per_token_logps: Tensor
+    ref_per_token_logps: Tensor
+    advantages: Tensor
+    returns: Tensor | None
+
+    def minibatch(self, rows: Tensor) -> "Rollout":
+        """The part that belongs to the prompts `rows`."""
+        samples = self.completions.samples(rows)
+        returns = None if self.returns is None else self.returns[samples]
+        old, ref = self.old_per_token_logps[samples], self.ref_per_token_logps[samples]
+        completions, rewards = self.completions.of_prompts(rows), self.rewards[samples]
+        return Rollout(completions, rewards, old, ref, self.advantages[samples], returns)
+
+
+@torch.no_grad()
+def make_rollout(
+    config: RunConfig,
+    start: Start,
+    policy: Qwen2ForCausalLM,
+    critic: Critic | None,
+    completions: Completions,
+    rewards: Tensor,
+) -> Rollout:
+    """Score completions under pi_t and pi_0, and compute the method's advantages.
+
+    Args:
+        config: the method and its options.
+        start: has pi_0.
+        policy: pi_t, before its update.
+        critic: of ppo and dual_ppo.
+        completions: samples of pi_t, of pi_0 for best_of_n, or preference pairs.
+        rewards: (B,), finite.
+
+    Returns:
+        `Rollout`.
+    """
+    old, ref = per_token_logps(policy, completions), per_token_logps(start.pi_0, completions)
+    returns = None
+    if critic is not None:
+        kl_coef = config.kl_coef if config.method == "ppo" else 0.0  # dual_ppo has its KLs in the loss
+        advantages, returns = gae(critic(completions), old, ref, rewards, completions.mask, kl_coef, config.gae_lambda)
+    elif config.method == "grpo":
+        advantages = _per_group(group_advantages(rewards, config.num_generations), config.num_generations)
+    elif config.method in OFFLINE:
+        advantages = torch.zeros_like(rewards)
+    else:
+        advantages = normalize_advantages(group_advantages(rewards, config.num_generations))
+    return Rollout(completions, rewards, old, ref, advantages, returns)
+
+
+def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -> Tensor:
+    """The method's loss on one minibatch; only `policy` gets a gradient.
+
+    Source: the losses' own docstrings in `dar_ref.losses`.
+    """
+    completions, rewards, old, ref, advantages, _ = rollout
+    mask = completions.mask
+    per_token = per_token_logps(policy, completions)
+    match config.method:  # losses of whole tokens
+        case "grpo":
+            return grpo_loss(per_token, ref, old, advantages, mask, epsilon=config.epsilon, beta=config.kl_coef)
+        case "ppo":
+            return ppo_loss(per_token, old, advantages, mask, epsilon=config.epsilon)
+        case "dual_ppo":
+            alpha, beta = config.alpha, config.beta
+            return dual_ppo_loss(per_token, ref, old, advantages, mask, epsilon=config.epsilon, alpha=alpha, beta=beta)
+    logps, ref_logps, old_logps = (sequence_logps(x, mask) for x in (per_token, ref, old))
+    match config.method:  # losses of whole completions
+        case "dar":
+            options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
+            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, **options)
+            return loss / weights.weight.mean() if config.self_normalize else loss
+        case "dao":
+            return dao_loss(logps, ref_logps, old_logps, advantages, alpha=config.alpha, beta=config.beta)
+        case "rloo":
+            return rloo_loss(logps, ref_logps, old_logps, rewards, config.num_generations, beta=config.kl_coef)
+        case "best_of_n":
+            return best_of_n_loss(logps, rewards, config.num_generations)
+    return _pair_loss(config, logps, ref_logps, rewards)
+
+
+def _pair_loss(config: RunConfig, logps: Tensor, ref_logps: Tensor, rewards: Tensor) -> Tensor:
+    """Losses of pairs: completions 0 and 1, 2 and 3, ... of a prompt; the one of higher reward is chosen, of equal ones
+    the first."""
+    pairs, ref_pairs = logps.view(-1, 2), ref_logps.view(-1, 2)
+    chosen = rewards.view(-1, 2).argmax(dim=1, keepdim=True)
+    best, worst = pairs.gather(1, chosen)[:, 0], pairs.gather(1, 1 - chosen)[:, 0]
+    ref_best, ref_worst = ref_pairs.gather(1, chosen)[:, 0], ref_pairs.gather(1, 1 - chosen)[:, 0]
+    if config.method == "ipo":
+        return ipo_loss(best, worst, ref_best, ref_worst, tau=config.dpo_beta)
+    if config.method == "slic":
+        return slic_loss(best, worst, best)  # the SFT target is the preferred completion, as in SLiC-HF's direct form
+    return dpo_loss(best, worst, ref_best, ref_worst, beta=config.dpo_beta)
+
+
+def _per_group(advantages: Tensor, num_generations: int) -> Tensor:
+    """Advantages (B,) divided by the population standard deviation of their group; zeros where it has no spread."""
+    grouped = advantages.view(-1, num_generations)
+    std = grouped.std(dim=1, correction=0, keepdim=True)
+    spread = std > MIN_STD
+    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)

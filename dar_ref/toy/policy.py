@@ -1,0 +1,229 @@
+"""The policy: a tiny Qwen2 of Hugging Face, and a forward pass of it that shares each prompt among its completions.
+
+The weights live in ordinary transformers modules, so every model saves and loads as an ordinary folder. The forward
+pass is our own for speed, and tested to give what transformers' gives: a prompt is read once, its keys and values are
+repeated for its K completions, and sampling and scoring then go on from there with the same function. Differences to
+transformers: float32 only, full heads (no grouped queries), no dropout, all prompts of a batch of one length,
+completions padded on the right only. So there is no attention mask to get wrong: causality hides the padding.
+
+Shape letters: `N` prompts of `P` tokens, `K` completions each, `B = N*K`; `T` tokens of a completion; `L` tokens of a
+block, `H` width, `h` heads of `d` channels; `V` words.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2Model
+
+from dar_ref.toy.tasks import EOS, Task, Words
+
+EOS_ID = 0
+Cache = list[tuple[Tensor, Tensor]]  # per layer: keys and values, (B, L, h, d)
+
+
+class Completions(NamedTuple):
+    """Responses to N prompts, the K of one prompt side by side; nothing here has a gradient.
+
+    prompt_ids: (N, P); ids: (B, T), EOS included where there is one, EOS again as padding behind it; mask: (B, T) bool,
+    True up to and with the first EOS, made from lengths; finished: (B,) bool, False where T was reached without EOS.
+    """
+
+    prompt_ids: Tensor
+    ids: Tensor
+    mask: Tensor
+    finished: Tensor
+
+    @property
+    def num_generations(self) -> int:
+        """K."""
+        return len(self.ids) // len(self.prompt_ids)
+
+    def of_prompts(self, rows: Tensor) -> "Completions":
+        """The completions of the prompts `rows`, in that order; duplicates allowed."""
+        samples = self.samples(rows)
+        return Completions(self.prompt_ids[rows], self.ids[samples], self.mask[samples], self.finished[samples])
+
+    def samples(self, rows: Tensor) -> Tensor:
+        """Numbers of the completions of the prompts `rows`, (len(rows) * K,)."""
+        return (rows[:, None] * self.num_generations + torch.arange(self.num_generations)).view(-1)
+
+
+# --- words, ids, models -----------------------------------------------------------------------------------------------
+
+
+def tokenizer(task: Task, extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Words to ids, white space between words; padding is EOS, or the last of `extra`, words put behind the task's."""
+    words = [*task.vocabulary, *extra]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=EOS))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOS, pad_token=words[-1] if extra else EOS)
+
+
+def encode_prompts(task: Task, prompts: Sequence[Words]) -> Tensor:
+    """Prompts as ids, (N, P)."""
+    ids = _ids(task)
+    return torch.tensor([[ids[word] for word in prompt] for prompt in prompts])
+
+
+def encode(task: Task, prompts: Sequence[Words], responses: Sequence[Words], finished: Sequence[bool]) -> Completions:
+    """Responses written in words as `Completions`, len(responses) / len(prompts) for each prompt.
+
+    Raises:
+        ValueError: a response longer than the task allows.
+    """
+    ids, longest = _ids(task), task.max_new_tokens
+    rows, lengths = [], []
+    for response, ended in zip(responses, finished, strict=True):
+        row = [ids[word] for word in response] + [EOS_ID] * ended
+        if len(row) > longest:
+            raise ValueError(f"a response of {len(row)} tokens is too long for {task.name}: shorten it to {longest}")
+        rows.append(row + [EOS_ID] * (longest - len(row)))
+        lengths.append(len(row))
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    return Completions(encode_prompts(task, prompts), torch.tensor(rows), mask, torch.tensor(list(finished)))
+
+
+def decode(task: Task, completions: Completions) -> list[list[str]]:
+    """The words of each completion, EOS left out."""
+    lengths = completions.mask.sum(dim=1) - completions.finished.long()
+    rows = zip(completions.ids.tolist(), lengths.tolist(), strict=True)
+    return [[task.vocabulary[i] for i in row[:length]] for row, length in rows]
+
+
+def new_policy(task: Task, hidden_size: int, num_layers: int, num_heads: int, seed: int) -> Qwen2ForCausalLM:
+    """An untrained policy for the task's vocabulary."""
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(task.vocabulary),
+            hidden_size=hidden_size,
+            intermediate_size=2 * hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_heads,
+            max_position_embeddings=task.prompt_length + task.max_new_tokens,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=EOS_ID,
+            pad_token_id=EOS_ID,
+        )
+    ).eval()
+
+
+def _ids(task: Task) -> dict[str, int]:
+    return {word: i for i, word in enumerate(task.vocabulary)}
+
+
+# --- the forward pass -------------------------------------------------------------------------------------------------
+
+
+def completion_states(trunk: Qwen2Model, completions: Completions) -> Tensor:
+    """Final states at the prompt's last token and at every token of the completion, (B, T+1, H).
+
+    State `t` has seen the prompt and `t` tokens: it predicts token `t` (counted from 0), and state `length` has seen
+    the whole completion.
+    """
+    layers = pack(trunk)
+    states, cache = block(trunk, layers, completions.prompt_ids, [])
+    last, cache = repeat(states[:, -1:], cache, completions.num_generations)
+    states, _ = block(trunk, layers, completions.ids, cache)
+    return torch.cat([last, states], dim=1)
+
+
+def completion_logits(policy: Qwen2ForCausalLM, completions: Completions) -> Tensor:
+    """Logits from which each token of the completions was, or would have been, drawn, (B, T, V)."""
+    return policy.lm_head(completion_states(policy.model, completions)[:, :-1])
+
+
+def per_token_logps(policy: Qwen2ForCausalLM, completions: Completions) -> Tensor:
+    """Log-probs of the tokens at temperature 1, the one that is sampled at, (B, T); anything under the mask."""
+    logps = completion_logits(policy, completions).log_softmax(dim=-1)
+    return logps.gather(-1, completions.ids[..., None])[..., 0]
+
+
+class Layer(NamedTuple):
+    """Weights of one layer, those that are applied to the same input joined into one."""
+
+    attention_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor
+    out: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+def pack(trunk: Qwen2Model) -> list[Layer]:
+    """The layers' weights as `block` wants them; gradients flow back to the module's parameters."""
+    packed = []
+    for layer in trunk.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        packed.append(
+            Layer(
+                layer.input_layernorm.weight,
+                torch.cat([p.weight for p in projections]),
+                torch.cat([p.bias for p in projections]),
+                attention.o_proj.weight,
+                layer.post_attention_layernorm.weight,
+                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
+                mlp.down_proj.weight,
+            )
+        )
+    return packed
+
+
+def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+    """Read `ids` (B, L) behind what `cache` has seen: states (B, L, H) and the longer cache. Empty cache: the start."""
+    config = trunk.config
+    batch, length = ids.shape
+    start = cache[0][0].shape[1] if cache else 0
+    cos, sin = (table[start : start + length] for table in _rotation(config))
+    seen = torch.ones(length, start + length, dtype=torch.bool).tril(start) if length > 1 else None
+    states, longer = trunk.embed_tokens(ids), []
+    for number, layer in enumerate(layers):
+        mixed = F.linear(_norm(states, layer.attention_norm, config), layer.qkv, layer.qkv_bias)
+        query, key, value = mixed.view(batch, length, 3, config.num_attention_heads, -1).unbind(dim=2)
+        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+        if cache:
+            key, value = torch.cat([cache[number][0], key], dim=1), torch.cat([cache[number][1], value], dim=1)
+        longer.append((key, value))
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # (B, h, L, d)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        states = states + F.linear(attended.transpose(1, 2).reshape(batch, length, -1), layer.out)
+        gate, up = F.linear(_norm(states, layer.mlp_norm, config), layer.gate_up).chunk(2, dim=-1)
+        states = states + F.linear(F.silu(gate) * up, layer.down)
+    return _norm(states, trunk.norm.weight, config), longer
+
+
+def repeat(states: Tensor, cache: Cache, times: int) -> tuple[Tensor, Cache]:
+    """States (N, ...) and cache of N prompts for `times` completions of each, side by side: (N * times, ...)."""
+    again = [(key.repeat_interleave(times, dim=0), value.repeat_interleave(times, dim=0)) for key, value in cache]
+    return states.repeat_interleave(times, dim=0), again
+
+
+def _norm(states: Tensor, weight: Tensor, config: Qwen2Config) -> Tensor:
+    return F.rms_norm(states, (config.hidden_size,), weight, config.rms_norm_eps)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _rotation(config: Qwen2Config) -> tuple[Tensor, Tensor]:
+    channels = config.hidden_size // config.num_attention_heads
+    return _rotation_table(config.rope_parameters["rope_theta"], channels, config.max_position_embeddings)
+
+
+@functools.cache
+def _rotation_table(theta: float, channels: int, length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary position embedding, (length, 1, d/2) each (Su et al., arXiv 2104.09864)."""
+    frequency = 1.0 / theta ** (torch.arange(0, channels, 2, dtype=torch.float32) / channels)
+    angles = torch.arange(length, dtype=torch.float32)[:, None, None] * frequency
+    return angles.cos(), angles.sin()

@@ -1,0 +1,62 @@
+"""The reward that training sees: one finite number a completion, or the run stops and shows which one was wrong."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dar_ref.toy.policy import Completions, decode
+from dar_ref.toy.start import Start
+
+RewardFunction = Callable[[list[list[str]], list[list[str]], list[bool]], Sequence[float]]  # a reader's own reward
+
+
+def rewards_of(start: Start, completions: Completions, reward: str | RewardFunction) -> Tensor:
+    """Reward of each completion, (B,) float32, free of gradient.
+
+    Args:
+        start: has the reward model and the gold reward.
+        completions: K a prompt.
+        reward: "proxy", "gold", or a function of B prompts, B responses (words, without EOS) and B flags "has ended",
+            that returns B numbers.
+
+    Raises:
+        ValueError: a function that returned another number of rewards, or one that is missing or not finite.
+    """
+    if reward == "proxy":
+        values = start.proxy(completions)
+    elif reward == "gold":
+        values = start.gold(completions)
+    elif callable(reward):
+        values = _own(start, completions, reward)
+    else:
+        raise ValueError(f"reward = {reward!r} is unknown; pass 'proxy', 'gold' or a function")
+    finite = torch.isfinite(values)
+    if not finite.all():
+        _refuse(start, completions, int((~finite).nonzero()[0]), values[~finite][0].item())
+    return values
+
+
+def _own(start: Start, completions: Completions, reward: RewardFunction) -> Tensor:
+    responses, times = decode(start.task, completions), completions.num_generations
+    prompts = [prompt for prompt in start.prompts_of(completions) for _ in range(times)]
+    values = reward(prompts, responses, completions.finished.tolist())
+    if len(values) != len(responses):
+        raise ValueError(
+            f"the reward function returned {len(values)} rewards for {len(responses)} completions; return one for each,"
+            " in their order"
+        )
+    for i, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            _refuse(start, completions, i, value)
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def _refuse(start: Start, completions: Completions, index: int, value: object) -> None:
+    prompt = start.prompts_of(completions)[index // completions.num_generations]
+    raise ValueError(
+        f"reward {index} is {value!r}, for the prompt {' '.join(prompt)!r} and the completion"
+        f" {' '.join(decode(start.task, completions)[index])!r}: every reward must be a finite number; mend the reward"
+        " function"
+    )

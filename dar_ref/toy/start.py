@@ -1,0 +1,288 @@
+"""The start of every run: pi_0 from noisy demonstrations, preference pairs from pi_0, a reward model from the pairs.
+
+    demonstrations --SFT--> pi_0 --two samples a prompt--> pairs --Bradley-Terry--> reward model, the proxy
+
+Each of the three stages is a folder in the cache, with models in the form that transformers saves. Nothing here is a
+method's: all methods start from the same folder.
+"""
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+
+from dar_ref.losses import sequence_logps
+from dar_ref.toy import cache
+from dar_ref.toy.config import StartConfig
+from dar_ref.toy.policy import (
+    Completions,
+    completion_states,
+    decode,
+    encode,
+    encode_prompts,
+    new_policy,
+    per_token_logps,
+    tokenizer,
+)
+from dar_ref.toy.rollout import sample
+from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
+
+PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
+
+
+class Comparisons(NamedTuple):
+    """Completions of pi_0, K a prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
+
+    completions: N prompts; preferred: (N, M) bool, for the pairs of `pair_indices`: whether the first was preferred.
+    """
+
+    completions: Completions
+    preferred: Tensor
+
+    @property
+    def labels(self) -> int:
+        """Number of labels, N * M."""
+        return self.preferred.numel()
+
+    def pairs(self, numbers: Tensor) -> Completions:
+        """The pairs that labels number `numbers` are about: two completions a prompt, the preferred one first."""
+        num_generations, per_prompt = self.completions.num_generations, self.preferred.shape[1]
+        rows, columns = numbers // per_prompt, numbers % per_prompt
+        pairs = pair_indices(num_generations)[columns]  # (numbers, 2)
+        pairs = torch.where(self.preferred[rows, columns][:, None], pairs, pairs.flip(1))
+        samples = (rows[:, None] * num_generations + pairs).view(-1)
+        prompt_ids, ids, mask, finished = self.completions
+        return Completions(prompt_ids[rows], ids[samples], mask[samples], finished[samples])
+
+
+def pair_indices(num_generations: int) -> Tensor:
+    """All pairs i < j of K completions, (M, 2)."""
+    return torch.combinations(torch.arange(num_generations), 2)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from. The models are in evaluation mode and take no gradient.
+
+    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; figures:
+    how good labels and proxy are, see `_make_reward`.
+    """
+
+    config: StartConfig
+    task: Task
+    prompts: Prompts
+    pi_0: Qwen2ForCausalLM
+    comparisons: Comparisons
+    reward_model: Qwen2ForSequenceClassification
+    figures: dict[str, float]
+
+    def proxy(self, completions: Completions) -> Tensor:
+        """Proxy reward of each completion, (B,)."""
+        return score(self.reward_model, completions)
+
+    def gold(self, completions: Completions) -> Tensor:
+        """Gold reward of each completion, (B,)."""
+        return gold_rewards(self.task, self.prompts_of(completions), completions)
+
+    def prompts_of(self, completions: Completions) -> list[list[str]]:
+        """The prompts of the completions in words, N of them."""
+        return [[self.task.vocabulary[i] for i in row] for row in completions.prompt_ids.tolist()]
+
+
+def load_start(config: StartConfig, folder: Path) -> Start:
+    """Make what is missing in the cache `folder`, and load it.
+
+    Raises:
+        OSError: the cache cannot be written.
+        ValueError: more prompts than the task has.
+    """
+    task = TASKS[config.task]
+    prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
+    key = cache.content_key({"start": asdict(config), "task": _definition(task)})
+    sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
+    pi_0 = _frozen(Qwen2ForCausalLM.from_pretrained(sft / "policy"))
+    preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
+    content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
+    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
+    reward_model = _frozen(Qwen2ForSequenceClassification.from_pretrained(reward / "reward_model"))
+    figures = json.loads((reward / "figures.json").read_text(encoding="utf-8"))
+    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, figures)
+
+
+@torch.no_grad()
+def score(reward_model: Qwen2ForSequenceClassification, completions: Completions) -> Tensor:
+    """Reward read at the last kept token of each completion, EOS included, (B,)."""
+    states = completion_states(reward_model.model, completions)
+    return last_scores(reward_model, states, completions)
+
+
+def last_scores(reward_model: Qwen2ForSequenceClassification, states: Tensor, completions: Completions) -> Tensor:
+    """The score head on the state behind the last kept token: states (B, T+1, H) to rewards (B,)."""
+    last = states[torch.arange(len(states)), completions.mask.sum(dim=1)]
+    return reward_model.score(last)[:, 0]
+
+
+def gold_rewards(task: Task, prompts: Sequence[Sequence[str]], completions: Completions) -> Tensor:
+    """Gold reward of each completion, (B,)."""
+    return _judge(task.gold, prompts, decode(task, completions), completions.finished)
+
+
+def _judge(
+    judge: Callable[..., float], prompts: Sequence[Sequence[str]], words: Sequence[Sequence[str]], finished: Tensor
+) -> Tensor:
+    times = len(words) // len(prompts)
+    rows = zip(words, finished.tolist(), strict=True)
+    return torch.tensor([judge(prompts[i // times], response, ended) for i, (response, ended) in enumerate(rows)])
+
+
+# --- the stages -------------------------------------------------------------------------------------------------------
+
+
+def _definition(task: Task) -> list[Any]:
+    """What a task is, as far as it is written down: another flaw or another vocabulary makes other folders."""
+    return [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
+
+
+def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -> None:
+    rng = random.Random(f"demonstrations {config.seed}")
+    asked = [prompt for prompt in prompts.train for _ in range(config.demonstrations)]
+    answers = [noisy_answer(task, prompt, config.noise, rng) for prompt in asked]
+    data = encode(task, asked, answers, [True] * len(asked))
+    policy = new_policy(task, config.hidden_size, config.num_layers, config.num_heads, config.seed)
+
+    def loss(rows: Tensor) -> Tensor:
+        batch = data.of_prompts(rows)
+        return -sequence_logps(per_token_logps(policy, batch), batch.mask).sum() / batch.mask.sum()
+
+    generator = torch.Generator().manual_seed(config.seed)
+    _fit(policy, loss, len(asked), config.sft_steps, config.sft_batch, config.sft_learning_rate, generator)
+    policy.save_pretrained(folder / "policy")
+    tokenizer(task).save_pretrained(folder / "policy")
+
+
+def _make_comparisons(config: StartConfig, task: Task, prompts: Prompts, pi_0: Qwen2ForCausalLM, folder: Path) -> None:
+    generator = torch.Generator().manual_seed(config.seed + 1)
+    content = {}
+    for name, asked in (("train", prompts.train), ("validation", prompts.validation)):
+        asked = [prompt for prompt in asked for _ in range(config.groups)]
+        drawn = sample(pi_0, encode_prompts(task, asked), config.group_size, task.max_new_tokens, generator)
+        words, finished = decode(task, drawn), drawn.finished.tolist()
+        utility = _judge(task.annotator, asked, words, drawn.finished).view(-1, config.group_size)
+        pairs = pair_indices(config.group_size)
+        margin = utility[:, pairs[:, 0]] - utility[:, pairs[:, 1]]
+        preferred = torch.rand(margin.shape, generator=generator) < torch.sigmoid(margin / config.label_temperature)
+        completions = [{"words": w, "finished": f} for w, f in zip(words, finished, strict=True)]
+        content[name] = [
+            {
+                "prompt": prompt,
+                "completions": completions[i * config.group_size : (i + 1) * config.group_size],
+                "preferred": preferred[i].tolist(),
+            }
+            for i, prompt in enumerate(asked)
+        ]
+    (folder / "comparisons.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
+    all_of_them = [completion for row in rows for completion in row["completions"]]
+    words, finished = [c["words"] for c in all_of_them], [c["finished"] for c in all_of_them]
+    completions = encode(task, [row["prompt"] for row in rows], words, finished)
+    return Comparisons(completions, torch.tensor([row["preferred"] for row in rows]))
+
+
+def _make_reward(
+    config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
+) -> None:
+    """Fit the reward model; beside it `figures.json`, on validation prompts: share of labels that agree with the
+    reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
+    reward_model = _new_reward_model(config, pi_0)
+    train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
+    pairs = pair_indices(config.group_size)
+
+    def margins(rewards: Tensor, preferred: Tensor) -> Tensor:
+        """Reward of the preferred completion of each pair minus that of the other, (N, M)."""
+        rewards = rewards.view(-1, config.group_size)
+        return torch.where(preferred, 1.0, -1.0) * (rewards[:, pairs[:, 0]] - rewards[:, pairs[:, 1]])
+
+    def loss(rows: Tensor) -> Tensor:
+        batch = train.completions.of_prompts(rows)
+        rewards = last_scores(reward_model, completion_states(reward_model.model, batch), batch)
+        return -logsigmoid(margins(rewards, train.preferred[rows])).mean()
+
+    generator = torch.Generator().manual_seed(config.seed + 2)
+    count, rate = len(train.preferred), config.reward_learning_rate
+    _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
+    proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
+    of_gold = margins(gold, held_out.preferred)
+    figures = {
+        "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
+        "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
+        "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
+    }
+    reward_model.save_pretrained(folder / "reward_model")
+    tokenizer(task, [PAD]).save_pretrained(folder / "reward_model")
+    (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
+    """Gold reward of every completion of the rows, (B,)."""
+    return torch.tensor(
+        [task.gold(row["prompt"], c["words"], c["finished"]) for row in rows for c in row["completions"]]
+    )
+
+
+def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:
+    """pi_0's weights, one more word for padding, `reward_layers` more layers that start as the identity, a head that
+    starts at 0. A response is judged against what pi_0 would have said: that takes a layer behind its last one."""
+    torch.manual_seed(config.seed)
+    changed = {
+        "vocab_size": pi_0.config.vocab_size + 1,
+        "pad_token_id": pi_0.config.vocab_size,
+        "num_hidden_layers": config.num_layers + config.reward_layers,
+        "layer_types": None,  # one entry a layer: made anew
+        "num_labels": 1,
+    }
+    reward_model = Qwen2ForSequenceClassification(Qwen2Config.from_dict(pi_0.config.to_dict() | changed)).eval()
+    weights = pi_0.model.state_dict()
+    embedding = reward_model.model.embed_tokens.weight
+    with torch.no_grad():
+        embedding[:-1] = weights.pop("embed_tokens.weight")
+        embedding[-1] = 0.0
+        reward_model.score.weight.zero_()
+        for layer in reward_model.model.layers[config.num_layers :]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    reward_model.model.load_state_dict(weights, strict=False)
+    return reward_model
+
+
+def _fit(
+    model: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    count: int,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> None:
+    """Adam on random rows of `count`, the learning rate decayed to 0 along a cosine."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(loss(torch.randint(count, (batch,), generator=generator)))
+        optimizer.step()
+        schedule.step()
+
+
+def _frozen(model: Any) -> Any:
+    return model.eval().requires_grad_(False)
