@@ -81,7 +81,7 @@ class RunConfig:
     num_generations: int = 4  # K >= 2, completions a prompt: N * K = 128, the third party's preset
     minibatches: int = 1  # of one rollout: above 1 the later ones come from an older policy (staleness)
     inner_epochs: int = 1  # passes over a rollout, `old_logps` fixed
-    learning_rate: float = 1e-3  # constant, no warm-up, no gradient clipping
+    learning_rate: float = 3e-4  # constant, no warm-up, no gradient clipping
     optimizer: Optimizer = "adam"  # torch's defaults beside the learning rate
     reward: Reward = "proxy"  # "gold" trains on what is really wanted: no hacking possible
     alpha: float = 0.1  # dar, dao, dual_ppo: weight of pi_0 against pi_t, in [0, 1]
