@@ -39,7 +39,8 @@ benchmark: .venv/dev ## the speed ratios, side by side in one run
 	$(BIN)/python -m tests.benchmarks.ratios
 
 coverage: .venv/dev ## branch coverage of theory, losses and evaluation; fails below 100 %
-	$(BIN)/pytest tests/theory tests/losses tests/evaluation tests/test_counterexamples*.py --cov --cov-report=
+	$(BIN)/pytest tests/theory tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \
+		--cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 \
 		--include='dar_ref/theory/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
 
