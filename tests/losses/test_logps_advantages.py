@@ -131,13 +131,13 @@ def test_bad_groups_and_types():
     with pytest.raises(ValueError, match="num_generations = 1: a group needs at least 2"):
         group_advantages(rewards, 1)
     for bad in (2.0, True, "2", None):
-        with pytest.raises(TypeError, match="num_generations = "):
+        with pytest.raises(TypeError, match=f"^num_generations = {bad!r} is a {type(bad).__name__}; pass an int$"):
             group_advantages(rewards, bad)
     with pytest.raises(TypeError, match="rewards is a list with None at index 1"):
         group_advantages([0.0, None], 2)
     with pytest.raises(TypeError, match=r"rewards is a tensor of torch\.int64"):
         group_advantages(torch.tensor([0, 1]), 2)
-    with pytest.raises(ValueError, match=r"rewards has shape \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"rewards has shape \(1, 3\); .* \(B,\), one value per sequence$"):
         group_advantages(rewards[None], 3)
     with pytest.raises(ValueError, match=r"rewards has shape \(0,\)"):
         group_advantages(rewards[:0], 3)
@@ -154,5 +154,7 @@ def test_bad_masks():
         sequence_logps(logps, [[1, 1, 1], [1, 1, 1]])
     with pytest.raises(TypeError, match=r"completion_mask is a tensor of torch\.complex64"):
         sequence_logps(logps, torch.ones(2, 3, dtype=torch.complex64))
-    with pytest.raises(ValueError, match=r"per_token_logps has shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"^per_token_logps has shape \(3,\); pass a non-empty tensor \(B, T\), one value per token$"
+    ):
         sequence_logps(torch.zeros(3), torch.ones(3))

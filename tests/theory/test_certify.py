@@ -7,7 +7,7 @@ import pytest
 
 from dar_ref.theory import exact, statements
 from dar_ref.theory.cases import Case, draw_case
-from dar_ref.theory.certify import certify
+from dar_ref.theory.certify import MAX_BITS, certify
 from tests.theory import reference
 
 INF = np.inf
@@ -94,7 +94,7 @@ def test_a_broken_formula_is_disproved(what, monkeypatch):
     statement, name, breaks = BREAKS[what]
     monkeypatch.setattr(exact, name, breaks(getattr(exact, name)))
     certificate = certify(RESIDUALS[statement], ORDINARY, 100)
-    assert not certificate.passed
+    assert certificate.passed is False
     assert certificate.radius > 1e-3  # not merely undecided: a residual of visible size
 
 
@@ -140,8 +140,19 @@ def test_the_global_precision_is_put_back():
 
 
 def test_bad_input_is_refused():
+    bits = []
     with pytest.raises(ValueError, match="digits = 0 proves nothing"):
         certify(RESIDUALS["T1"], ORDINARY, 0)
     assert certify(RESIDUALS["T1"], ORDINARY, 1).passed
-    with pytest.raises(ValueError, match=r"undecided at \d+ bits: a ball around 0 does not shrink below 10\^-100"):
-        certify(lambda _: [flint.arb(0, 1)], ORDINARY)
+    with pytest.raises(
+        ValueError, match=r"undecided at (\d+) bits: a ball around 0 does not shrink below 10\^-100"
+    ) as no:
+        certify(lambda _: bits.append(flint.ctx.prec) or [flint.arb(0, 1)], ORDINARY)
+    assert f"at {bits[-1]} bits" in str(no.value)  # the precision of the last try
+    assert bits[-1] <= MAX_BITS < 2 * bits[-1]
+
+
+def test_the_bound_is_ten_to_the_digits():
+    assert certify(lambda _: [flint.arb(0, 0.0999)], ORDINARY, 1).passed is True
+    with pytest.raises(ValueError, match=r"does not shrink below 10\^-1$"):
+        certify(lambda _: [flint.arb(0, 0.1001)], ORDINARY, 1)

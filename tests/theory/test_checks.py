@@ -160,6 +160,9 @@ def test_messages_point_at_the_row():
     bad = np.stack([HALVES, np.log([0.5, 0.4]), np.log([0.5, 0.1])])  # the worst of them is named
     with pytest.raises(ValueError, match=r"^log_p\[2\]: probabilities sum to 0.6"):
         theory.kl(bad, HALVES)
+    bad[2] = np.log([0.5, 0.7])  # further from 1 than the row of 0.9, on the other side
+    with pytest.raises(ValueError, match=r"^log_p\[2\]: probabilities sum to 1.2"):
+        theory.kl(bad, HALVES)
     left, right = np.array([0.0, -INF]), np.array([-INF, 0.0])
     with pytest.raises(ValueError, match="no arm in common: "):
         theory.interpolate(left, right, 0.5)

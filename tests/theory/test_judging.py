@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flint import arb
 
-from dar_ref.theory import judging
+from dar_ref.theory import exact, judging
 from dar_ref.theory.judging import Error
 
 INF = np.inf
@@ -28,6 +28,8 @@ def test_distance_of_numbers_balls_and_infinities():
     assert judging.distance(INF, 1.0) == INF
     assert judging.distance(1.0, arb("inf")) == INF
     assert judging.distance(arb("1e-50"), arb(0)) == pytest.approx(1e-50)
+    with exact.precision(200):  # digits that float64 lacks are not rounded away
+        assert judging.distance(1 + arb(2) ** -100, 1.0) == judging.distance(1.0, 1 - arb(2) ** -100) == 2.0**-100
 
 
 def test_policies_of_different_support_are_infinitely_far_apart():

@@ -1,5 +1,6 @@
 """`verify` passes on the theory as it is, and fails on each formula broken: a check that cannot fail checks nothing."""
 
+import inspect
 import json
 import math
 
@@ -9,8 +10,8 @@ from flint import arb
 
 from dar_ref import cli, theory
 from dar_ref.theory import verify
-from dar_ref.theory.cases import draw_case
-from dar_ref.theory.judging import LIMIT
+from dar_ref.theory.cases import Case, draw_case
+from dar_ref.theory.judging import LIMIT, Error
 
 HALVES = np.log([0.5, 0.5])
 
@@ -98,6 +99,32 @@ def test_nan_and_errors_of_a_formula_fail_and_do_not_stop_the_run(monkeypatch):
     rows = {row.id: row for row in verify.verify(cases=3, digits=10)}
     assert rows["T2"].failure == "case 0 of seed 0: ValueError: 5 arguments"
     assert rows["T3"].passed
+
+
+def test_an_error_at_the_limit_passes_and_one_above_it_fails(monkeypatch):
+    for error, passed in ((LIMIT, True), (np.nextafter(LIMIT, 1.0), False)):
+        errors = {"errors": lambda _, error=error: [Error(error, 1.0)], "residuals": lambda _: []}
+        monkeypatch.setattr(verify, "STATEMENTS", {"T1": verify.STATEMENTS["T1"]._replace(**errors)})
+        assert [(row.passed, row.worst) for row in verify.verify(cases=1)] == [(passed, error)]
+
+
+@pytest.mark.parametrize("furthest", [0, 1, 2])
+def test_errors_are_measured_by_the_stated_scales(furthest):
+    """By hand: 5 nats in one of the three policies, 1 in the others, |A|/beta = 4, |log w_clip| = 1.5."""
+    nats = np.where(np.arange(3) == furthest, -5.0, -1.0)
+    log_pi, log_pi_0, log_pi_t = (np.array([x, np.log1p(-np.exp(x))]) for x in nats)
+    case = Case(log_pi, np.array([1.0, -2.0]), log_pi_0, log_pi_t, alpha=0.25, beta=0.5, w_clip=float(np.exp(-1.5)))
+    own = -nats[0]  # the furthest that pi itself is from 1
+    stated = {"T1": [5.0] * 4, "T2": [9.0] + [4.5] * 4, "T3": [9.0, 9.0, 9.0 * own], "T4": [10.5, 10.5, 10.5 * own]}
+    for key, scales in stated.items():
+        assert [error.scale for error in verify.STATEMENTS[key].errors(case)] == pytest.approx(scales, rel=1e-12)
+
+
+def test_the_function_and_the_command_have_the_same_defaults():
+    defaults = {name: p.default for name, p in inspect.signature(verify.verify).parameters.items()}
+    assert defaults.pop("progress") is iter
+    arguments = vars(cli.build_parser().parse_args(["verify"]))
+    assert {name: arguments[name] for name in defaults} == defaults == {"seed": 0, "cases": 1000, "digits": 100}
 
 
 def test_json_report(tmp_path, capsys):
