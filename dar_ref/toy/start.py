@@ -249,7 +249,8 @@ def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSe
         "pad_token_id": pi_0.config.vocab_size,
         "num_hidden_layers": config.num_layers + config.reward_layers,
         "layer_types": None,  # one entry a layer: made anew
-        "num_labels": 1,
+        "id2label": {0: "reward"},
+        "label2id": {"reward": 0},
     }
     reward_model = Qwen2ForSequenceClassification(Qwen2Config.from_dict(pi_0.config.to_dict() | changed)).eval()
     weights = pi_0.model.state_dict()
