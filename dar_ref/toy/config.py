@@ -54,7 +54,8 @@ class StartConfig:
                 f" number of channels; pass a multiple of {2 * self.num_heads}"
             )
         scalars.integer("group_size", self.group_size, 2)
-        scalars.fraction("noise", self.noise)
+        if scalars.fraction("noise", self.noise) == 1.0:
+            raise ValueError(f"noise = {self.noise} lets no demonstration come to an end; pass a number below 1")
         for name in ("sft_learning_rate", "label_temperature", "reward_learning_rate"):
             scalars.positive(name, getattr(self, name))
 
@@ -112,6 +113,8 @@ class RunConfig:
         scalars.positive("w_clip", self.w_clip, or_infinite=True)
         for name in ("epsilon", "kl_coef"):
             scalars.non_negative(name, getattr(self, name))
+        if not isinstance(self.self_normalize, bool):
+            raise TypeError(f"self_normalize = {self.self_normalize!r} is no truth value; pass True or False")
         self._refuse_contradictions()
 
     def _refuse_contradictions(self) -> None:

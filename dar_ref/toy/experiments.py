@@ -106,7 +106,8 @@ def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[s
         config = {name: value for name, value in runs[0].pop("config").items() if name not in ("seed",)}
         for other in runs[1:]:
             other.pop("config")
-        rows.append({**setting._asdict(), "config": config, "runs": runs})
+        x = "inf" if setting.x == INFINITE else setting.x  # JSON has no infinity
+        rows.append({**setting._asdict(), "x": x, "config": config, "runs": runs})
     return {"tuning": tuning, "seeds": list(seeds), "settings": rows}
 
 

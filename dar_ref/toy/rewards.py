@@ -1,7 +1,8 @@
 """The reward that training sees: one finite number a completion, or the run stops and shows which one was wrong."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -41,14 +42,17 @@ def rewards_of(start: Start, completions: Completions, reward: str | RewardFunct
 def _own(start: Start, completions: Completions, reward: RewardFunction) -> Tensor:
     responses, times = decode(start.task, completions), completions.num_generations
     prompts = [prompt for prompt in start.prompts_of(completions) for _ in range(times)]
-    values = reward(prompts, responses, completions.finished.tolist())
+    returned = reward(prompts, responses, completions.finished.tolist())
+    if not isinstance(returned, Iterable):
+        raise ValueError(f"the reward function returned {returned!r}; return {len(responses)} rewards, in a list")
+    values = list(returned)
     if len(values) != len(responses):
         raise ValueError(
             f"the reward function returned {len(values)} rewards for {len(responses)} completions; return one for each,"
             " in their order"
         )
     for i, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             _refuse(start, completions, i, value)
     return torch.tensor(values, dtype=torch.float32)
 

@@ -30,6 +30,9 @@ def sample(
 
     Returns:
         `Completions` with T = the longest completion drawn.
+
+    Raises:
+        FloatingPointError: the policy's probabilities are not finite.
     """
     layers = pack(policy.model)
     states, cache = block(policy.model, layers, prompt_ids, [])
@@ -38,6 +41,8 @@ def sample(
     tokens, kept = [], []
     while True:
         probabilities = policy.lm_head(states[:, 0]).softmax(dim=-1)
+        if not probabilities.isfinite().all():
+            raise FloatingPointError("the policy's probabilities are not finite; train it with a lower learning rate")
         token = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
         tokens.append(torch.where(running, token, EOS_ID))
         kept.append(running)

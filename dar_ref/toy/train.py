@@ -12,6 +12,7 @@ every `SAVE_EVERY` rollouts, so a run that was killed goes on and ends with the 
 """
 
 import copy
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from dar_ref.toy import cache
 from dar_ref.toy.config import CRITIC, OFFLINE, RunConfig
 from dar_ref.toy.critic import Critic
 from dar_ref.toy.measure import Evaluator, rollout_figures
@@ -32,14 +34,15 @@ from dar_ref.toy.rollout import sample
 from dar_ref.toy.start import Start
 
 SAVE_EVERY = 20  # rollouts
+MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "diverged")  # of `State`, in JSON
 
 
 class Run(NamedTuple):
     """A finished run.
 
     policy: the trained policy; rollouts: figures of each rollout (`measure.rollout_figures`); evaluations: figures on
-    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which the loss or its gradient was
-    not finite, and training stopped; None where it ran to its end.
+    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which a loss, its gradient or the
+    policy's probabilities were not finite, and training stopped; None where it ran to its end.
     """
 
     policy: Qwen2ForCausalLM
@@ -60,7 +63,8 @@ def train(
     Args:
         start: pi_0, prompts, pairs and rewards.
         config: method and options.
-        checkpoint: file to save the state to and to go on from; removed by nobody here. None saves nothing.
+        checkpoint: file to save the state to and to go on from if it is there; removed by nobody here. None saves
+            nothing.
         reward: a reward of the reader's own in place of `config.reward`, see `rewards.rewards_of`.
         on_step: called with the number of steps done, for progress bars.
 
@@ -68,7 +72,8 @@ def train(
         `Run`.
 
     Raises:
-        ValueError: more prompts a rollout than there are, or a reward that is missing or not finite.
+        ValueError: more prompts or pairs a rollout than there are, a checkpoint of another run, or a reward that is
+            missing or not finite.
         OSError: the checkpoint cannot be written.
     """
     state = State(start, config)
@@ -76,15 +81,12 @@ def train(
         state.load(checkpoint)
     evaluator = Evaluator(start, getattr(start.prompts, config.evaluate_on))
     if not state.evaluations:
-        state.evaluations.append({"step": 0, **evaluator.evaluate(state.policy, 0)})
+        state.evaluations.append({"step": 0, "sampled_tokens": 0, **evaluator.evaluate(state.policy, 0)})
     while state.step < config.steps and state.diverged is None:
-        before = state.step
-        rollout = state.next_rollout(start, config, reward)
-        state.rollouts.append({"step": before, **rollout_figures(config, rollout)})
-        state.update(config, rollout)
-        ended = state.step == config.steps
-        if state.diverged is None and (ended or state.step // config.evaluate_every > before // config.evaluate_every):
-            state.evaluations.append({"step": state.step, **evaluator.evaluate(state.policy, state.annotations)})
+        try:
+            _advance(state, start, config, reward, evaluator)
+        except FloatingPointError:
+            state.diverged = state.step
         if checkpoint is not None and len(state.rollouts) % SAVE_EVERY == 0:
             state.save(checkpoint)
         if on_step is not None:
@@ -92,10 +94,25 @@ def train(
     return Run(state.policy, state.rollouts, state.evaluations, state.diverged)
 
 
+def _advance(
+    state: "State", start: Start, config: RunConfig, reward: RewardFunction | None, evaluator: Evaluator
+) -> None:
+    """One rollout, its updates and, where one is due, an evaluation."""
+    before = state.step
+    rollout = state.next_rollout(start, config, reward)
+    state.rollouts.append({"step": before, **rollout_figures(config, rollout)})
+    state.update(config, rollout)
+    ended = state.step == config.steps
+    if state.diverged is None and (ended or state.step // config.evaluate_every > before // config.evaluate_every):
+        figures = evaluator.evaluate(state.policy, state.annotations)
+        state.evaluations.append({"step": state.step, "sampled_tokens": state.sampled_tokens, **figures})
+
+
 class State:
     """Everything that a run changes: networks, optimisers, generator, and what has been measured."""
 
     def __init__(self, start: Start, config: RunConfig) -> None:
+        self.run = _identity(start, config)
         self.policy = copy.deepcopy(start.pi_0).requires_grad_(True)
         self.critic = Critic(start.pi_0) if config.method in CRITIC else None
         self.optimizer = _optimizer(self.policy, config)
@@ -103,6 +120,7 @@ class State:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.annotations = start.comparisons.labels  # the labels behind the reward model: every method uses them
+        self.sampled_tokens = 0  # during training
         self.rollouts: list[dict[str, Any]] = []
         self.evaluations: list[dict[str, Any]] = []
         self.diverged: int | None = None
@@ -111,6 +129,12 @@ class State:
             raise ValueError(
                 f"batch_prompts = {config.batch_prompts} times minibatches = {config.minibatches} are {wanted}"
                 f" prompts a rollout, and there are {there}; pass smaller ones"
+            )
+        pairs = config.batch_prompts * config.num_generations // 2
+        if config.method in OFFLINE and pairs > self.annotations:
+            raise ValueError(
+                f"batch_prompts = {config.batch_prompts} times num_generations = {config.num_generations} take {pairs}"
+                f" pairs a step, and there are {self.annotations}; pass smaller ones"
             )
 
     def next_rollout(self, start: Start, config: RunConfig, reward: RewardFunction | None) -> Rollout:
@@ -127,6 +151,7 @@ class State:
             completions = sample(sampler, prompt_ids, config.num_generations, length, self.generator)
             rewards = rewards_of(start, completions, reward or config.reward)
             self.annotations += len(rewards)
+            self.sampled_tokens += int(completions.mask.sum())
         return make_rollout(config, start, self.policy, self.critic, completions, rewards)
 
     def update(self, config: RunConfig, rollout: Rollout) -> None:
@@ -141,36 +166,58 @@ class State:
                 if self.critic is not None and self.critic_optimizer is not None and part.returns is not None:
                     mask = part.completions.mask
                     errors = torch.where(mask, self.critic(part.completions) - part.returns, 0.0)
-                    _finite_step(self.critic_optimizer, (errors**2).sum() / mask.sum())
+                    if not _finite_step(self.critic_optimizer, (errors**2).sum() / mask.sum()):
+                        self.diverged = self.step
+                        return
         self.step += config.minibatches
 
     def save(self, path: Path) -> None:
         """Write the state to `path`, whole or not at all."""
         content = {
+            "run": self.run,
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "critic": None if self.critic is None else self.critic.state_dict(),
             "critic_optimizer": None if self.critic_optimizer is None else self.critic_optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "measured": json.dumps([self.step, self.annotations, self.rollouts, self.evaluations, self.diverged]),
+            "measured": json.dumps({name: getattr(self, name) for name in MEASURED}),
         }
         partial = path.with_name(path.name + ".partial")
         torch.save(content, partial)
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Go on from what `save` wrote.
+
+        Raises:
+            ValueError: it is the state of a run with another configuration or another pi_0.
+        """
         content = torch.load(path, weights_only=True)
+        if content.get("run") != self.run:
+            raise ValueError(
+                f"checkpoint {path} is of a run with another configuration or another pi_0; pass another file, or"
+                " remove this one to begin again"
+            )
         self.policy.load_state_dict(content["policy"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.critic is not None and self.critic_optimizer is not None:
             self.critic.load_state_dict(content["critic"])
             self.critic_optimizer.load_state_dict(content["critic_optimizer"])
         self.generator.set_state(content["generator"])
-        self.step, self.annotations, self.rollouts, self.evaluations, self.diverged = json.loads(content["measured"])
+        for name, value in json.loads(content["measured"]).items():
+            setattr(self, name, value)
 
     def _draw(self, there: int, count: int) -> Tensor:
         return torch.randperm(there, generator=self.generator)[:count]
+
+
+def _identity(start: Start, config: RunConfig) -> str:
+    """Name of a run by its configuration and by the weights it starts from."""
+    weights = hashlib.sha256()
+    for model in (start.pi_0, start.reward_model):
+        for name, tensor in model.state_dict().items():
+            weights.update(name.encode() + tensor.numpy().tobytes())
+    return cache.content_key({"config": cache.plain(config), "weights": weights.hexdigest()})
 
 
 def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:

@@ -1,0 +1,197 @@
+"""Figures of the experiments, drawn from their content alone; each method keeps one colour and one marker."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dar_ref.evaluation import TABLE_1, student
+from dar_ref.plots.style import BLACK, BLUE, COLORS, GREY, MARKERS, PURPLE, SKY, VERMILION, style
+
+Content = Mapping[str, Any]
+
+LOOKS: dict[str, tuple[str, str]] = {
+    **{name: (COLORS[name], MARKERS[name]) for name in ("dar", "grpo", "dao", "rloo")},
+    "online_dpo": (VERMILION, "v"),
+    "dpo": (SKY, "P"),
+    "dual_ppo": (BLACK, "X"),
+    "ppo": (GREY, "p"),
+    "dar alpha 0": (SKY, "o"),
+    "dar alpha 0.1": (BLUE, "o"),
+    "dar alpha 1": (PURPLE, "^"),
+    "beta 0.05": (BLUE, "o"),
+    "beta 0.5": (VERMILION, "s"),
+}
+TITLES = {
+    "gold": "gold reward",
+    "proxy": "proxy reward",
+    "win_rate": "win rate against pi_0",
+    "kl": "KL(pi‖pi_0), nats",
+    "missing_eos": "share without EOS",
+    "length": "length, tokens",
+    "ess": "effective share of the samples",
+    "clipped": "share at the clip",
+}
+SHARES = {"win_rate": (0.0, 1.0), "missing_eos": (-0.02, 1.0), "ess": (0.0, 1.0), "clipped": (0.0, 1.0)}
+
+
+def win_rate_figure(content: Content) -> Figure:
+    """Win rate of every method on every task with its interval; the paper's Table 1 as open diamonds."""
+    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+    with style():
+        figure = Figure(figsize=(3.4 * len(tasks), 4.2))
+        axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+        for ax, task in zip(axes, tasks, strict=True):
+            settings = [setting for setting in content["settings"] if setting["task"] == task]
+            for place, setting in enumerate(settings):
+                won = [run["final"]["win_rate"] for run in setting["runs"]]
+                middle = student(won)
+                color = BLUE if setting["label"] == "dar" else GREY
+                ax.plot([middle.low, middle.high], [place, place], color=color)
+                ax.plot(won, [place] * len(won), "|", color=color, alpha=0.6)
+                ax.plot(middle.estimate, place, "o", color=color, label="ours" if place == 0 else None)
+                paper = TABLE_1.values.get(setting["label"], {}).get(task)
+                if paper is not None:
+                    ax.plot(paper / 100, place, "D", color=VERMILION, fillstyle="none", label=_once(ax, "paper"))
+            ax.axvline(0.5, color=BLACK, linewidth=0.8, linestyle=":")
+            ax.set(title=task, xlim=(0, 1), xlabel="win rate against pi_0")
+            ax.set_yticks(range(len(settings)), [setting["label"] for setting in settings])
+        axes[0].invert_yaxis()
+        axes[0].legend(loc="lower left", fontsize="small")
+    return figure
+
+
+def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
+    """Proxy and gold reward against KL to pi_0 along the runs: where the proxy goes on and gold turns, it is hacked."""
+    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+    with style():
+        figure = Figure(figsize=(3.4 * len(tasks), 5.6))
+        axes = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
+        for column, task in enumerate(tasks):
+            for setting in content["settings"]:
+                if setting["task"] == task and setting["label"] in methods:
+                    for row, key in enumerate(("proxy", "gold")):
+                        _course(axes[row, column], setting, "kl", key)
+            axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
+            axes[1, column].set(xlabel="KL(pi‖pi_0), nats", ylabel="gold reward" if column == 0 else None)
+        axes[0, 0].legend(fontsize="small")
+    return figure
+
+
+def against_x(
+    content: Content, keys: Sequence[str], xlabel: str, *, xscale: str = "linear", task: str | None = None
+) -> Figure:
+    """Final figures against the setting's number, one line a group, points for seeds."""
+    settings = [s for s in content["settings"] if task is None or s["task"] == task]
+    with style():
+        figure = Figure(figsize=(3.1 * len(keys), 3.3))
+        axes = figure.subplots(1, len(keys), squeeze=False)[0]
+        for ax, key in zip(axes, keys, strict=True):
+            for group in dict.fromkeys(setting["group"] for setting in settings):
+                rows = [setting for setting in settings if setting["group"] == group]
+                _line(ax, rows, key, group, xscale)
+            ax.set(title=TITLES[key], xlabel=xlabel, ylim=SHARES.get(key))
+        axes[0].legend(fontsize="small")
+    return figure
+
+
+def frontier_figure(content: Content, task: str) -> Figure:
+    """Reward against KL to pi_0 at the end of the runs, one point a seed; on `tiny` with the exact frontier."""
+    settings = [setting for setting in content["settings"] if setting["task"] == task]
+    with style():
+        figure = Figure(figsize=(8.4, 3.8))
+        axes = figure.subplots(1, 2)
+        for ax, key in zip(axes, ("proxy", "gold"), strict=True):
+            for setting in settings:
+                color, marker = LOOKS[setting["group"]]
+                kl, reward = ([run["final"][name] for run in setting["runs"]] for name in ("kl", key))
+                label = _once(ax, setting["group"])
+                ax.plot(kl, reward, marker, color=color, markersize=4, alpha=0.35)
+                ax.plot(np.mean(kl), np.mean(reward), marker, color=color, markersize=7, label=label)
+            exact = content.get("exact_frontier", {}).get(key) if task == "tiny" else None
+            if exact:
+                ax.plot(exact["kl"], exact["reward"], color=BLACK, linewidth=1.2, label="exact frontier (T7)")
+            ax.set(title=f"{task}: {TITLES[key]}", xlabel="KL(pi‖pi_0), nats")
+        axes[0].legend(fontsize="small")
+    return figure
+
+
+def annotation_figure(content: Content) -> Figure:
+    """Win rate against annotations bought, mean over seeds; all methods share the labels of the reward model."""
+    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+    with style():
+        figure = Figure(figsize=(3.4 * len(tasks), 3.4))
+        axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+        for ax, task in zip(axes, tasks, strict=True):
+            for setting in content["settings"]:
+                if setting["task"] == task:
+                    _course(ax, setting, "annotations", "win_rate")
+            ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+            ax.set(title=task, xlabel="annotations", ylim=(0, 1))
+        axes[0].set_ylabel("win rate against pi_0")
+        axes[0].legend(fontsize="small")
+    return figure
+
+
+def stability_figure(content: Content) -> Figure:
+    """Gold reward against learning rate, one panel a staleness; every point a run."""
+    stale = sorted({setting["config"]["minibatches"] for setting in content["settings"]})
+    with style():
+        figure = Figure(figsize=(3.4 * len(stale), 3.4))
+        axes = figure.subplots(1, len(stale), sharey=True, squeeze=False)[0]
+        for ax, updates in zip(axes, stale, strict=True):
+            rows = [setting for setting in content["settings"] if setting["config"]["minibatches"] == updates]
+            for group in dict.fromkeys(setting["group"] for setting in rows):
+                _line(ax, [setting for setting in rows if setting["group"] == group], "gold", group, "log")
+            first = [run["evaluations"][0]["gold"] for run in rows[0]["runs"]]
+            ax.axhline(float(np.mean(first)), color=GREY, linewidth=0.8, linestyle=":")
+            ax.set(title=f"{updates} update{'s' * (updates > 1)} a rollout", xlabel="learning rate", ylim=(0, 1))
+        axes[0].set_ylabel("gold reward (dotted: pi_0)")
+        axes[0].legend(fontsize="small")
+    return figure
+
+
+def _course(ax: Axes, setting: Content, x: str, y: str) -> None:
+    color, marker = LOOKS[setting["label"]]
+    length = min(len(run["evaluations"]) for run in setting["runs"])
+    places, heights = (
+        np.array([[e[name] for e in run["evaluations"][:length]] for run in setting["runs"]]) for name in (x, y)
+    )
+    ax.plot(places.T, heights.T, color=color, alpha=0.25, linewidth=0.7)
+    ax.plot(places.mean(axis=0), heights.mean(axis=0), color=color, marker=marker, label=setting["label"])
+
+
+def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, xscale: str) -> None:
+    color, marker = LOOKS[group]
+    part = "weights" if key in ("ess", "clipped") else "final"
+    values = np.array([[run[part][key] for run in setting["runs"]] for setting in rows])
+    numbers = [setting["x"] for setting in rows]
+    finite = [x if x != "inf" and np.isfinite(x) else None for x in numbers]
+    if xscale == "linear":
+        places = np.arange(len(numbers), dtype=float)
+        ax.set_xticks(places, [f"{x:g}" if x is not None else "inf" for x in finite])
+    else:
+        places = np.array(numbers, dtype=float)
+        ax.set_xscale("log")
+    ax.plot(places, values, marker, color=color, markersize=3, alpha=0.4)
+    ax.plot(places, values.mean(axis=1), color=color, marker=marker, label=group)
+
+
+def _once(ax: Axes, label: str) -> str | None:
+    return None if label in ax.get_legend_handles_labels()[1] else label
+
+
+FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
+    "compare": {"win_rate": win_rate_figure, "course": course_figure},
+    "standard": {"course": lambda content: course_figure(content, ("dar", "grpo", "rloo"))},
+    "ablate-alpha": {"alpha": lambda c: against_x(c, ("proxy", "gold", "kl", "missing_eos", "ess"), "alpha")},
+    "frontier": {
+        "tldr": lambda content: frontier_figure(content, "tldr"),
+        "tiny": lambda content: frontier_figure(content, "tiny"),
+    },
+    "efficiency": {"annotations": annotation_figure},
+    "stability": {"stability": stability_figure},
+    "clip": {"clip": lambda content: against_x(content, ("proxy", "gold", "kl", "ess", "clipped"), "w_clip")},
+}
