@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dar_ref import __version__
+from dar_ref.cli_toy import add_toy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_verify(commands)
     _add_demo(commands)
+    add_toy(commands)
     return parser
 
 

@@ -1,0 +1,88 @@
+"""The `dar-ref toy` sub-commands: their options only, so that `--help` answers at once. The work is in
+`dar_ref.toy.commands`."""
+
+import argparse
+import os
+from pathlib import Path
+
+TASKS = ("tldr", "helpful", "harmless", "tiny")
+EXPERIMENTS = {
+    "compare": "every method on every task, tuned alike: the paper's Table 1 in small",
+    "standard": "score, LC win rate and length: the paper's Table 2 in small",
+    "ablate-alpha": "alpha from 0 to 1",
+    "frontier": "reward against KL to pi_0",
+    "efficiency": "win rate against annotations bought",
+    "stability": "who collapses, as steps get longer and samples older",
+    "clip": "w_clip from 1 to infinity",
+}
+
+
+def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `toy` and everything under it."""
+    parser = commands.add_parser(
+        "toy",
+        help="the whole of RLHF on a tiny language model: SFT, reward model, every method, evaluation",
+        description="The toy engine. Work that was done once is kept in the cache, and a command that was stopped goes"
+        " on where it was.",
+    )
+    parser.add_argument("--cache", type=Path, default=Path("out/toy/cache"), help="kept work (default: %(default)s)")
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
+    _add_run(jobs)
+    for name, text in EXPERIMENTS.items():
+        _add_experiment(jobs, name, text)
+    _add_export(jobs)
+
+
+def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = jobs.add_parser(
+        "run",
+        help="train once and look: about ten seconds, half a minute more the first time",
+        description="Train one policy by one method. Options are fields of dar_ref.toy.config.RunConfig, for example"
+        " learning_rate=1e-3 alpha=0.3 reward=gold.",
+    )
+    parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")
+    parser.add_argument("--method", default="dar", help="dar, grpo, rloo, ... (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("out/toy/run"), help="folder (default: %(default)s)")
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="any other option of the run")
+    parser.set_defaults(run=_run)
+
+
+def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = jobs.add_parser(name, help=text, description=text)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2 (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="at once (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(f"out/toy/{name}"), help="folder (default: %(default)s)")
+    parser.set_defaults(run=_experiment)
+
+
+def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "write SFT model, reward model, tokenizers, prompts and preferences in Hugging Face formats"
+    parser = jobs.add_parser("export", help=text, description=text)
+    parser.add_argument("out", type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.set_defaults(run=_export)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from dar_ref.toy import commands
+
+    config = commands.run_config(arguments.options, method=arguments.method, seed=arguments.seed)
+    return commands.run(arguments.task, config, arguments.cache, arguments.out)
+
+
+def _experiment(arguments: argparse.Namespace) -> int:
+    from dar_ref import scalars
+    from dar_ref.toy import commands
+
+    seeds = range(scalars.integer("--seeds", arguments.seeds, 2))
+    processes = scalars.integer("--processes", arguments.processes, 1)
+    command = f"dar-ref toy {arguments.job} --seeds {arguments.seeds}"
+    return commands.experiment(arguments.job, seeds, arguments.cache, arguments.out, processes, command)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from dar_ref.toy import commands
+
+    return commands.export(arguments.task, arguments.seed, arguments.cache, arguments.out)

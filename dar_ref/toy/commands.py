@@ -1,0 +1,200 @@
+"""What `dar-ref toy ...` does; the command line itself is in `dar_ref.cli_toy`."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from dar_ref import results
+from dar_ref.toy import cache
+from dar_ref.toy.config import RunConfig, start_config
+from dar_ref.toy.experiments import EXPERIMENTS, conduct
+from dar_ref.toy.policy import Completions, decode, encode_prompts, tokenizer
+from dar_ref.toy.report import elapsed, write
+from dar_ref.toy.rollout import sample
+from dar_ref.toy.runner import Job, run_jobs
+from dar_ref.toy.start import Start, load_start
+from dar_ref.toy.train import Run, train
+
+SHOWN = {  # figure -> title
+    "step": "step",
+    "proxy": "proxy",
+    "gold": "gold",
+    "win_rate": "win",
+    "lc_win_rate": "LC win",
+    "length": "length",
+    "missing_eos": "no EOS",
+    "kl": "KL(pi‖pi_0)",
+    "annotations": "labels",
+}
+SAMPLES = 5  # prompts shown before and after
+
+
+def run_config(options: Sequence[str], **given: Any) -> RunConfig:
+    """`RunConfig` from `key=value` texts and given options.
+
+    Raises:
+        TypeError, ValueError: an unknown key, a value of the wrong type, or one that `RunConfig` refuses.
+    """
+    types = {field.name: field.type for field in dataclasses.fields(RunConfig)}
+    values: dict[str, Any] = dict(given)
+    for option in options:
+        name, equals, text = option.partition("=")
+        if name not in types or not equals:
+            raise ValueError(f"{option!r} is no option; pass key=value with a key of {', '.join(types)}")
+        values[name] = _parsed(name, text, types[name])
+    return RunConfig(**values)
+
+
+def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
+    """Train once and write the run to `out`: result.json, run.json, samples.json and the policy as a folder.
+
+    A run that was stopped goes on from `out/checkpoint.pt`.
+
+    Returns:
+        0, or 1 if the run diverged.
+    """
+    began = time.time()
+    start_settings = start_config(task, config.seed)
+    results.write_json(out / "run.json", results.run_info("dar-ref toy run (unfinished)", began))
+    torch.set_num_threads(1)  # the order of sums, and so the last digits, must not depend on the machine's cores
+    console = Console(stderr=True)
+    with console.status("SFT, comparisons, reward model (once for each task and seed)"):
+        start = load_start(start_settings, folder)
+    checkpoint = out / "checkpoint.pt"
+    with Progress(console=console) as progress:
+        bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
+        done = train(start, config, checkpoint, on_step=lambda step: progress.update(bar, completed=step))
+    done.policy.save_pretrained(out / "policy")
+    tokenizer(start.task).save_pretrained(out / "policy")
+    results.write_json(out / "result.json", _content(task, config, start, done))
+    results.write_json(out / "samples.json", {"samples": samples(start, done)})
+    results.write_json(out / "run.json", results.run_info(f"dar-ref toy run --task {task}", began))
+    checkpoint.unlink(missing_ok=True)
+    _print_run(done, samples(start, done))
+    Console().print(f"written to {out}; {elapsed(began)}", highlight=False)
+    return 0 if done.diverged is None else 1
+
+
+def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, processes: int, command: str) -> int:
+    """Conduct an experiment and write its folder.
+
+    Returns:
+        0.
+    """
+    began, measured = time.time(), EXPERIMENTS[name]
+    results.write_json(out / "run.json", results.run_info(f"{command} (unfinished)", began))
+    seconds: dict[str, list[float]] = {}
+
+    def do(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        rows = run_jobs(jobs, folder, processes)
+        for job, row in zip(jobs, rows, strict=True):
+            seconds.setdefault(f"{job.task} {job.config.method}", []).append(row["seconds"])
+        return rows
+
+    content = {"experiment": name, "question": measured.question, **conduct(measured, do, seeds)}
+    means = {label: fmean(values) for label, values in seconds.items()}
+    print(write(out, name, content, command, began, means))
+    print(f"written to {out}; {elapsed(began)}")
+    return 0
+
+
+def export(task: str, seed: int, folder: Path, out: Path) -> int:
+    """Write what a full-size run starts from, in Hugging Face formats.
+
+    policy/ and reward_model/ with their tokenizers; prompts/{train,validation,test}.jsonl with `prompt`;
+    preferences.jsonl with `prompt`, `chosen`, `rejected` in TRL's plain format.
+
+    Returns:
+        0.
+    """
+    began, start = time.time(), load_start(start_config(task, seed), folder)
+    start.pi_0.save_pretrained(out / "policy")
+    tokenizer(start.task).save_pretrained(out / "policy")
+    start.reward_model.save_pretrained(out / "reward_model")
+    tokenizer(start.task, ["<pad>"]).save_pretrained(out / "reward_model")
+    for split, prompts in start.prompts._asdict().items():
+        _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
+    pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))
+    _write_lines(out / "preferences.jsonl", _preference_rows(start, pairs))
+    results.write_json(out / "start.json", {"config": cache.plain(start.config), "figures": start.figures})
+    print(f"{task}, seed {seed}: written to {out}; {elapsed(began)}")
+    return 0
+
+
+def samples(start: Start, done: Run) -> list[dict[str, str]]:
+    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers."""
+    prompts = start.prompts.test[:SAMPLES]
+    ids, longest = encode_prompts(start.task, prompts), start.task.max_new_tokens
+    answers = [
+        _texts(start, sample(policy, ids, 1, longest, torch.Generator().manual_seed(0)))
+        for policy in (start.pi_0, done.policy)
+    ]
+    ideal = [" ".join(start.task.answer(prompt)) for prompt in prompts]
+    names = ("prompt", "ideal", "before", "after")
+    rows = zip((" ".join(prompt) for prompt in prompts), ideal, *answers, strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _texts(start: Start, completions: Completions) -> list[str]:
+    words = decode(start.task, completions)
+    return [
+        " ".join(w) + ("" if ended else " ...") for w, ended in zip(words, completions.finished.tolist(), strict=True)
+    ]
+
+
+def _preference_rows(start: Start, pairs: Completions) -> list[dict[str, str]]:
+    texts = [" ".join(words) for words in decode(start.task, pairs)]
+    prompts = [" ".join(prompt) for prompt in start.prompts_of(pairs)]
+    return [
+        {"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected}"}
+        for prompt, chosen, rejected in zip(prompts, texts[::2], texts[1::2], strict=True)
+    ]
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    results.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _content(task: str, config: RunConfig, start: Start, done: Run) -> dict[str, Any]:
+    measured = {"rollouts": done.rollouts, "evaluations": done.evaluations, "diverged": done.diverged}
+    return {"task": task, "config": cache.plain(config), "start": start.figures, **measured}
+
+
+def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
+    console = Console()
+    table = Table(*SHOWN.values(), box=box.SIMPLE_HEAD)
+    for figures in done.evaluations:
+        table.add_row(
+            *(f"{figures[name]:.3f}" if isinstance(figures[name], float) else str(figures[name]) for name in SHOWN)
+        )
+    console.print(table)
+    table = Table(*rows[0], box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+    if done.diverged is not None:
+        console.print(f"diverged after step {done.diverged}: lower learning_rate, raise beta, or set w_clip")
+
+
+def _parsed(name: str, text: str, kind: Any) -> Any:
+    """The value of one option, by the type of its field."""
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"{name} = {text!r} is no truth value; pass true or false")
+        return text == "true"
+    if kind not in (int, float):
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} = {text!r} is no {kind.__name__}; pass a number") from None
