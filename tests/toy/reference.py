@@ -1,0 +1,66 @@
+"""Judges of the toy engine: transformers' own forward pass, and every response of a task written out."""
+
+import itertools
+
+import torch
+
+from dar_ref.toy.policy import Completions, encode, new_policy
+from dar_ref.toy.tasks import TINY
+
+
+def lively_policy(task=TINY, seed=0, scale=0.3):
+    """A policy with every weight far from its initial value, biases and norms too, so that every part matters."""
+    policy = new_policy(task, 16, 2, 2, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+def whole_ids(completions):
+    """Prompt and completion in one row, (B, P+T)."""
+    prompts = completions.prompt_ids.repeat_interleave(completions.num_generations, dim=0)
+    return torch.cat([prompts, completions.ids], dim=1)
+
+
+def transformers_logits(policy, completions):
+    """Logits of every token of the completions by transformers' forward pass on whole rows, (B, T, V)."""
+    return policy(input_ids=whole_ids(completions)).logits[:, completions.prompt_ids.shape[1] - 1 : -1]
+
+
+def transformers_logps(policy, completions):
+    """Log-prob of each completion, (B,) float64, summed over its kept tokens in a loop."""
+    log_p = transformers_logits(policy, completions).double().log_softmax(dim=-1)
+    return torch.stack(
+        [
+            sum((log_p[i, t, token] for t, token in enumerate(row) if completions.mask[i, t]), torch.tensor(0.0))
+            for i, row in enumerate(completions.ids.tolist())
+        ]
+    )
+
+
+def all_responses(task):
+    """Every response of a task: (words, finished), the finished ones first, by length."""
+    words, longest = task.vocabulary[1:], task.max_new_tokens
+    finished = [(list(w), True) for n in range(longest) for w in itertools.product(words, repeat=n)]
+    return finished + [(list(w), False) for w in itertools.product(words, repeat=longest)]
+
+
+def encode_all(task, prompt):
+    """Every response to one prompt, as `Completions`."""
+    words, finished = zip(*all_responses(task), strict=True)
+    return encode(task, [prompt], words, finished)
+
+
+def mixed_completions(task=TINY, prompts=(("a", "b", "c"), ("d", "d", "a"), ("c", "a", "b")), tail=0):
+    """Four completions a prompt: empty, short, long with EOS, cut off. `tail` stands behind every EOS."""
+    longest, words = task.max_new_tokens, task.vocabulary[1:]
+    lengths = [(0, True), (1, True), (longest - 1, True), (longest, False)]
+    rows, finished = [], []
+    for i in range(len(prompts)):
+        for length, ended in lengths:
+            rows.append([words[(i + 2 * t * t + length) % len(words)] for t in range(length)])
+            finished.append(ended)
+    prompt_ids, ids, mask, ended = encode(task, prompts, rows, finished)
+    return Completions(prompt_ids, torch.where(mask, ids, tail), mask, ended)
