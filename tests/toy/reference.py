@@ -1,7 +1,9 @@
 """Judges of the toy engine: transformers' own forward pass, and every response of a task written out."""
 
+import copy
 import itertools
 
+import numpy as np
 import torch
 
 from dar_ref.toy.policy import Completions, encode, new_policy
@@ -64,3 +66,26 @@ def mixed_completions(task=TINY, prompts=(("a", "b", "c"), ("d", "d", "a"), ("c"
             finished.append(ended)
     prompt_ids, ids, mask, ended = encode(task, prompts, rows, finished)
     return Completions(prompt_ids, torch.where(mask, ids, tail), mask, ended)
+
+
+def perturbed(model, scale, seed=0):
+    """A copy of a model with noise on every weight."""
+    other, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return other.requires_grad_(True)
+
+
+def gae_by_definition(values, old, ref, rewards, lengths, kl_coef, gae_lambda):
+    """Normalised advantages and returns, (B, T) float64, by the double sum over lists; nan behind the end."""
+    advantages, returns = np.full((2, len(rewards), max(lengths)), np.nan)
+    for i, length in enumerate(lengths):
+        reward = [-kl_coef * (old[i][t] - ref[i][t]) + rewards[i] * (t == length - 1) for t in range(length)]
+        value = [*values[i][:length], 0.0]
+        delta = [reward[t] + value[t + 1] - value[t] for t in range(length)]
+        for t in range(length):
+            advantages[i, t] = sum(gae_lambda**k * delta[t + k] for k in range(length - t))
+            returns[i, t] = advantages[i, t] + value[t]
+    spread = np.nanstd(advantages)
+    return (advantages - np.nanmean(advantages)) / (spread if spread > 1e-8 else 1.0), returns
