@@ -1,0 +1,236 @@
+"""The task `tiny` by enumeration: the probability of every response, hence every figure of a policy as a finite sum.
+
+A response is what sampling can give: a row of words and EOS, or `max_new_tokens` words without EOS. With `W` words
+there are `1 + W + ... + W^(T-1)` of the first kind and `W^T` of the second, 1365 together on `tiny`. The network reads
+the tree of their beginnings, each node once.
+
+All figures are float64. Logits are those of the policy; the softmax over them is taken in float64, so that the
+probabilities of all responses sum to 1 to the last digits, with a float32 policy too.
+
+Shape letters: `N` prompts of `P` tokens, `R` responses, `T` tokens of the longest.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from dar_ref.theory import kl, objective, optimum, regression_target
+from dar_ref.theory.checks import Array
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.policy import EOS_ID, Completions, block, encode, encode_prompts, pack, repeat
+from dar_ref.toy.start import Start
+from dar_ref.toy.tasks import TINY, Task
+from dar_ref.toy.train import State
+
+MOST = 100_000  # responses
+
+
+class Tables(NamedTuple):
+    """What stays the same while a policy is trained: N prompts, R responses, both rewards, pi_0.
+
+    prompt_ids: (N, P); proxy, gold, log_pi_0: (N, R) float64; length: (R,) tokens, EOS included; finished: (R,) bool.
+    """
+
+    prompt_ids: Tensor
+    proxy: Array
+    gold: Array
+    log_pi_0: Array
+    length: Array
+    finished: NDArray[np.bool_]
+
+
+class ExactFigures(NamedTuple):
+    """One update from pi_t to pi, exactly; each figure a mean over prompts.
+
+    `A` is the exact advantage under pi_t, `pi*` the optimum of J for it, `pi'` the target of the clipped regression.
+    """
+
+    proxy: float  # E_pi[proxy reward]
+    gold: float  # E_pi[gold reward]
+    kl_to_pi_0: float  # KL(pi‖pi_0), nats
+    kl_to_pi_t: float  # KL(pi‖pi_t), nats
+    objective: float  # J(pi)
+    objective_optimum: float  # J(pi*)
+    kl_optimum: float  # KL(pi*‖pi), nats
+    kl_target: float  # KL(pi'‖pi), nats
+    missing_eos: float  # chance of a response that is cut off
+    length: float  # E_pi[tokens, EOS included]
+
+
+def responses(task: Task) -> tuple[list[list[str]], list[bool]]:
+    """Every response in words, and whether it ends by itself; in the order of `response_logps`.
+
+    Raises:
+        ValueError: more than `MOST` of them.
+
+    >>> words, finished = responses(TINY)
+    >>> len(words), words[1], words[-1], sum(finished)
+    (1365, ['a'], ['d', 'd', 'd', 'd', 'd'], 341)
+    """
+    words, longest = task.vocabulary[1:], task.max_new_tokens
+    count = sum(len(words) ** length for length in range(longest + 1))
+    if count > MOST:
+        raise ValueError(f"{task.name} has {count} responses, more than the {MOST} that are enumerated; use 'tiny'")
+    rows = [list(row) for length in range(longest + 1) for row in itertools.product(words, repeat=length)]
+    return rows, [len(row) < longest for row in rows]
+
+
+def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens: int = TINY.max_new_tokens) -> Tensor:
+    """log pi(y | x) of every response y, (N, R) float64, with its gradient: one forward over the tree of beginnings.
+
+    Args:
+        policy: of any dtype; the softmax is float64.
+        prompt_ids: (N, P).
+        max_new_tokens: T.
+
+    Returns:
+        Finished responses by length, each length in the order of the words' ids, then those that are cut off.
+    """
+    layers, count = pack(policy.model), len(prompt_ids)
+    words = torch.tensor([i for i in range(policy.config.vocab_size) if i != EOS_ID])
+    states, cache = block(policy.model, layers, prompt_ids, [])
+    before = torch.zeros(count, 1, dtype=torch.float64)  # log-probs of the beginnings of one length, (N, W^length)
+    ended = []
+    for left in reversed(range(max_new_tokens)):
+        following = policy.lm_head(states[:, -1]).double().log_softmax(dim=-1)
+        longer = before[..., None] + following.view(count, before.shape[1], -1)
+        ended.append(longer[..., EOS_ID])
+        before = longer[..., words].flatten(1)
+        if left:
+            states, cache = repeat(states, cache, len(words))
+            states, cache = block(policy.model, layers, words.repeat(len(states) // len(words))[:, None], cache)
+    return torch.cat([*ended, before], dim=1)
+
+
+@torch.no_grad()
+def log_probs(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens: int = TINY.max_new_tokens) -> Array:
+    """`response_logps` as an array without gradient, (N, R)."""
+    return response_logps(policy, prompt_ids, max_new_tokens).numpy()
+
+
+def all_completions(task: Task, prompts: Sequence[Sequence[str]]) -> Completions:
+    """Every response to every prompt as `Completions`, R a prompt."""
+    words, finished = responses(task)
+    return encode(task, prompts, words * len(prompts), finished * len(prompts))
+
+
+def rewards(start: Start, prompts: Sequence[Sequence[str]], reward: Literal["proxy", "gold"]) -> Array:
+    """Reward of every response to every prompt, (N, R) float64."""
+    completions = all_completions(start.task, prompts)
+    values = start.proxy(completions) if reward == "proxy" else start.gold(completions)
+    return values.double().view(len(prompts), -1).numpy()
+
+
+def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
+    """Both rewards and pi_0 on `prompts`, enumerated.
+
+    Raises:
+        ValueError: a task whose responses are too many.
+    """
+    words, finished = responses(start.task)
+    prompt_ids = encode_prompts(start.task, prompts)
+    return Tables(
+        prompt_ids=prompt_ids,
+        proxy=rewards(start, prompts, "proxy"),
+        gold=rewards(start, prompts, "gold"),
+        log_pi_0=log_probs(start.pi_0, prompt_ids, start.task.max_new_tokens),
+        length=np.array([len(row) + ended for row, ended in zip(words, finished, strict=True)], dtype=float),
+        finished=np.array(finished),
+    )
+
+
+def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
+    """The advantage that samples estimate: `(r - E_{pi_t}[r | x]) / std`, (N, R).
+
+    `std` is that of `r - E_{pi_t}[r | x]` over prompts and responses, under pi_t. It leaves out that a group's mean
+    contains its own sample (T10). All zeros where the std is at most 1e-8.
+
+    Source: the paper's practical loss.
+
+    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).tolist()
+    [[-1.0, 1.0]]
+    """
+    pi_t = np.exp(log_pi_t)
+    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
+    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
+    return centred / std if std > 1e-8 else np.zeros_like(centred)
+
+
+def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactFigures:
+    """Every figure of the update from pi_t to pi.
+
+    Args:
+        table: rewards and pi_0.
+        log_pi: the policy after the update, (N, R).
+        log_pi_t: the policy before it, that was sampled, (N, R).
+        config: alpha, beta, w_clip, and which reward is trained on. For methods other than dar J and the distances to
+            its optimum are a yardstick.
+
+    Returns:
+        `ExactFigures`, means over the N prompts.
+    """
+    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t)
+    setting = (advantage, table.log_pi_0, log_pi_t, config.alpha, config.beta)
+    best, target, pi = optimum(*setting), regression_target(*setting, w_clip=config.w_clip), np.exp(log_pi)
+    return ExactFigures(
+        proxy=float((pi * table.proxy).sum(axis=1).mean()),
+        gold=float((pi * table.gold).sum(axis=1).mean()),
+        kl_to_pi_0=float(kl(log_pi, table.log_pi_0).mean()),
+        kl_to_pi_t=float(kl(log_pi, log_pi_t).mean()),
+        objective=float(objective(log_pi, *setting).mean()),
+        objective_optimum=float(best.value.mean()),
+        kl_optimum=float(kl(best.log_pi, log_pi).mean()),
+        kl_target=float(kl(target, log_pi).mean()),
+        missing_eos=float(pi[:, ~table.finished].sum(axis=1).mean()),
+        length=float((pi @ table.length).mean()),
+    )
+
+
+def follow(
+    start: Start,
+    config: RunConfig,
+    prompts: Sequence[Sequence[str]] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Train as `train.train` does, without its sampled evaluations, and measure updates exactly.
+
+    Args:
+        start: of a task that enumerates.
+        config: the run. Measured are the updates after which `train` would evaluate.
+        prompts: to take means over; None for those that `train` evaluates on.
+        on_step: called with the number of steps done, for progress bars.
+
+    Returns:
+        One row a measurement, `step` and the fields of `ExactFigures`; the first is pi_0 before any update, pi_t = pi.
+        A run that diverges has no rows after that.
+
+    Raises:
+        ValueError: as `train`, or a task whose responses are too many.
+    """
+    table = tables(start, getattr(start.prompts, config.evaluate_on) if prompts is None else prompts)
+    longest = start.task.max_new_tokens
+    state = State(start, config)
+    rows = [{"step": 0, **exact_figures(table, table.log_pi_0, table.log_pi_0, config)._asdict()}]
+    while state.step < config.steps:
+        before = state.step
+        after = before + config.minibatches
+        due = after == config.steps or after // config.evaluate_every > before // config.evaluate_every
+        log_pi_t = log_probs(state.policy, table.prompt_ids, longest) if due else None
+        try:
+            state.update(config, state.next_rollout(start, config, None))
+        except FloatingPointError:  # probabilities that are not finite
+            break
+        if state.diverged is not None:
+            break
+        if log_pi_t is not None:
+            log_pi = log_probs(state.policy, table.prompt_ids, longest)
+            rows.append({"step": state.step, **exact_figures(table, log_pi, log_pi_t, config)._asdict()})
+        if on_step is not None:
+            on_step(state.step)
+    return rows
