@@ -168,13 +168,31 @@ def test_chernoff_of_policies_hundreds_of_nats_apart():
 
 def test_the_search_for_alpha_is_a_newton_iteration(monkeypatch):
     """A broken slope or curvature would still converge by bisection, only slowly: count the steps."""
-    calls = []
-    real = divergence.log_sum_exp
-    monkeypatch.setattr(divergence, "log_sum_exp", lambda logits: calls.append(1) or real(logits))
+    steps = []
+    real = np.errstate
+    monkeypatch.setattr(np, "errstate", lambda **kw: steps.append(kw) or real(**kw))  # entered once a step
     rng = np.random.default_rng(0)
     log_p, log_q = (log_normalized(2.0 * rng.normal(size=(200, 6))) for _ in range(2))
     chernoff(log_p, log_q)
-    assert len(calls) <= 14  # two end points, the value, and at most eleven steps for the slowest row
+    divided = [kw for kw in steps if {"divide", "invalid"} <= set(kw)]
+    assert 3 <= len(divided) <= 8  # for the slowest of 200 rows; bisection takes 50
+
+
+def test_rows_of_a_batch_are_what_each_is_alone():
+    """Rows of other sizes, without common arms, decided at an end, and far below the others."""
+    rng = np.random.default_rng(1)
+    spread = np.array([1e-3, 1.0, 30.0, 1000.0])[:, None]
+    log_p, log_q = (log_normalized(spread * rng.normal(size=(4, 5))) for _ in range(2))
+    apart = log_normalized(np.array([[0.0, -1.0, -INF, -INF, -INF], [-INF, -INF, 0.0, -2.0, 1.0]]))
+    log_p, log_q = np.vstack([log_p, apart[:1]]), np.vstack([log_q, apart[1:]])
+    slopes = np.array([0.0, 0.3, -2.0, 50.0])[:, None]
+    lowest, alpha = divergence.lowest_log_c(log_p, log_q, slopes)
+    assert lowest.shape == alpha.shape == (4, 5)
+    inside = (alpha > 0.0) & (alpha < 1.0)
+    assert 4 + 3 <= inside.sum() <= 4 + 12  # four without a common arm have 1/2
+    for i, j in np.ndindex(4, 5):
+        alone = divergence.lowest_log_c(log_p[j], log_q[j], slopes[i, 0])
+        assert [lowest[i, j], alpha[i, j]] == pytest.approx([float(x) for x in alone], rel=1e-13, abs=1e-13)
 
 
 def test_a_slope_per_row_broadcasts():
