@@ -116,9 +116,9 @@ def errors_t9(case: Trust) -> list[Error]:
     - the best reward, where e0 is what `pi` needs and a quarter of its scale more: `E_pi[|A| (1 + |log pi|)]`, and beta
       times the scale of `KL(pi‖pi_0)`, constraints included. Its excesses as before. Here W has `|log pi_0|` and
       `|A - max A|/beta` too, for the forward excess also the log of the largest tilt, which is reached where the ball
-      alone decides. The forward ball's surface is known to the scale of its excess, so that both constraints may have
-      room for a share of `scale/e` of the way to `pi_t`: what that way costs in reward counts, as multipliers need not
-      be unique, and how `KL(pi‖pi_0)` falls along it
+      alone decides. The forward ball's surface is known to the scale of its excess, so that there may be room for a
+      share of `scale/e` of the way to `pi_t`: what that way costs in reward counts, as multipliers need not be unique,
+      and, in the scale of `KL(pi‖pi_0)` and so in e0, how this falls along it
     - emptiness: at four scales below D nothing is left
     - two arms: the error that comes back
     """
@@ -154,23 +154,23 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     terms = terms + np.abs(np.nan_to_num(log_p, neginf=0.0)) + (advantage.max() - advantage) / beta
     needed = exact.kl(x.log_best, x.log_p)
     _, scale = excess(x.log_best, x.log_p, needed, terms)
-    scale += _weight_of_sides(case, x, terms)
+    forward = case.stability == "forward_kl"
+    share = excess(x.log_q, x.log_best, x.eps, terms)[1] / eps if forward else 0.0
+    fall = exact.kl(x.log_q, x.log_p) - needed - exact.kl(x.log_q, x.log_best) if forward else arb(0)
+    unsure = share * abs(float(fall))
+    scale += _weight_of_sides(case, x, terms) + unsure
     eps_0 = rounded_up(needed) + 0.25 * LIMIT * scale
     best = theory.best_reward(advantage, log_p, case.bandit.log_pi_t, eps_0, eps, stability=case.stability)
     exact_advantage = [arb(float(a)) for a in advantage]
     value, size = mean(x.log_best, exact_advantage)
-    size += beta * scale
-    forward = case.stability == "forward_kl"
-    share = excess(x.log_q, x.log_best, x.eps, terms)[1] / eps if forward else 0.0
-    size += share * abs(float(value - mean(x.log_q, exact_advantage)[0]))
+    size += beta * scale + share * abs(float(value - mean(x.log_q, exact_advantage)[0]))
     errors = [
         Error(distance(best.value, value), size),
         _error_of_region(case, x, best.log_pi, eps, terms + (np.log(LARGEST_TILT) if forward else 0.0)),
     ]
     if np.isfinite(best.value):
         over, scale = excess(exact.exact_policy(best.log_pi), x.log_p, arb(eps_0), terms)
-        fall = exact.kl(x.log_q, x.log_p) - needed - exact.kl(x.log_q, x.log_best) if forward else arb(0)
-        errors.append(Error(max(over, 0.0), scale + share * abs(float(fall))))
+        errors.append(Error(max(over, 0.0), scale + unsure))
     return errors
 
 

@@ -332,6 +332,20 @@ def test_mass_outside_the_common_support_fails(monkeypatch):
             HALVES,
             (0.2, 0.3),
         ),
+        # the ball around pi_0 = (exp(-89), 1) touches a forward ball of radius 4e-7: an ulp moves KL(pi‖pi_0) by 2e-13
+        Trust(
+            BANDIT._replace(
+                log_pi=np.array([-605.7330455054731, 0.0]),
+                advantage=np.array([1501.3403484673834, -3927.3115068426473]),
+                log_pi_0=np.array([-0.6926395115227928, -0.6936551074558616]),
+                log_pi_t=np.array([-0.6917527827813567, -0.6945435253989914]),
+                beta=60.92242990034806,
+            ),
+            "forward_kl",
+            0.0014981886608297877,
+            HALVES,
+            (0.2, 0.3),
+        ),
     ],
 )
 def test_special_cases_of_t9(case):
