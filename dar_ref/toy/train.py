@@ -14,6 +14,7 @@ every `SAVE_EVERY` rollouts, so a run that was killed goes on and ends with the 
 import copy
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,8 +42,8 @@ class Run(NamedTuple):
     """A finished run.
 
     policy: the trained policy; rollouts: figures of each rollout (`measure.rollout_figures`); evaluations: figures on
-    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which a loss, its gradient or the
-    policy's probabilities were not finite, and training stopped; None where it ran to its end.
+    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which a loss, its gradient, the
+    policy's probabilities or its figures were not finite, and training stopped; None where it ran to its end.
     """
 
     policy: Qwen2ForCausalLM
@@ -100,11 +101,11 @@ def _advance(
     """One rollout, its updates and, where one is due, an evaluation."""
     before = state.step
     rollout = state.next_rollout(start, config, reward)
-    state.rollouts.append({"step": before, **rollout_figures(config, rollout)})
+    state.rollouts.append({"step": before, **_finite(rollout_figures(config, rollout))})
     state.update(config, rollout)
     ended = state.step == config.steps
     if state.diverged is None and (ended or state.step // config.evaluate_every > before // config.evaluate_every):
-        figures = evaluator.evaluate(state.policy, state.annotations)
+        figures = _finite(evaluator.evaluate(state.policy, state.annotations))
         state.evaluations.append({"step": state.step, "sampled_tokens": state.sampled_tokens, **figures})
 
 
@@ -209,6 +210,13 @@ class State:
 
     def _draw(self, there: int, count: int) -> Tensor:
         return torch.randperm(there, generator=self.generator)[:count]
+
+
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures; those of a policy that broke are no numbers, and no result."""
+    if not all(value is None or math.isfinite(value) for value in figures.values()):
+        raise FloatingPointError(f"the policy's figures are not finite: {figures}")
+    return figures
 
 
 def _identity(start: Start, config: RunConfig) -> str:

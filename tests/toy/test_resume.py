@@ -1,0 +1,92 @@
+"""A run that was killed at any moment goes on and ends with the same bytes as one that never was."""
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dar_ref.toy import train as module
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.train import train
+from tests.toy.killed import CONFIGS, write_result
+from tests.toy.reference import perturbed
+
+ROOT = Path(__file__).parents[2]
+SHORT = RunConfig(steps=6, batch_prompts=4, learning_rate=1e-3, evaluate_every=3)
+
+
+def test_three_kills_change_no_byte(start, folder, tmp_path):
+    command = [sys.executable, "-m", "tests.toy.killed", folder, tmp_path, "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for method, legs in json.loads(done.stdout).items():
+        config = CONFIGS[method]
+        assert [leg["killed"] for leg in legs] == [True, True, True, False]
+        assert legs[-1]["exit"] == 0
+        assert legs[-1]["last"] == config.steps
+        for before, after in itertools.pairwise(legs):
+            assert legs[0]["first"] < after["first"] <= before["last"] + 2 * config.minibatches  # it went on
+        write_result(train(start, config), tmp_path / f"{method}_whole")
+        for suffix in ("json", "bin"):
+            whole = (tmp_path / f"{method}_whole.{suffix}").read_bytes()
+            assert (tmp_path / f"{method}.{suffix}").read_bytes() == whole
+            assert len(whole) > 1000
+
+
+@pytest.mark.parametrize("method", ["dar", "ppo", "dpo", "best_of_n"])
+def test_a_run_cut_off_by_an_exception_goes_on(start, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(module, "SAVE_EVERY", 2)
+    config, seen = replace(SHORT, method=method, optimizer="sgd"), []
+
+    def stop(step):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(start, config, tmp_path / "state", on_step=stop)
+    resumed, whole = train(start, config, tmp_path / "state", on_step=seen.append), train(start, config)
+    assert seen == [5, 6]
+    assert resumed[1:] == whole[1:]
+    for one, other in zip(resumed.policy.parameters(), whole.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_finished_run_is_not_run_again(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SAVE_EVERY", 3)
+    first = train(start, SHORT, tmp_path / "state")
+    again = train(start, SHORT, tmp_path / "state", on_step=pytest.fail)
+    assert again[1:] == first[1:]
+
+
+def test_a_checkpoint_of_another_run_is_refused(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SAVE_EVERY", 1)
+    path = tmp_path / "state"
+    train(start, SHORT, path)
+    other_start = replace(start, pi_0=perturbed(start.pi_0, 1e-3).requires_grad_(False))
+    for other, config in ((start, replace(SHORT, beta=0.06)), (start, replace(SHORT, seed=1)), (other_start, SHORT)):
+        with pytest.raises(ValueError, match="state is of a run with another configuration or another pi_0; pass"):
+            train(other, config, path, on_step=pytest.fail)
+
+
+def test_a_half_written_checkpoint_is_not_read(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SAVE_EVERY", 2)
+    path = tmp_path / "state"
+
+    def half(content, target):
+        torch_save(content, target)
+        target.write_bytes(target.read_bytes()[:100])
+        raise KeyboardInterrupt
+
+    torch_save = torch.save
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half)
+        with pytest.raises(KeyboardInterrupt):
+            train(start, SHORT, path)
+    assert not path.exists()
+    assert train(start, SHORT, path)[1:] == train(start, SHORT)[1:]
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
