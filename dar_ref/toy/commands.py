@@ -136,7 +136,7 @@ def samples(start: Start, done: Run) -> list[dict[str, str]]:
     prompts = start.prompts.test[:SAMPLES]
     ids, longest = encode_prompts(start.task, prompts), start.task.max_new_tokens
     answers = [
-        _texts(start, sample(policy, ids, 1, longest, torch.Generator().manual_seed(0)))
+        _texts(start, sample(policy, ids, 1, longest, torch.Generator().manual_seed(0)).completions)
         for policy in (start.pi_0, done.policy)
     ]
     ideal = [" ".join(start.task.answer(prompt)) for prompt in prompts]

@@ -60,7 +60,7 @@ class Evaluator:
 
     def _sample(self, policy: Qwen2ForCausalLM) -> Completions:
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        return sample(policy, self.prompt_ids, 1, self.start.task.max_new_tokens, generator)
+        return sample(policy, self.prompt_ids, 1, self.start.task.max_new_tokens, generator).completions
 
 
 @torch.no_grad()
@@ -74,8 +74,9 @@ def per_completion_kl(policy: Qwen2ForCausalLM, other: Qwen2ForCausalLM, complet
 def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     """Figures of one rollout: what was sampled and, for DAR, what the weights do with it.
 
-    reward, length, missing_eos: means over completions; kl: k1 estimate of KL(pi_t‖pi_0), nats; ess: effective share
-    (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; clipped: share at w_clip; weight: mean.
+    reward, length, missing_eos: means over completions; kl: k1 estimate of KL(pi_t‖pi_0), nats, 0
+    where pi_0 drew the samples; ess: effective share (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; clipped: share
+    at w_clip; weight: mean.
     """
     mask = rollout.completions.mask
     old, ref = sequence_logps(rollout.old_per_token_logps, mask), sequence_logps(rollout.ref_per_token_logps, mask)

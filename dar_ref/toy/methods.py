@@ -45,8 +45,8 @@ MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards coun
 class Rollout(NamedTuple):
     """A batch that updates are made from, without gradient; B = N * K completions of T tokens.
 
-    rewards: (B,); old_per_token_logps, ref_per_token_logps: (B, T), of pi_t and pi_0; advantages: (B,), or (B, T) with
-    a critic; returns: (B, T), what the critic learns, None without one.
+    rewards: (B,); old_per_token_logps, ref_per_token_logps: (B, T), of the policy that drew them and of pi_0;
+    advantages: (B,), or (B, T) with a critic; returns: (B, T), what the critic learns, None without one.
     """
 
     completions: Completions
@@ -69,25 +69,26 @@ class Rollout(NamedTuple):
 def make_rollout(
     config: RunConfig,
     start: Start,
-    policy: Qwen2ForCausalLM,
     critic: Critic | None,
     completions: Completions,
     rewards: Tensor,
+    old: Tensor | None = None,
 ) -> Rollout:
-    """Score completions under pi_t and pi_0, and compute the method's advantages.
+    """Score completions under pi_0, and compute the method's advantages.
 
     Args:
         config: the method and its options.
         start: has pi_0.
-        policy: pi_t, before its update.
         critic: of ppo and dual_ppo.
-        completions: samples of pi_t, of pi_0 for best_of_n, or preference pairs.
+        completions: samples of pi_t, or of pi_0: for best_of_n, and preference pairs.
         rewards: (B,), finite.
+        old: (B, T), log pi_t of the tokens as they were drawn; None where pi_0 drew them.
 
     Returns:
         `Rollout`.
     """
-    old, ref = per_token_logps(policy, completions), per_token_logps(start.pi_0, completions)
+    ref = per_token_logps(start.pi_0, completions)
+    old = ref if old is None else old
     returns = None
     if critic is not None:
         kl_coef = config.kl_coef if config.method == "ppo" else 0.0  # dual_ppo has its KLs in the loss

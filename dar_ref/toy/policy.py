@@ -2,7 +2,8 @@
 
 The weights live in ordinary transformers modules, so every model saves and loads as an ordinary folder. The forward
 pass is our own for speed, and tested to give what transformers' gives: a prompt is read once, its keys and values are
-repeated for its K completions, and sampling and scoring then go on from there with the same function. Differences to
+repeated for its K completions, sampling goes on token by token, scoring all at once, both only where a completion has
+not ended. Differences to
 transformers: float32 only, full heads (no grouped queries), no dropout, all prompts of a batch of one length,
 completions padded on the right only. So there is no attention mask to get wrong: causality hides the padding.
 
@@ -11,7 +12,7 @@ block, `H` width, `h` heads of `d` channels; `V` words.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM,
 from dar_ref.toy.tasks import EOS, Task, Words
 
 EOS_ID = 0
-Cache = list[tuple[Tensor, Tensor]]  # per layer: keys and values, (B, L, h, d)
+Cache = list[tuple[Tensor, Tensor]]  # per layer: keys and values, (B, h, L, d)
 
 
 class Completions(NamedTuple):
@@ -122,28 +123,57 @@ def _ids(task: Task) -> dict[str, int]:
 # --- the forward pass -------------------------------------------------------------------------------------------------
 
 
-def completion_states(trunk: Qwen2Model, completions: Completions) -> Tensor:
-    """Final states at the prompt's last token and at every token of the completion, (B, T+1, H).
+def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tensor | None = None) -> Tensor:
+    """Final states at the prompt's last token and at the tokens of the completion, (B, T+1, H).
 
     State `t` has seen the prompt and `t` tokens: it predicts token `t` (counted from 0), and state `length` has seen
-    the whole completion.
+    the whole completion. Only kept tokens are read, so padding costs nothing; states behind the end are 0.
+
+    Args:
+        trunk: of a policy, a reward model or a critic.
+        completions: K a prompt.
+        tokens: (B, T) bool, which tokens to read; by default the kept ones.
     """
-    layers = pack(trunk)
+    layers, config = pack(trunk), trunk.config
+    batch, length = completions.ids.shape
+    places = (completions.mask if tokens is None else tokens).flatten().nonzero()[:, 0]  # (M,), of B * T
     states, cache = block(trunk, layers, completions.prompt_ids, [])
-    last, cache = repeat(states[:, -1:], cache, completions.num_generations)
-    states, _ = block(trunk, layers, completions.ids, cache)
-    return torch.cat([last, states], dim=1)
+    last, cache = repeat(states[:, -1], cache, completions.num_generations)
+    start = completions.prompt_ids.shape[1]
+    seen = torch.ones(length, start + length, dtype=torch.bool).tril(start)
+
+    def attend(number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (
+            x.new_zeros(batch * length, config.hidden_size)
+            .index_copy(0, places, x.flatten(1))
+            .view(batch, length, *x.shape[1:])
+            .transpose(1, 2)
+            for x in (query, key, value)
+        )  # (B, h, T, d), 0 where nothing is read
+        key, value = torch.cat([cache[number][0], key], dim=2), torch.cat([cache[number][1], value], dim=2)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return attended.transpose(1, 2).reshape(batch * length, config.hidden_size).index_select(0, places)
+
+    read_states = read(trunk, layers, completions.ids.flatten()[places], start + places % length, attend)
+    behind = places + places // length + 1  # state 0 of every completion is the prompt's
+    states = last.new_zeros(batch * (length + 1), config.hidden_size).index_copy(0, behind, read_states)
+    return torch.cat([last[:, None], states.view(batch, length + 1, -1)[:, 1:]], dim=1)
 
 
 def completion_logits(policy: Qwen2ForCausalLM, completions: Completions) -> Tensor:
-    """Logits from which each token of the completions was, or would have been, drawn, (B, T, V)."""
-    return policy.lm_head(completion_states(policy.model, completions)[:, :-1])
+    """Logits from which each token of the completions was drawn, (B, T, V); those of padding mean nothing."""
+    return policy.lm_head(completion_states(policy.model, completions, before_last(completions.mask))[:, :-1])
+
+
+def before_last(mask: Tensor) -> Tensor:
+    """The kept tokens behind which another one is kept, (B, T) bool: all that a kept token's logits depend on."""
+    return torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
 
 
 def per_token_logps(policy: Qwen2ForCausalLM, completions: Completions) -> Tensor:
-    """Log-probs of the tokens at temperature 1, the one that is sampled at, (B, T); anything under the mask."""
+    """Log-probs of the tokens at temperature 1, the one that is sampled at, (B, T); 0 under the mask."""
     logps = completion_logits(policy, completions).log_softmax(dim=-1)
-    return logps.gather(-1, completions.ids[..., None])[..., 0]
+    return torch.where(completions.mask, logps.gather(-1, completions.ids[..., None])[..., 0], 0.0)
 
 
 class Layer(NamedTuple):
@@ -180,25 +210,41 @@ def pack(trunk: Qwen2Model) -> list[Layer]:
 
 def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
     """Read `ids` (B, L) behind what `cache` has seen: states (B, L, H) and the longer cache. Empty cache: the start."""
-    config = trunk.config
     batch, length = ids.shape
-    start = cache[0][0].shape[1] if cache else 0
-    cos, sin = (table[start : start + length] for table in _rotation(config))
+    start = cache[0][0].shape[2] if cache else 0
     seen = torch.ones(length, start + length, dtype=torch.bool).tril(start) if length > 1 else None
-    states, longer = trunk.embed_tokens(ids), []
+    longer: Cache = []
+
+    def attend(number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (x.view(batch, length, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+        if cache:
+            key, value = torch.cat([cache[number][0], key], dim=2), torch.cat([cache[number][1], value], dim=2)
+        longer.append((key, value))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)  # (B, h, L, d)
+        return attended.transpose(1, 2).reshape(batch * length, -1)
+
+    positions = torch.arange(start, start + length).repeat(batch)
+    return read(trunk, layers, ids.flatten(), positions, attend).view(batch, length, -1), longer
+
+
+def read(
+    trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, positions: Tensor, attend: Callable[..., Tensor]
+) -> Tensor:
+    """The network, but for who sees whom: states (M, H) of the tokens `ids` (M,) at `positions` (M,).
+
+    `attend(number, query, key, value)` is attention in layer `number`, three times (M, h, d) to (M, H).
+    """
+    config = trunk.config
+    cos, sin = (table[positions] for table in _rotation(config))
+    states = trunk.embed_tokens(ids)
     for number, layer in enumerate(layers):
         mixed = F.linear(_norm(states, layer.attention_norm, config), layer.qkv, layer.qkv_bias)
-        query, key, value = mixed.view(batch, length, 3, config.num_attention_heads, -1).unbind(dim=2)
-        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
-        if cache:
-            key, value = torch.cat([cache[number][0], key], dim=1), torch.cat([cache[number][1], value], dim=1)
-        longer.append((key, value))
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # (B, h, L, d)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        states = states + F.linear(attended.transpose(1, 2).reshape(batch, length, -1), layer.out)
+        query, key, value = mixed.view(len(ids), 3, config.num_attention_heads, 2 * cos.shape[-1]).unbind(dim=1)
+        attended = attend(number, _rotate(query, cos, sin), _rotate(key, cos, sin), value)
+        states = states + F.linear(attended, layer.out)
         gate, up = F.linear(_norm(states, layer.mlp_norm, config), layer.gate_up).chunk(2, dim=-1)
         states = states + F.linear(F.silu(gate) * up, layer.down)
-    return _norm(states, trunk.norm.weight, config), longer
+    return _norm(states, trunk.norm.weight, config)
 
 
 def repeat(states: Tensor, cache: Cache, times: int) -> tuple[Tensor, Cache]:

@@ -4,11 +4,20 @@ What is sampled is what is scored: the log-probs that training needs are those o
 never edited.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from dar_ref.toy.policy import EOS_ID, Completions, block, pack, repeat
+
+
+class Sampled(NamedTuple):
+    """`completions`; `per_token_logps`: log-probs of their tokens as they were drawn, (B, T), 0 under the mask."""
+
+    completions: Completions
+    per_token_logps: Tensor
 
 
 @torch.no_grad()
@@ -18,8 +27,8 @@ def sample(
     num_generations: int,
     max_new_tokens: int,
     generator: torch.Generator,
-) -> Completions:
-    """Draw K completions of each prompt; sampling stops when all of them have ended.
+) -> Sampled:
+    """Draw K completions of each prompt; those that have ended are left out of the next step.
 
     Args:
         policy: pi_t.
@@ -29,7 +38,7 @@ def sample(
         generator: the only source of randomness.
 
     Returns:
-        `Completions` with T = the longest completion drawn.
+        `Sampled(completions, per_token_logps)` with T = the longest completion drawn.
 
     Raises:
         FloatingPointError: the policy's probabilities are not finite.
@@ -37,17 +46,24 @@ def sample(
     layers = pack(policy.model)
     states, cache = block(policy.model, layers, prompt_ids, [])
     states, cache = repeat(states[:, -1:], cache, num_generations)
-    running = torch.ones(len(states), dtype=torch.bool)
-    tokens, kept = [], []
-    while True:
-        probabilities = policy.lm_head(states[:, 0]).softmax(dim=-1)
-        if not probabilities.isfinite().all():
+    batch = len(states)
+    ids = torch.full((batch, max_new_tokens), EOS_ID)
+    logps, mask = torch.zeros(batch, max_new_tokens), torch.zeros(batch, max_new_tokens, dtype=torch.bool)
+    running = torch.arange(batch)
+    for t in range(max_new_tokens):
+        log_probs = policy.lm_head(states[:, 0]).log_softmax(dim=-1)
+        if not log_probs.isfinite().all():
             raise FloatingPointError("the policy's probabilities are not finite; train it with a lower learning rate")
-        token = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-        tokens.append(torch.where(running, token, EOS_ID))
-        kept.append(running)
-        running = running & (token != EOS_ID)
-        if len(tokens) == max_new_tokens or not running.any():
+        token = torch.multinomial(log_probs.exp(), 1, generator=generator)  # (R, 1), R completions still run
+        ids[running, t], mask[running, t] = token[:, 0], True
+        logps[running, t] = log_probs.gather(1, token)[:, 0]
+        going = (token[:, 0] != EOS_ID).nonzero()[:, 0]
+        running = running[going]
+        if len(running) == 0 or t + 1 == max_new_tokens:
             break
-        states, cache = block(policy.model, layers, tokens[-1][:, None], cache)
-    return Completions(prompt_ids, torch.stack(tokens, dim=1), torch.stack(kept, dim=1), ~running)
+        cache = [(key[going], value[going]) for key, value in cache]
+        states, cache = block(policy.model, layers, token[going], cache)
+    finished = torch.ones(batch, dtype=torch.bool)
+    finished[running] = False
+    longest = int(mask.sum(dim=1).max())
+    return Sampled(Completions(prompt_ids, ids[:, :longest], mask[:, :longest], finished), logps[:, :longest])

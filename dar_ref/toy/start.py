@@ -174,7 +174,7 @@ def _make_comparisons(config: StartConfig, task: Task, prompts: Prompts, pi_0: Q
     content = {}
     for name, asked in (("train", prompts.train), ("validation", prompts.validation)):
         asked = [prompt for prompt in asked for _ in range(config.groups)]
-        drawn = sample(pi_0, encode_prompts(task, asked), config.group_size, task.max_new_tokens, generator)
+        drawn = sample(pi_0, encode_prompts(task, asked), config.group_size, task.max_new_tokens, generator).completions
         words, finished = decode(task, drawn), drawn.finished.tolist()
         utility = _judge(task.annotator, asked, words, drawn.finished).view(-1, config.group_size)
         pairs = pair_indices(config.group_size)

@@ -3,7 +3,7 @@
 Where it differs from the paper's training of a 7B model:
 
 1. The policy is a two-layer Qwen2 over two dozen words, trained in full, in float32, without gradient clipping.
-2. pi_t is not a copy of the network: its log-probs are computed before the updates, and nothing else of it is needed.
+2. pi_t is not a copy of the network: its log-probs are kept as the tokens are drawn, and nothing else of it is needed.
 3. The reward model is trained on labels of simulated annotators with a known flaw, and a gold reward is known.
 4. A constant learning rate, no warm-up.
 
@@ -143,17 +143,16 @@ class State:
         if config.method in OFFLINE:
             count = config.batch_prompts * config.num_generations // 2
             completions = start.comparisons.pairs(self._draw(start.comparisons.labels, count))
-            rewards = torch.tensor([1.0, 0.0]).repeat(count)
-        else:
-            rows = self._draw(len(start.prompts.train), config.batch_prompts * config.minibatches)
-            prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])
-            sampler = start.pi_0 if config.method == "best_of_n" else self.policy
-            length = start.task.max_new_tokens
-            completions = sample(sampler, prompt_ids, config.num_generations, length, self.generator)
-            rewards = rewards_of(start, completions, reward or config.reward)
-            self.annotations += len(rewards)
-            self.sampled_tokens += int(completions.mask.sum())
-        return make_rollout(config, start, self.policy, self.critic, completions, rewards)
+            return make_rollout(config, start, None, completions, torch.tensor([1.0, 0.0]).repeat(count))
+        rows = self._draw(len(start.prompts.train), config.batch_prompts * config.minibatches)
+        prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])
+        of_pi_0, longest = config.method == "best_of_n", start.task.max_new_tokens
+        sampler = start.pi_0 if of_pi_0 else self.policy
+        completions, old = sample(sampler, prompt_ids, config.num_generations, longest, self.generator)
+        rewards = rewards_of(start, completions, reward or config.reward)
+        self.annotations += len(rewards)
+        self.sampled_tokens += int(completions.mask.sum())
+        return make_rollout(config, start, self.critic, completions, rewards, None if of_pi_0 else old)
 
     def update(self, config: RunConfig, rollout: Rollout) -> None:
         """One step of the policy, and of the critic, for every minibatch and inner epoch."""
