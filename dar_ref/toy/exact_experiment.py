@@ -19,18 +19,15 @@ import numpy as np
 import torch
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.losses import dar_weights
 from dar_ref.theory import fixed_point, iterate, kl, regression_loss, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.exact import Tables, exact_advantage, log_probs, response_logps, tables
-from dar_ref.toy.soap import Soap
+from dar_ref.toy.exact_fit import enumerated_loss, fit, loss_weights
 from dar_ref.toy.start import Start
 from dar_ref.toy.train import train
 
 PROMPTS = 3  # of the training prompts
-RATE = 1e-2  # of SOAP
-WARM_UP = 10  # steps
 MOVED = 20  # steps of ordinary training from pi_0 to the pi_t of parts 1 and 3, so that the two differ
 MOVED_RATE = 1e-3  # of Adam in them
 
@@ -183,14 +180,11 @@ def samples(
 ) -> dict[str, Any]:
     """Part 3: the loss of n samples of pi_t a prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
 
-    Without a network the minimiser would be the weighted frequencies, whose error for large n is, to first order,
-    `E[KL(pi*‖pi)] = sum_y pi*(y) (1 - pi*(y)) / pi_t(y) / (2n)`; for small n it is infinite, a response not sampled
-    has probability 0.
-
     Returns:
         counts: n; kl: for each n KL(pi*‖pi) of each repeat, nats, mean over prompts; kl_enumerated: the same fit on the
-        enumerated loss, the network's limit; tabular: the first-order error of the frequencies; slope: of log mean kl
-        against log n by least squares; slopes: between neighbouring n.
+        enumerated loss, the network's limit; tabular: `frequency_error`; slope: of log mean kl
+        against log n by least squares; slopes: between neighbouring n;
+        slope_above_limit: of log(mean kl - kl_enumerated), None where fewer than two are above it.
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
     advantage = exact_advantage(table.proxy, log_pi_t)
@@ -207,19 +201,32 @@ def samples(
         rng = np.random.default_rng([seed, n])
         drawn = [np.stack([rng.multinomial(n, row) for row in chances]) for _ in range(REPEATS)]
         errors.append([error(weights / chances * counts / n) for counts in drawn])
-    means, log_n = np.log(np.mean(errors, axis=1)), np.log(COUNTS)
-    chance = np.exp(target)
+    means, log_n, limit = np.mean(errors, axis=1), np.log(COUNTS), error(weights)
+    above = means > limit
+    slope_above = np.polyfit(log_n[above], np.log(means[above] - limit), 1)[0] if above.sum() > 1 else None
     return {
         "alpha": alpha,
         "beta": beta,
         "steps": steps,
         "counts": list(COUNTS),
         "kl": errors,
-        "kl_enumerated": error(weights),
-        "tabular": [float((chance * (1 - chance) / chances).sum(axis=1).mean() / (2 * n)) for n in COUNTS],
-        "slope": float(np.polyfit(log_n, means, 1)[0]),
-        "slopes": (np.diff(means) / np.diff(log_n)).tolist(),
+        "kl_enumerated": limit,
+        "tabular": [frequency_error(target, chances, n) for n in COUNTS],
+        "slope": float(np.polyfit(log_n, np.log(means), 1)[0]),
+        "slopes": (np.diff(np.log(means)) / np.diff(log_n)).tolist(),
+        "slope_above_limit": None if slope_above is None else float(slope_above),
     }
+
+
+def frequency_error(log_target: Array, pi_t: Array, n: int) -> float:
+    """Error without a network: KL(pi*‖weighted frequencies of n samples), expected, to first order in 1/n, (N, R).
+
+        E[KL(pi*‖pi)] = sum_y pi*(y) (1 - pi*(y)) / pi_t(y) / (2n),   mean over prompts
+
+    For small n the error is infinite: a response that was not sampled has frequency 0.
+    """
+    chance = np.exp(log_target)
+    return float((chance * (1.0 - chance) / pi_t).sum(axis=1).mean() / (2 * n))
 
 
 def optimizers(
@@ -260,7 +267,7 @@ def _on_policy(
         weights = loss_weights(table, exact_advantage(table.proxy, log_pi_t), log_pi_t, alpha, 0.05, 20.0)
         scales.append(float(weights.sum(axis=1).mean()))
         stepper.zero_grad()
-        torch.autograd.backward(_loss(logps, factor * weights))
+        torch.autograd.backward(enumerated_loss(logps, factor * weights))
         stepper.step()
         distances.append(float(kl(log_probs(policy, table.prompt_ids), table.log_pi_0).mean()))
         on_step()
@@ -272,36 +279,3 @@ def _on_policy(
         "kl": distances,
         "weight": scales,
     }
-
-
-# --- the loss and its fit ---------------------------------------------------------------------------------------------
-
-
-def loss_weights(table: Tables, advantage: Array, log_pi_t: Array, alpha: float, beta: float, w_clip: float) -> Array:
-    """`pi_t(y) w(y)` of every response, (N, R): what the enumerated loss gives it; w from `dar_ref.losses`."""
-    flat = [torch.from_numpy(np.ascontiguousarray(x)).view(-1) for x in (table.log_pi_0, log_pi_t, advantage)]
-    weight = dar_weights(*flat, alpha=alpha, beta=beta, w_clip=w_clip).weight.numpy()
-    return np.exp(log_pi_t) * weight.reshape(log_pi_t.shape)
-
-
-def fit(
-    policy: Qwen2ForCausalLM,
-    table: Tables,
-    weights: Array,
-    steps: int,
-    on_step: Callable[[], None] = lambda: None,
-    rate: float = RATE,
-) -> Qwen2ForCausalLM:
-    """A copy of `policy` after `steps` steps of SOAP on `-mean_x sum_y weights(x, y) log pi(y | x)`."""
-    policy = copy.deepcopy(policy).requires_grad_(True)
-    optimizer = Soap(policy.parameters())
-    for step in range(steps):
-        torch.autograd.backward(_loss(response_logps(policy, table.prompt_ids), weights / weights.sum()))
-        warmed = min(1.0, (step + 1) / WARM_UP)
-        optimizer.step(rate * warmed * 0.5 * (1.0 + math.cos(math.pi * step / steps)))
-        on_step()
-    return policy
-
-
-def _loss(logps: torch.Tensor, weights: Array) -> torch.Tensor:
-    return -(torch.from_numpy(weights) * logps).sum(dim=1).mean()

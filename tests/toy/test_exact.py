@@ -1,0 +1,282 @@
+"""The tiny task by enumeration, against forwards of single responses, hand-made policies and sums written out here."""
+
+import functools
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dar_ref.losses import sequence_logps
+from dar_ref.theory import kl
+from dar_ref.toy import exact_experiment
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.exact import (
+    all_completions,
+    exact_advantage,
+    exact_figures,
+    follow,
+    log_probs,
+    response_logps,
+    responses,
+    rewards,
+    tables,
+)
+from dar_ref.toy.exact_fit import Soap, fit, loss_weights
+from dar_ref.toy.exact_report import figures, table
+from dar_ref.toy.policy import encode, encode_prompts, new_policy, per_token_logps
+from dar_ref.toy.rollout import sample
+from dar_ref.toy.tasks import TASKS, TINY
+from dar_ref.toy.train import train
+
+
+@pytest.fixture(scope="module")
+def enumerated(start):
+    return tables(start, start.prompts.validation[:3])
+
+
+@pytest.fixture(scope="module")
+def other():
+    """A policy that nobody trained, with steep probabilities."""
+    policy = new_policy(TINY, 16, 1, 2, 3)
+    with torch.no_grad():
+        policy.model.embed_tokens.weight.mul_(30.0)
+    return policy.requires_grad_(False)
+
+
+def test_the_responses_are_all_of_them():
+    words, finished = responses(TINY)
+    expected = {(row, True) for n in range(5) for row in itertools.product("abcd", repeat=n)}
+    expected |= {(row, False) for row in itertools.product("abcd", repeat=5)}
+    found = [(tuple(row), ended) for row, ended in zip(words, finished, strict=True)]
+    assert len(found) == len(set(found)) == 1365
+    assert set(found) == expected
+
+
+def test_a_task_with_too_many_responses_is_refused():
+    with pytest.raises(ValueError, match=r"tldr has \d+ responses.*use 'tiny'"):
+        responses(TASKS["tldr"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_probabilities_sum_to_one(other, dtype):
+    prompt_ids = encode_prompts(TINY, [["a", "b", "c"], ["d", "d", "a"]])
+    log_pi = log_probs(other.to(dtype), prompt_ids)
+    other.to(torch.float32)
+    assert log_pi.dtype == np.float64
+    assert log_pi.shape == (2, 1365)
+    np.testing.assert_allclose(np.exp(log_pi).sum(axis=1), 1.0, rtol=0, atol=1e-12)
+    assert log_pi.max() - log_pi.min() > 5.0
+
+
+def test_every_response_has_the_log_prob_of_its_own_forward(start, enumerated):
+    prompts = start.prompts.validation[:3]
+    completions = all_completions(TINY, prompts)
+    expected = sequence_logps(per_token_logps(start.pi_0, completions), completions.mask).view(3, -1)
+    np.testing.assert_allclose(enumerated.log_pi_0, expected.numpy(), rtol=0, atol=2e-5)
+
+
+def test_single_responses_through_transformers(start, enumerated):
+    words, finished = responses(TINY)
+    prompt = start.prompts.validation[1]
+    for number in (0, 3, 77, 340, 341, 1364):
+        one = encode(TINY, [prompt], [words[number]], [finished[number]])
+        ids = torch.cat([one.prompt_ids, one.ids[:, : one.mask.sum()]], dim=1)
+        with torch.no_grad():
+            logps = start.pi_0(ids).logits.log_softmax(dim=-1)[0]
+        expected = sum(logps[place - 1, ids[0, place]].item() for place in range(3, ids.shape[1]))
+        assert enumerated.log_pi_0[1, number] == pytest.approx(expected, abs=2e-5)
+
+
+def test_samples_come_with_the_enumerated_frequencies(start, enumerated):
+    drawn = sample(start.pi_0, enumerated.prompt_ids[:1], 4_000, 5, torch.Generator().manual_seed(0)).completions
+    pi = np.exp(enumerated.log_pi_0[0])
+    for value, expected in (
+        (drawn.finished.double(), pi @ enumerated.finished),
+        (drawn.mask.sum(dim=1).double(), pi @ enumerated.length),
+        (start.gold(drawn).double(), pi @ enumerated.gold[0]),
+        (start.proxy(drawn).double(), pi @ enumerated.proxy[0]),
+    ):
+        assert value.mean().item() == pytest.approx(expected, abs=5 * (value.std().item() / math.sqrt(4_000)))
+
+
+def test_rewards_are_those_of_single_responses(start, enumerated):
+    words, finished = responses(TINY)
+    prompts = start.prompts.validation[:3]
+    assert np.array_equal(rewards(start, prompts, "gold"), enumerated.gold)
+    for row, number in ((0, 5), (2, 200), (1, 1000)):
+        one = encode(TINY, [prompts[row]], [words[number]], [finished[number]])
+        assert enumerated.proxy[row, number] == pytest.approx(start.proxy(one).item(), abs=1e-5)
+        gold = TINY.gold(prompts[row], words[number], finished[number])
+        assert enumerated.gold[row, number] == pytest.approx(gold, abs=1e-7)
+        assert enumerated.length[number] == one.mask.sum()
+
+
+def test_the_gradient_is_that_of_single_forwards(start, enumerated):
+    policy = new_policy(TINY, 16, 1, 2, 5)
+    weights = torch.linspace(0.0, 1.0, 1365, dtype=torch.float64)
+    (response_logps(policy, enumerated.prompt_ids[:1])[0] * weights).sum().backward()
+    found = [parameter.grad.clone() for parameter in policy.parameters()]
+    policy.zero_grad()
+    completions = all_completions(TINY, start.prompts.validation[:1])
+    (sequence_logps(per_token_logps(policy, completions), completions.mask).double() * weights).sum().backward()
+    for gradient, parameter in zip(found, policy.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_exact_advantage_is_centred_and_of_unit_variance(enumerated):
+    advantage = exact_advantage(enumerated.proxy, enumerated.log_pi_0)
+    pi = np.exp(enumerated.log_pi_0)
+    assert np.abs((pi * advantage).sum(axis=1)).max() < 1e-12
+    assert (pi * advantage**2).sum(axis=1).mean() == pytest.approx(1.0)
+    assert np.array_equal(exact_advantage(np.ones_like(pi), enumerated.log_pi_0), np.zeros_like(pi))
+
+
+def test_exact_figures_are_the_sums_they_are_called(enumerated, other):
+    config = RunConfig(alpha=0.3, beta=0.5, w_clip=2.0)
+    log_pi_0, log_pi_t = enumerated.log_pi_0, log_probs(other, enumerated.prompt_ids)
+    log_pi = np.log(0.5 * np.exp(log_pi_0) + 0.5 * np.exp(log_pi_t))
+    found = exact_figures(enumerated, log_pi, log_pi_t, config)
+    expected = np.zeros(10)
+    advantage = exact_advantage(enumerated.proxy, log_pi_t)
+    for x in range(3):
+        pi, pi_0, pi_t, a = (np.exp(log_pi[x]), np.exp(log_pi_0[x]), np.exp(log_pi_t[x]), advantage[x])
+        weight = (pi_0 / pi_t) ** 0.3 * np.exp(a / 0.5)
+        best, target = pi_t * weight, pi_t * np.minimum(weight, 2.0)
+        best, target = best / best.sum(), target / target.sum()
+        to_0, to_t = pi @ np.log(pi / pi_0), pi @ np.log(pi / pi_t)
+        best_0, best_t = best @ np.log(best / pi_0), best @ np.log(best / pi_t)
+        expected += [
+            pi @ enumerated.proxy[x],
+            pi @ enumerated.gold[x],
+            to_0,
+            to_t,
+            pi @ a - 0.5 * (0.3 * to_0 + 0.7 * to_t),
+            best @ a - 0.5 * (0.3 * best_0 + 0.7 * best_t),
+            best @ np.log(best / pi),
+            target @ np.log(target / pi),
+            pi[-1024:].sum(),
+            sum(pi[i] * length for i, length in enumerate(enumerated.length)),
+        ]
+    np.testing.assert_allclose(list(found), expected / 3, rtol=1e-9)
+    assert found.kl_optimum != pytest.approx(found.kl_target, rel=0.01)
+    gold = exact_figures(enumerated, log_pi, log_pi_t, RunConfig(alpha=0.3, beta=0.5, w_clip=2.0, reward="gold"))
+    assert gold.objective != pytest.approx(found.objective, rel=0.01)
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_follow_trains_what_train_trains(start, minibatches):
+    config = RunConfig(steps=6, batch_prompts=8, evaluate_every=4, learning_rate=1e-2, minibatches=minibatches)
+    done = []
+    rows = follow(start, config, start.prompts.train[:2], done.append)
+    run = train(start, config)
+    assert [row["step"] for row in rows] == [row["step"] for row in run.evaluations] == [0, 4, 6]
+    assert done[-1] == 6
+    prompt_ids = encode_prompts(TINY, start.prompts.train[:2])
+    moved = kl(log_probs(run.policy, prompt_ids), log_probs(start.pi_0, prompt_ids)).mean()
+    assert rows[-1]["kl_to_pi_0"] == moved > 0.01
+    assert rows[0]["kl_to_pi_0"] == rows[0]["kl_to_pi_t"] == 0.0
+    assert 0.0 < rows[-1]["kl_to_pi_t"] < moved
+
+
+def test_follow_ends_where_a_run_diverges(start):
+    config = RunConfig(steps=40, evaluate_every=10, batch_prompts=8, learning_rate=1e30, optimizer="sgd")
+    rows = follow(start, config)
+    assert [row["step"] for row in rows] == [0]
+    prompt_ids = encode_prompts(TINY, start.prompts.validation)  # those of `evaluate_on`
+    expected = sum(
+        (np.exp(log_probs(start.pi_0, prompt_ids)) * rewards(start, start.prompts.validation, "gold")).sum(1)
+    )
+    assert rows[0]["gold"] == pytest.approx(expected / len(prompt_ids))
+
+
+@pytest.mark.parametrize("w_clip", [1.5, math.inf])
+def test_the_enumerated_loss_leads_to_the_target(enumerated, w_clip):
+    """One iteration from a policy that nobody trained, pi_0 being another: KL(target‖pi) falls below 1e-3."""
+    one = enumerated._replace(**{name: getattr(enumerated, name)[:1] for name in ("prompt_ids", "proxy", "log_pi_0")})
+    pi_t = new_policy(TINY, 32, 2, 4, 0)
+    log_pi_t = log_probs(pi_t, one.prompt_ids)
+    advantage = exact_advantage(one.proxy, log_pi_t)
+    weight = np.minimum(np.exp(0.1 * (one.log_pi_0 - log_pi_t) + advantage / 2.0), w_clip)
+    target = np.exp(log_pi_t) * weight
+    target /= target.sum()
+    weights = loss_weights(one, advantage, log_pi_t, 0.1, 2.0, w_clip)
+    np.testing.assert_allclose(weights, np.exp(log_pi_t) * weight, rtol=1e-12)
+    log_pi = log_probs(fit(pi_t, one, weights, 200), one.prompt_ids)
+    before, after = ((target * (np.log(target) - x)).sum() for x in (log_pi_t, log_pi))
+    assert after < 1e-3 < 0.05 < before
+    loss, least = (-(weights * x).sum() for x in (log_pi, np.log(target)))
+    assert loss - least == pytest.approx(weights.sum() * after, abs=1e-12)
+    assert (weight == w_clip).any() == (w_clip < math.inf)
+
+
+def test_the_experiment_in_small(start, monkeypatch):
+    """Few steps of everything: the same content twice, written as JSON, drawn and tabulated; counted steps."""
+    small = {"MOVED": 1, "FIT_STEPS": 2, "ITERATION_STEPS": 1, "ALPHAS": {0.3: 2}, "SAMPLE_STEPS": 1, "REPEATS": 1}
+    small |= {"OPTIMIZER_STEPS": 2, "PROMPTS": 2, "COUNTS": (10, 1000)}
+    for name, value in small.items():
+        monkeypatch.setattr(exact_experiment, name, value)
+    monkeypatch.setattr(exact_experiment, "RunConfig", functools.partial(RunConfig, batch_prompts=8))
+    done = []
+    content = exact_experiment.run(start, 1, done.append)
+    assert done == list(range(1, exact_experiment.total_steps() + 1))
+    text = json.dumps(content, allow_nan=False)
+    assert text == json.dumps(exact_experiment.run(start, 1), allow_nan=False)
+    other_seed = exact_experiment.run(start, 2)
+    assert other_seed["samples"]["kl"] != content["samples"]["kl"]
+    assert other_seed["iterations"] == content["iterations"]
+    for one in content["one_iteration"]:
+        assert one["gap_residual"] < 1e-12
+    assert [row["factor"] for row in content["optimizers"]] == [1.0, 1.0, 0.1, 0.1] * 2
+    as_they_are, tenth = content["optimizers"][0], content["optimizers"][2]
+    assert tenth["kl"][-1] == pytest.approx(as_they_are["kl"][-1], rel=1e-2)  # Adam
+    as_they_are, tenth = content["optimizers"][4], content["optimizers"][6]
+    assert tenth["kl"][1] == pytest.approx(as_they_are["kl"][1] / 100, rel=0.2)  # SGD: KL is quadratic in a small step
+    rows = table(json.loads(text))
+    assert {len(row) for row in rows} == {4}
+    assert next(row[3] for row in rows if row[0] == "optimizers") == f"{content['optimizers'][0]['kl'][-1]:.4f}"
+    for figure, alt in figures(json.loads(text)).values():
+        assert len(figure.axes) >= 1
+        assert len(alt) > 100
+
+
+def test_the_tabular_line_is_the_error_of_frequencies():
+    """First order in 1/n, against 4000 draws of weighted frequencies on four responses."""
+    pi_t, weight, n = np.array([0.1, 0.2, 0.3, 0.4]), np.array([3.0, 1.0, 0.5, 2.0]), 2000
+    target = pi_t * weight / (pi_t @ weight)
+    counts = np.random.default_rng(0).multinomial(n, pi_t, size=4000)
+    fitted = counts * weight / (counts @ weight)[:, None]
+    errors = (target * np.log(target / fitted)).sum(axis=1)
+    expected = exact_experiment.frequency_error(np.log(target)[None], pi_t[None], n)
+    assert errors.mean() == pytest.approx(expected, abs=5 * errors.std() / math.sqrt(4000))
+
+
+def test_soap_on_a_quadratic():
+    """`|A (W - C) B|^2` with A of condition number 100: SOAP arrives, Adam at the same rates does not."""
+    generator = torch.Generator().manual_seed(0)
+    rotation, other_rotation = (torch.linalg.qr(torch.randn(4, 4, generator=generator))[0] for _ in range(2))
+    left, right = rotation * torch.tensor([1.0, 0.3, 0.1, 0.01]), other_rotation
+    wanted = torch.randn(4, 4, generator=generator)
+    ends = []
+    for soap in (True, False):
+        matrix, vector = torch.zeros(4, 4, requires_grad=True), torch.zeros(4, requires_grad=True)
+        optimizer = Soap([matrix, vector]) if soap else torch.optim.Adam([matrix, vector], lr=1.0)
+        for step in range(400):
+            loss = ((left.T @ (matrix - wanted) @ right) ** 2).sum() + (vector - 2.0).square().sum()
+            rate = 0.1 * (1 - step / 400)
+            if soap:
+                loss.backward()
+                optimizer.step(rate)
+                assert matrix.grad is None
+            else:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.step()
+        ends.append(loss.item())
+        torch.testing.assert_close(vector.detach(), torch.full((4,), 2.0), rtol=0, atol=1e-3)
+    assert ends[0] < 1e-6 < ends[1]
+    with pytest.raises(ValueError, match="parameter 0 of shape"):
+        Soap([torch.zeros(2, requires_grad=True)]).step(0.1)
