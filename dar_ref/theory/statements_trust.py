@@ -155,7 +155,8 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     needed = exact.kl(x.log_best, x.log_p)
     _, scale = excess(x.log_best, x.log_p, needed, terms)
     forward = case.stability == "forward_kl"
-    share = excess(x.log_q, x.log_best, x.eps, terms)[1] / eps if forward else 0.0
+    tilted = terms + (np.log(LARGEST_TILT) if forward else 0.0)
+    share = excess(x.log_q, x.log_best, x.eps, tilted)[1] / eps if forward else 0.0
     fall = exact.kl(x.log_q, x.log_p) - needed - exact.kl(x.log_q, x.log_best) if forward else arb(0)
     unsure = share * abs(float(fall))
     scale += _weight_of_sides(case, x, terms) + unsure
@@ -166,7 +167,7 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     size += beta * scale + share * abs(float(value - mean(x.log_q, exact_advantage)[0]))
     errors = [
         Error(distance(best.value, value), size),
-        _error_of_region(case, x, best.log_pi, eps, terms + (np.log(LARGEST_TILT) if forward else 0.0)),
+        _error_of_region(case, x, best.log_pi, eps, tilted),
     ]
     if np.isfinite(best.value):
         over, scale = excess(exact.exact_policy(best.log_pi), x.log_p, arb(eps_0), terms)

@@ -346,6 +346,20 @@ def test_mass_outside_the_common_support_fails(monkeypatch):
             HALVES,
             (0.2, 0.3),
         ),
+        # every tilt up to the largest has the same best policy: KL(pi‖pi_0) carries what the largest loses
+        Trust(
+            BANDIT._replace(
+                log_pi=np.array([0.0, -INF]),
+                advantage=np.array([-6.1099964211526898e-05, 2.2673141300285184e-05]),
+                log_pi_0=np.array([-2.0611536900435727e-09, -20.000000002061153]),
+                log_pi_t=np.array([0.0, -INF]),
+                beta=175549.98226988735,
+            ),
+            "forward_kl",
+            1.6114107692769524,
+            HALVES,
+            (0.2, 0.3),
+        ),
     ],
 )
 def test_special_cases_of_t9(case):
