@@ -38,7 +38,7 @@ def test_its_mean_over_samples_is_unbiased():
     other, everything = perturbed(policy, 0.2), encode_all(TINY, PROMPT)
     log_p, log_q = (transformers_logps(m, everything).detach() for m in (policy, other))
     exact = (log_p.exp() * (log_p - log_q)).sum().item()
-    drawn = sample(policy, encode_prompts(TINY, [PROMPT]), 4000, 5, torch.Generator().manual_seed(0))
+    drawn = sample(policy, encode_prompts(TINY, [PROMPT]), 4000, 5, torch.Generator().manual_seed(0)).completions
     found = per_completion_kl(policy, other, drawn).double()
     assert abs(found.mean().item() - exact) < 4 * found.std().item() / math.sqrt(4000)
     assert per_completion_kl(policy, policy, drawn).tolist() == [0.0] * 4000
@@ -96,7 +96,7 @@ def test_figures_of_a_policy_by_hand(start):
 
     def drawn(model):
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        return sample(model, encode_prompts(TINY, prompts), 1, 5, generator)
+        return sample(model, encode_prompts(TINY, prompts), 1, 5, generator).completions
 
     def gold(completions):
         rows = zip(prompts, decode(TINY, completions), completions.finished.tolist(), strict=True)

@@ -48,21 +48,22 @@ class Setting:
         self.start, self.pi_t = start, perturbed(start.pi_0, 0.05, seed=1)
         self.pi_theta, self.critic = perturbed(self.pi_t, 0.05, seed=2), perturbed(Critic(start.pi_0), 0.1, seed=3)
         generator = torch.Generator().manual_seed(0)
-        self.completions = sample(self.pi_t, encode_prompts(start.task, start.prompts.train[:N]), K, 5, generator)
+        prompt_ids = encode_prompts(start.task, start.prompts.train[:N])
+        self.completions, self.old = sample(self.pi_t, prompt_ids, K, 5, generator)
         self.rewards = torch.randn(N * K, generator=generator)
         self.rewards[8:12] = 0.1
         self.rewards[:2] = 0.5
 
     def pieces(self, config):
-        """Completions and rewards as the training loop hands them over."""
+        """Completions, rewards and log-probs as drawn, as the training loop hands them over."""
         if config.method not in OFFLINE:
-            return self.completions, self.rewards
+            return self.completions, self.rewards, self.old
         pairs = self.start.comparisons.pairs(torch.arange(N * K // 2))
-        return pairs, torch.tensor([1.0, 0.0]).repeat(N * K // 2)
+        return pairs, torch.tensor([1.0, 0.0]).repeat(N * K // 2), None
 
     def rollout(self, config):
         critic = self.critic if config.method in CRITIC else None
-        return make_rollout(config, self.start, self.pi_t, critic, *self.pieces(config))
+        return make_rollout(config, self.start, critic, *self.pieces(config))
 
     def loss(self, config):
         return method_loss(config, self.pi_theta, self.rollout(config))
@@ -84,7 +85,7 @@ def config_of(method, **options):
 
 def by_hand(setting, config):
     """The loss in float64 on log-probs by transformers, advantages and pairs written out."""
-    completions, rewards = setting.pieces(config)
+    completions, rewards, _ = setting.pieces(config)
     mask = completions.mask
     per_token = [
         transformers_logits(policy, completions).double().log_softmax(-1).gather(-1, completions.ids[..., None])[..., 0]
@@ -166,17 +167,21 @@ def test_self_normalised_weights_have_mean_one(setting):
     mean = losses.dar_weights(*sums, rollout.advantages).weight.mean()
     assert mean > 1.5
     normalised = setting.gradient(replace(config, self_normalize=True))
-    torch.testing.assert_close(normalised * mean, setting.gradient(config), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(normalised * mean, setting.gradient(config), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_on_policy_the_ratio_is_exactly_one_and_the_kl_zero(setting, start, method):
+def test_at_the_start_the_ratio_is_one_and_the_kl_zero(setting, start, method):
     config, critic = config_of(method), setting.critic if method in CRITIC else None
     policy = perturbed(start.pi_0, 0.0)
-    rollout = make_rollout(config, start, policy, critic, *setting.pieces(config))
+    completions, rewards, old = setting.pieces(config)
+    if old is not None:
+        generator = torch.Generator().manual_seed(0)
+        completions, old = sample(policy, completions.prompt_ids, K, 5, generator)
+    rollout = make_rollout(config, start, critic, completions, rewards, old)
     logps = per_token_logps(policy, rollout.completions)
     assert logps.requires_grad
-    assert torch.equal(logps, rollout.old_per_token_logps)
+    torch.testing.assert_close(logps, rollout.old_per_token_logps, rtol=0.0, atol=2e-6)  # as drawn, token by token
     assert torch.equal(logps, rollout.ref_per_token_logps)
     assert not any(x is not None and x.requires_grad for x in rollout[1:])
 

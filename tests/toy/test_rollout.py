@@ -15,7 +15,7 @@ MINI = TINY._replace(name="mini", vocabulary=(EOS, "a", "b"), prompt_length=2, m
 
 def drawn(policy, prompts, num_generations, task=TINY, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return sample(policy, encode_prompts(task, prompts), num_generations, task.max_new_tokens, generator)
+    return sample(policy, encode_prompts(task, prompts), num_generations, task.max_new_tokens, generator).completions
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -43,7 +43,8 @@ def test_a_sampler_that_reads_everything_anew_with_transformers_draws_the_same_t
     for t in range(completions.ids.shape[1]):
         with torch.no_grad():
             probabilities = policy(input_ids=rows).logits[:, -1].softmax(dim=-1)
-        token = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        token = torch.full((32,), EOS_ID)  # only those that still run are drawn
+        token[~ended] = torch.multinomial(probabilities[~ended], 1, generator=generator)[:, 0]
         assert torch.equal(completions.mask[:, t], ~ended)
         assert torch.equal(completions.ids[:, t][~ended], token[~ended])  # no sampled token was edited
         rows, ended = torch.cat([rows, completions.ids[:, t : t + 1]], dim=1), ended | (token == EOS_ID)

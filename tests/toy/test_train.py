@@ -140,14 +140,15 @@ def losses_of(monkeypatch, start, config):
     return seen
 
 
-@pytest.mark.parametrize("method", ["dar", "ppo", "dpo"])
+@pytest.mark.parametrize("method", ["dar", "ppo"])
 def test_each_rollout_is_scored_before_its_first_update(start, monkeypatch, method):
     seen = losses_of(monkeypatch, start, replace(SHORT, method=method, inner_epochs=3))
     assert [fresh for fresh, _, _ in seen] == [True, False, False] * 4
     for first in range(0, 12, 3):
         assert seen[first][1] is seen[first + 1][1] is seen[first + 2][1]
-    assert torch.equal(seen[0][1].old_per_token_logps, seen[0][1].ref_per_token_logps)
-    assert not torch.equal(seen[3][1].old_per_token_logps, seen[3][1].ref_per_token_logps)
+    moved = [(seen[i][1].old_per_token_logps - seen[i][1].ref_per_token_logps).abs().max().item() for i in (0, 3)]
+    assert moved[0] < 1e-5
+    assert moved[1] > 1e-3
 
 
 def test_later_minibatches_are_stale_and_every_pass_sees_every_sample_once(start, monkeypatch):
@@ -191,7 +192,7 @@ def test_the_critic_learns_its_returns(start, method):
 
 @pytest.mark.parametrize(
     ("method", "optimizer", "learning_rate"),
-    [("dar", "sgd", 1e6), ("dar", "adam", 1e12), ("grpo", "sgd", 1e12), ("ppo", "adam", 1e12), ("dpo", "adam", 1e12)],
+    [("dar", "sgd", 1e9), ("dar", "adam", 1e12), ("grpo", "sgd", 1e12), ("ppo", "adam", 1e12), ("dpo", "adam", 1e12)],
 )
 def test_divergence_is_reported_and_not_raised(start, method, optimizer, learning_rate):
     steps = []
