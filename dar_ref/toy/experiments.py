@@ -115,8 +115,9 @@ def _digest(run: Mapping[str, Any]) -> dict[str, Any]:
     """What tables and figures need of a run; without its seconds, which no seed determines."""
     names = ("ess", "clipped", "weight")
     weights = {n: fmean(r[n] for r in run["rollouts"]) for n in names if run["rollouts"] and n in run["rollouts"][0]}
-    kept = ("config", "start", "evaluations", "diverged")
-    return {**{name: run[name] for name in kept}, "final": final(run), "weights": weights}
+    kept = {name: run[name] for name in ("config", "start", "evaluations", "diverged", "exact") if name in run}
+    exact = run.get("exact", {}).get("figures", {})  # on tiny, in place of the estimates
+    return {**kept, "final": {**final(run), **exact}, "weights": weights}
 
 
 # --- the experiments --------------------------------------------------------------------------------------------------

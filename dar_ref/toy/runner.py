@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dar_ref import results
 from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
+from dar_ref.toy.exact_frontier import exact_end
 from dar_ref.toy.start import Start, load_start
 from dar_ref.toy.train import train
 
@@ -90,6 +91,8 @@ def run_job(folder: Path, job: Job) -> None:
             "evaluations": run.evaluations,
             "diverged": run.diverged,
         }
+        if job.task == "tiny" and run.diverged is None:
+            content["exact"] = exact_end(start, run.policy, getattr(start.prompts, job.config.evaluate_on))
         results.write_json(partial / "result.json", content)
         results.write_json(partial / "run.json", results.run_info(f"{job.task} {job.config.method}", began))
 
