@@ -30,6 +30,7 @@ def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     _add_run(jobs)
     for name, text in EXPERIMENTS.items():
         _add_experiment(jobs, name, text)
+    _add_exact(jobs)
     _add_export(jobs)
 
 
@@ -56,6 +57,14 @@ def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]",
     parser.set_defaults(run=_experiment)
 
 
+def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "DAR on the task that enumerates, against the theory: about two minutes"
+    parser = jobs.add_parser("exact", help=text, description=text)
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("out/toy/exact"), help="folder (default: %(default)s)")
+    parser.set_defaults(run=_exact)
+
+
 def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "write SFT model, reward model, tokenizers, prompts and preferences in Hugging Face formats"
     parser = jobs.add_parser("export", help=text, description=text)
@@ -80,6 +89,12 @@ def _experiment(arguments: argparse.Namespace) -> int:
     processes = scalars.integer("--processes", arguments.processes, 1)
     command = f"dar-ref toy {arguments.job} --seeds {arguments.seeds}"
     return commands.experiment(arguments.job, seeds, arguments.cache, arguments.out, processes, command)
+
+
+def _exact(arguments: argparse.Namespace) -> int:
+    from dar_ref.toy import commands
+
+    return commands.exact(arguments.seed, arguments.cache, arguments.out)
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dar_ref import results
-from dar_ref.toy import cache
+from dar_ref.evaluation import Table as TextTable
+from dar_ref.evaluation import markdown, plain_text
+from dar_ref.plots.style import save_png
+from dar_ref.toy import cache, exact_experiment, exact_report
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.experiments import EXPERIMENTS, conduct
 from dar_ref.toy.policy import Completions, decode, encode_prompts, tokenizer
@@ -104,6 +107,32 @@ def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, process
     content = {"experiment": name, "question": measured.question, **conduct(measured, do, seeds)}
     means = {label: fmean(values) for label, values in seconds.items()}
     print(write(out, name, content, command, began, means))
+    print(f"written to {out}; {elapsed(began)}")
+    return 0
+
+
+def exact(seed: int, folder: Path, out: Path) -> int:
+    """DAR on `tiny` against the theory, see `exact_experiment`; writes results.json, run.json, table.md and figures.
+
+    Returns:
+        0.
+    """
+    began = time.time()
+    command = f"dar-ref toy exact --seed {seed}"
+    results.write_json(out / "run.json", results.run_info(f"{command} (unfinished)", began))
+    torch.set_num_threads(1)
+    start = load_start(start_config("tiny", seed), folder)
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("exact", total=exact_experiment.total_steps())
+        content = exact_experiment.run(start, seed, lambda step: progress.update(bar, completed=step))
+    results.write_json(out / "results.json", content)
+    header, *rows = exact_report.table(content)
+    table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
+    results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")
+    for name, (figure, _) in exact_report.figures(content).items():
+        save_png(figure, out / f"{name}.png")
+    results.write_json(out / "run.json", results.run_info(command, began))
+    print(plain_text(table))
     print(f"written to {out}; {elapsed(began)}")
     return 0
 
