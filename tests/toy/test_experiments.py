@@ -1,0 +1,186 @@
+"""Experiments on made-up runs: what is tuned, what is asked for, what tables say; all by hand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from dar_ref import cli_toy
+from dar_ref.evaluation import markdown
+from dar_ref.toy import report, tasks
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.experiments import EXPERIMENTS, LEARNING_RATES, METHODS, TASKS, VALIDATION_SEEDS, conduct, tune
+from dar_ref.toy.figures import FIGURES
+from dar_ref.toy.runner import Job
+
+SEEDS = (0, 1, 2)
+BEST = {"dar": 3e-4, "grpo": 1e-3}  # elsewhere all rates are equal
+
+
+def figures(step, gold, win_rate, **other):
+    row = {name: 0.1 for name in ("proxy", "lc_win_rate", "length", "missing_eos", "repetition", "kl")}
+    return row | {"step": step, "gold": gold, "win_rate": win_rate, "annotations": 10 * step} | other
+
+
+def made_up(jobs):
+    """A run of every job: gold is 0.01 times the seed, the win rate is highest at the method's best rate."""
+    rows = []
+    for task, config in jobs:
+        won = 0.9 if BEST.get(config.method) == config.learning_rate else 0.6
+        gold = 0.5 + 0.01 * config.seed
+        row = {
+            "task": task,
+            "config": {"method": config.method, "seed": config.seed, "minibatches": config.minibatches},
+            "start": {"correlation": 0.5},
+            "rollouts": [{"ess": 0.2, "clipped": 0.5, "weight": 1.0}, {"ess": 0.4, "clipped": 0.1, "weight": 2.0}],
+            "evaluations": [
+                figures(0, 0.505, 0.5, sampled_tokens=0),
+                figures(50, 0.5, 0.55, sampled_tokens=70),
+                figures(100, gold, won, sampled_tokens=140),
+            ],
+            "diverged": None,
+        }
+        if task == "tiny":
+            line = {"kl": [0.0, 0.1], "reward": [0.0, 1.0]}
+            row["exact"] = {"figures": {"kl": 0.25}, "frontier": {"proxy": line, "gold": line}}
+        rows.append(row)
+    return rows
+
+
+def content(name):
+    return {"experiment": name, "question": "why?", **conduct(EXPERIMENTS[name], made_up, SEEDS)}
+
+
+def test_the_command_line_names_what_there_is():
+    assert list(cli_toy.EXPERIMENTS) == list(EXPERIMENTS) == list(report.TABLES) == list(FIGURES)
+    assert tuple(tasks.TASKS) == cli_toy.TASKS
+
+
+def test_tuning_takes_the_highest_win_rate_on_validation_seeds_and_of_equal_ones_the_smaller_rate():
+    asked = []
+    chosen = tune(lambda jobs: asked.extend(jobs) or made_up(jobs), ["tldr"], ["dar", "grpo", "rloo"])
+    assert {method: row["learning_rate"] for method, row in chosen["tldr"].items()} == {
+        "dar": 3e-4,
+        "grpo": 1e-3,
+        "rloo": LEARNING_RATES[0],
+    }
+    assert chosen["tldr"]["dar"]["tried"] == {"0.0001": 0.6, "0.0003": 0.9, "0.001": 0.6}
+    assert len(asked) == 3 * len(LEARNING_RATES) * len(VALIDATION_SEEDS)
+    assert {job.config.seed for job in asked} == set(VALIDATION_SEEDS)
+    assert {job.config.evaluate_on for job in asked} == {"validation"}
+
+
+def test_every_method_gets_the_same_grid_and_the_same_samples():
+    asked = []
+    conduct(EXPERIMENTS["compare"], lambda jobs: asked.extend(jobs) or made_up(jobs), SEEDS)
+    tuned, reported = (
+        [job for job in asked if (job.config.seed in VALIDATION_SEEDS) == kind] for kind in (True, False)
+    )
+    for method in METHODS:
+        own = [job for job in tuned if job.config.method == method]
+        assert len(own) == len(TASKS) * len(LEARNING_RATES) * len(VALIDATION_SEEDS)
+        assert len([job for job in reported if job.config.method == method]) == len(TASKS) * len(SEEDS)
+    budget = {(c.steps, c.batch_prompts, c.num_generations) for _, c in asked}
+    assert len(budget) == 1
+    assert {job.config.evaluate_on for job in reported} == {"test"}
+    frozen = {job.config.learning_rate for job in reported if job.config.method == "grpo"}
+    assert frozen == {BEST["grpo"]}
+
+
+@pytest.mark.parametrize("name", ["ablate-alpha", "frontier", "stability", "clip"])
+def test_settings_of_a_sweep_differ_and_have_one_budget(name):
+    settings = EXPERIMENTS[name].settings({})
+    assert len({(s.task, s.config) for s in settings}) == len(settings) == len({(s.task, s.label) for s in settings})
+    assert {s.config.steps * s.config.batch_prompts * s.config.num_generations for s in settings} == {100 * 32 * 4}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 0), (0, VALIDATION_SEEDS[0])])
+def test_seeds_that_make_no_interval_are_refused(seeds):
+    with pytest.raises(ValueError, match=r"an interval needs two different ones at least, and \[1000, 1001\]"):
+        conduct(EXPERIMENTS["clip"], made_up, seeds)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_content_is_json_and_every_table_and_figure_is_made(name, tmp_path):
+    text = json.dumps(content(name), allow_nan=False)
+    read = json.loads(text)
+    assert all(isinstance(draw(read), Figure) for draw in FIGURES[name].values())
+    out = report.write(tmp_path, name, read, f"dar-ref toy {name}", 0.0, {"tldr dar": 1.234})
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == read
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["seconds_per_run"] == {"tldr dar": 1.23}
+    assert all((tmp_path / f"{file}.png").stat().st_size > 5_000 for file in FIGURES[name])
+    written = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert written.startswith(f"why?\n\nCommand: `dar-ref toy {name}`. Seeds: 0, 1, 2.\n")
+    assert written.count("| --- |") == out.count("ours:") == len(report.TABLES[name](read))
+
+
+def test_intervals_are_students_over_seeds():
+    table = report.panel_table(content("clip"), "tldr", report.WEIGHTS)
+    gold = [0.5, 0.51, 0.52]
+    half = stats.t.ppf(0.975, 2) * np.std(gold, ddof=1) / np.sqrt(3)
+    low, high = 0.51 - half, 0.51 + half
+    column = table.header.index("Gold (ours)")
+    assert table.rows[1][column] == f"{0.51:.3f} [{low:.3f}, {high:.3f}]"
+    assert table.rows[0][column].startswith("0.505")  # pi_0
+    ess = table.header.index("ESS / B, % (ours)")
+    assert table.rows[1][ess].startswith("30")  # the mean of 20 % and 40 %
+    assert table.rows[0][ess] == "not measured"
+
+
+def test_table_1_stands_beside_the_papers_and_has_the_mean_of_the_tasks():
+    table = report.table_1(content("compare"))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert list(rows) == list(METHODS)
+    assert rows["dar"][1::2] == ("98.27", "93.16", "85.84", "92.42")
+    assert rows["rloo"][1::2] == ("not reported",) * 4
+    assert all(cell.startswith("90") for cell in rows["dar"][::2])
+    assert all(cell.startswith("60") for cell in rows["rloo"][::2])
+    assert "Student" in table.notes[0]
+
+
+def test_table_2_has_the_gold_reward_as_score():
+    rows = {row[0]: row[1:] for row in report.table_2(content("standard")).rows}
+    assert rows["dar"][0].startswith("0.51")
+    assert rows["dar"][1] == "8.538"
+    assert rows["pi_0"][2] == "not measured"  # no win rate against itself
+
+
+def test_cost_is_the_annotations_at_which_online_dpos_end_is_reached():
+    rows = {row[0]: row[1:] for row in report.cost_table(content("efficiency"), "tldr").rows}
+    assert rows["online_dpo"][3].startswith("1000")  # 0.6 at the end only
+    assert rows["dar"][3].startswith("1000")
+    course = [figures(0, 0.0, 0.5), figures(25, 0.0, 0.7), figures(50, 0.0, 0.6)]
+    assert report.first_at(course, 0.65) == 250.0
+    assert report.first_at(course, 0.75) is None
+
+
+def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
+    run = made_up([Job("tldr", RunConfig(seed=1))])[0]
+    healthy = {**run, "final": run["evaluations"][-1]}
+    assert not report.collapsed(healthy)  # 0.51 against 0.505
+    assert report.collapsed({**healthy, "final": {"gold": 0.504}})
+    assert report.collapsed({**healthy, "diverged": 17})
+    rows = {row[0]: row[1:] for row in report.collapse_table(content("stability")).rows}
+    assert all(row[0].startswith("33.3") for row in rows.values())  # seed 0 ends with 0.5
+
+
+def test_on_tiny_the_exact_figures_take_the_place_of_estimates():
+    settings = [s for s in content("frontier")["settings"] if s["task"] == "tiny"]
+    assert {run["final"]["kl"] for s in settings for run in s["runs"]} == {0.25}
+    assert {run["evaluations"][-1]["kl"] for s in settings for run in s["runs"]} == {0.1}
+
+
+def test_a_job_is_named_by_all_that_determines_it():
+    job = Job("tldr", RunConfig())
+    others = [Job("helpful", RunConfig()), Job("tldr", RunConfig(alpha=0.2)), Job("tldr", RunConfig(seed=1))]
+    assert len({job.key, *(other.key for other in others)}) == 4
+    assert job.key == Job("tldr", replace(RunConfig())).key
+    assert Job("tldr", RunConfig(w_clip=float("inf"))).key != job.key
+
+
+def test_a_table_in_markdown_keeps_its_columns():
+    lines = markdown(report.table_1(content("compare"))).splitlines()
+    assert {line.count("|") for line in lines if line.startswith("|")} == {10}
