@@ -36,7 +36,7 @@ SHOWN = {  # figure -> title
     "lc_win_rate": "LC win",
     "length": "length",
     "missing_eos": "no EOS",
-    "kl": "KL(pi‖pi_0)",
+    "kl": "KL to pi_0",
     "annotations": "labels",
 }
 SAMPLES = 5  # prompts shown before and after
@@ -161,15 +161,17 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
 
 
 def samples(start: Start, done: Run) -> list[dict[str, str]]:
-    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers."""
+    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers; what is
+    left of a policy that diverged answers nothing."""
     prompts = start.prompts.test[:SAMPLES]
     ids, longest = encode_prompts(start.task, prompts), start.task.max_new_tokens
+    policies = (start.pi_0, done.policy) if done.diverged is None else (start.pi_0,)
     answers = [
         _texts(start, sample(policy, ids, 1, longest, torch.Generator().manual_seed(0)).completions)
-        for policy in (start.pi_0, done.policy)
+        for policy in policies
     ]
     ideal = [" ".join(start.task.answer(prompt)) for prompt in prompts]
-    names = ("prompt", "ideal", "before", "after")
+    names = ("prompt", "ideal", "before", "after")[: 2 + len(answers)]
     rows = zip((" ".join(prompt) for prompt in prompts), ideal, *answers, strict=True)
     return [dict(zip(names, row, strict=True)) for row in rows]
 

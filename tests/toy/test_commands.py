@@ -1,0 +1,175 @@
+"""`dar-ref toy` end to end on a very small start: what is written, what is refused, what is not done twice."""
+
+import json
+import re
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+from dar_ref import cli
+from dar_ref.toy import commands, runner
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.policy import completion_logits, encode
+from dar_ref.toy.runner import Job, run_job
+from dar_ref.toy.start import load_start
+from tests.toy.conftest import SMALL
+from tests.toy.test_experiments import made_up
+
+SHORT = {"steps": 4, "batch_prompts": 4, "evaluate_every": 2}
+OPTIONS = [f"{name}={value}" for name, value in SHORT.items()]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Every task and seed starts from `SMALL`."""
+    for module in (commands, runner):
+        monkeypatch.setattr(module, "start_config", lambda _task, _seed: SMALL)
+    runner._start.cache_clear()
+    yield
+    runner._start.cache_clear()
+
+
+def toy(folder, *arguments):
+    return cli.main(["toy", "--cache", str(folder), *map(str, arguments)])
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_writes_its_result_its_samples_and_a_policy_that_loads(folder, start, tmp_path, capsys):
+    assert toy(folder, "run", "--task", "tiny", "--method", "grpo", "--out", tmp_path, *OPTIONS, "kl_coef=0.5") == 0
+    result = read(tmp_path / "result.json")
+    assert [row["step"] for row in result["evaluations"]] == [0, 2, 4]
+    assert result["config"]["kl_coef"] == 0.5
+    assert result["config"]["method"] == "grpo"
+    loaded = Qwen2ForCausalLM.from_pretrained(tmp_path / "policy")
+    prompt = start.prompts.test[0]
+    one = encode(start.task, [prompt], [["a", "b"]], [True])
+    assert not torch.equal(completion_logits(loaded, one), completion_logits(start.pi_0, one))  # it was trained
+    samples = read(tmp_path / "samples.json")["samples"]
+    assert [row["prompt"].split() for row in samples] == start.prompts.test[:5]
+    assert all(row["ideal"].split() == row["prompt"].split()[::-1] for row in samples)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    shown = capsys.readouterr().out
+    assert "gold" in shown
+    assert samples[0]["prompt"].split()[0] in shown
+    assert read(tmp_path / "run.json")["packages"]["torch"]
+
+
+def test_a_run_twice_has_the_same_bytes(folder, tmp_path):
+    for name in ("one", "two"):
+        assert toy(folder, "run", "--task", "tiny", "--out", tmp_path / name, *OPTIONS) == 0
+    for file in ("result.json", "samples.json", "policy/model.safetensors"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
+    steep = ["learning_rate=1e12", "optimizer=sgd"]
+    assert toy(folder, "run", "--task", "tiny", "--out", tmp_path, *OPTIONS, *steep) == 1
+    assert read(tmp_path / "result.json")["diverged"] is not None
+    assert "lower learning_rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["alfa=1"], "'alfa=1' is no option; pass key=value with a key of method, steps"),
+        (["alpha"], "'alpha' is no option"),
+        (["alpha=big"], "alpha = 'big' is no float; pass a number"),
+        (["steps=1.5"], "steps = '1.5' is no int; pass a number"),
+        (["self_normalize=yes"], "self_normalize = 'yes' is no truth value; pass true or false"),
+        (["alpha=2"], r"alpha = 2.0 is outside \[0, 1\]"),
+        (["--method", "reinforce"], "method = 'reinforce' is unknown; choose one of dar, dao"),
+        (["steps=10", "minibatches=3"], "steps = 10 is no multiple of minibatches = 3"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
+    assert toy(tmp_path / "cache", "run", "--out", tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wrong_task_names_the_choices(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        toy(tmp_path, "run", "--task", "poems")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert all(task in error for task in ("tldr", "helpful", "harmless", "tiny"))
+
+
+def test_options_are_read_by_the_type_of_their_field():
+    config = commands.run_config(
+        ["w_clip=inf", "self_normalize=true", "steps=7", "optimizer=sgd"], method="dar", seed=3
+    )
+    assert config == RunConfig(w_clip=float("inf"), self_normalize=True, steps=7, optimizer="sgd", seed=3)
+
+
+def test_the_export_is_what_hugging_face_loads(folder, start, tmp_path):
+    assert toy(folder, "export", tmp_path, "--task", "tiny") == 0
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path / "reward_model")
+    reward_model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward_model").eval()
+    rows = [json.loads(line) for line in (tmp_path / "preferences.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == start.comparisons.labels
+    assert set(rows[0]) == {"prompt", "chosen", "rejected"}
+    row = next(row for row in rows if 0 < len(row["chosen"].split()) < 4)
+    words = row["chosen"].split()
+    batch = tokenizer([row["prompt"] + row["chosen"] + " <eos>"], return_tensors="pt")
+    scored = start.proxy(encode(start.task, [row["prompt"].split()], [words], [True]))
+    torch.testing.assert_close(reward_model(batch["input_ids"]).logits[:, 0], scored, rtol=1e-5, atol=1e-5)
+    for split, prompts in start.prompts._asdict().items():
+        lines = (tmp_path / "prompts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["prompt"].split() for line in lines] == prompts
+    ids = PreTrainedTokenizerFast.from_pretrained(tmp_path / "policy")("a d <eos>")["input_ids"]
+    assert ids == [start.task.vocabulary.index(word) for word in ("a", "d", "<eos>")]
+
+
+def test_a_job_is_done_once_and_its_folder_is_the_whole_result(start, tmp_path):
+    job = Job("tiny", RunConfig(**SHORT))
+    load_start(SMALL, tmp_path)
+    run_job(tmp_path, job)
+    folder = tmp_path / "runs" / job.key
+    before = (folder / "result.json").stat().st_mtime_ns
+    run_job(tmp_path, job)
+    assert (folder / "result.json").stat().st_mtime_ns == before
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [job.key]  # no checkpoint is left
+    content = read(folder / "result.json")
+    assert content["exact"]["figures"]["kl"] > 0.0
+    assert content["start"] == start.figures
+
+
+def test_an_experiment_writes_its_folder(folder, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def run_jobs(jobs, where, processes):
+        asked.append((where, processes))
+        return [{**row, "seconds": 2.0} for row in made_up(jobs)]
+
+    monkeypatch.setattr(commands, "run_jobs", run_jobs)
+    assert toy(folder, "clip", "--seeds", 2, "--processes", 3, "--out", tmp_path) == 0
+    assert asked == [(folder, 3)]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"results.json", "run.json", "table.md", "clip.png"}
+    assert read(tmp_path / "results.json")["seeds"] == [0, 1]
+    assert read(tmp_path / "run.json")["command"] == "dar-ref toy clip --seeds 2"
+    assert "w_clip inf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--processes"])
+def test_too_few_are_refused(option, tmp_path, capsys):
+    assert toy(tmp_path, "clip", option, 0, "--out", tmp_path / "out") == 2
+    assert f"{option} = 0 is below" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(tmp_path):
+    """In new processes, where nothing is replaced: real starts of `tiny`."""
+    jobs = [Job("tiny", RunConfig(**SHORT, seed=seed)) for seed in (0, 1)]
+    for processes in (1, 2):
+        runner.run_jobs(jobs, tmp_path / str(processes), processes)
+    for job in jobs:
+        one, two = ((tmp_path / str(n) / "runs" / job.key / "result.json").read_bytes() for n in (1, 2))
+        assert one == two
