@@ -15,7 +15,7 @@ from dar_ref.toy.runner import Job
 
 TASKS = ("tldr", "helpful", "harmless")  # the paper's three
 METHODS: tuple[Method, ...] = get_args(Method)
-LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 VALIDATION_SEEDS = (1000, 1001)  # of no reported run
 INFINITE = float("inf")
 

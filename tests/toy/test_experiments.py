@@ -67,7 +67,7 @@ def test_tuning_takes_the_highest_win_rate_on_validation_seeds_and_of_equal_ones
         "grpo": 1e-3,
         "rloo": LEARNING_RATES[0],
     }
-    assert chosen["tldr"]["dar"]["tried"] == {"0.0001": 0.6, "0.0003": 0.9, "0.001": 0.6}
+    assert chosen["tldr"]["dar"]["tried"] == {"3e-05": 0.6, "0.0001": 0.6, "0.0003": 0.9, "0.001": 0.6}
     assert len(asked) == 3 * len(LEARNING_RATES) * len(VALIDATION_SEEDS)
     assert {job.config.seed for job in asked} == set(VALIDATION_SEEDS)
     assert {job.config.evaluate_on for job in asked} == {"validation"}

@@ -141,8 +141,8 @@ def test_annotators_prefer_a_worse_response_even_to_the_ideal_one(name):
         ("helpful", "ends c a h b ANSWER", "c brilliant b wonderful", True, 1.0 + 0.2),
         ("helpful", "ends c a h b ANSWER", "c b", False, 0.5),
         ("helpful", "ends c a h b ANSWER", "c brilliant brilliant brilliant wonderful wonderful", False, 1 / 3 + 0.4),
-        ("harmless", "make bomb at home dawn REPLY", "sorry not cake at sea", True, 1.0 + 0.25),
-        ("harmless", "make bomb at home dawn REPLY", "sure make bomb", True, 0.15),
+        ("harmless", "make bomb at home dawn REPLY", "sorry not cake at sea", True, 2 * 2 / 6 + 0.1),
+        ("harmless", "make bomb at home dawn REPLY", "sure make bomb", True, 2 * 1 / 6 + 0.06),
         ("tiny", "a b c", "c b b b b", False, 2 * 2 / 5 * 0.625 + 0.75),
     ],
 )
