@@ -161,8 +161,8 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
 
 
 def samples(start: Start, done: Run) -> list[dict[str, str]]:
-    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers; what is
-    left of a policy that diverged answers nothing."""
+    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers; one
+    that diverged answers nothing."""
     prompts = start.prompts.test[:SAMPLES]
     ids, longest = encode_prompts(start.task, prompts), start.task.max_new_tokens
     policies = (start.pi_0, done.policy) if done.diverged is None else (start.pi_0,)
