@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep notebooks docs benchmark coverage mutation clean
+.PHONY: help demo test check test-slow verify-deep notebooks docs benchmark benchmark-trl coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -38,6 +38,9 @@ docs: .venv/docs ## the site: strict build into site/, then every link, anchor, 
 benchmark: .venv/dev ## the speed ratios, side by side in one run
 	$(BIN)/python -m tests.benchmarks.ratios
 
+benchmark-trl: .venv/llm ## samples per second of the toy engine against TRL, and where its time goes
+	$(BIN)/python -m tests.benchmarks.toy_against_trl --json docs/results/speed.json
+
 coverage: .venv/dev ## branch coverage of theory, losses and evaluation; fails below 100 %
 	$(BIN)/pytest tests/theory tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \
 		--cov --cov-report=
@@ -60,6 +63,10 @@ clean: ## remove the environment and everything generated
 
 .venv/dev: .venv/base
 	$(INSTALL) --editable '.[dev,notebooks]'
+	@touch $@
+
+.venv/llm: .venv/base
+	$(INSTALL) --editable '.[llm]'
 	@touch $@
 
 .venv/docs: .venv/base
