@@ -46,7 +46,7 @@ def win_rate_figure(content: Content) -> Figure:
         for ax, task in zip(axes, tasks, strict=True):
             settings = [setting for setting in content["settings"] if setting["task"] == task]
             for place, setting in enumerate(settings):
-                won = [run["final"]["win_rate"] for run in setting["runs"]]
+                won = [run["final"]["win_rate"] for run in ended(setting)]
                 middle = student(won)
                 color = BLUE if setting["label"] == "dar" else GREY
                 ax.plot([middle.low, middle.high], [place, place], color=color)
@@ -106,7 +106,7 @@ def frontier_figure(content: Content, task: str) -> Figure:
         for ax, key in zip(axes, ("proxy", "gold"), strict=True):
             for setting in settings:
                 color, marker = LOOKS[setting["group"]]
-                kl, reward = ([run["final"][name] for run in setting["runs"]] for name in ("kl", key))
+                kl, reward = ([run["final"][name] for run in ended(setting)] for name in ("kl", key))
                 label = _once(ax, setting["group"])
                 ax.plot(kl, reward, marker, color=color, markersize=4, alpha=0.35)
                 ax.plot(np.mean(kl), np.mean(reward), marker, color=color, markersize=7, label=label)
@@ -155,12 +155,15 @@ def stability_figure(content: Content) -> Figure:
     return figure
 
 
+def ended(setting: Content) -> list[Content]:
+    """The runs that came to their end; those that diverged have no figures."""
+    return [run for run in setting["runs"] if run["diverged"] is None]
+
+
 def _course(ax: Axes, setting: Content, x: str, y: str) -> None:
     color, marker = LOOKS[setting["label"]]
-    length = min(len(run["evaluations"]) for run in setting["runs"])
-    places, heights = (
-        np.array([[e[name] for e in run["evaluations"][:length]] for run in setting["runs"]]) for name in (x, y)
-    )
+    runs = ended(setting)
+    places, heights = (np.array([[e[name] for e in run["evaluations"]] for run in runs]) for name in (x, y))
     ax.plot(places.T, heights.T, color=color, alpha=0.25, linewidth=0.7)
     ax.plot(places.mean(axis=0), heights.mean(axis=0), color=color, marker=marker, label=setting["label"])
 
@@ -168,7 +171,8 @@ def _course(ax: Axes, setting: Content, x: str, y: str) -> None:
 def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, xscale: str) -> None:
     color, marker = LOOKS[group]
     part = "weights" if key in ("ess", "clipped") else "final"
-    values = np.array([[run[part][key] for run in setting["runs"]] for setting in rows])
+    rows = [setting for setting in rows if ended(setting)]
+    values = [[run[part][key] for run in ended(setting)] for setting in rows]
     numbers = [setting["x"] for setting in rows]
     finite = [x if x != "inf" and np.isfinite(x) else None for x in numbers]
     if xscale == "linear":
@@ -177,8 +181,9 @@ def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, xscale: str) 
     else:
         places = np.array(numbers, dtype=float)
         ax.set_xscale("log")
-    ax.plot(places, values, marker, color=color, markersize=3, alpha=0.4)
-    ax.plot(places, values.mean(axis=1), color=color, marker=marker, label=group)
+    for place, seeds in zip(places, values, strict=True):
+        ax.plot([place] * len(seeds), seeds, marker, color=color, markersize=3, alpha=0.4)
+    ax.plot(places, [np.mean(seeds) for seeds in values], color=color, marker=marker, label=group)
 
 
 def _once(ax: Axes, label: str) -> str | None:

@@ -11,6 +11,7 @@ Intervals are Student's over seeds at 95 %, the method-free choice for a handful
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dar_ref import results
@@ -42,6 +43,7 @@ PANEL = (
     Column("repetition", "Repeated 4-grams", "%", 100.0),
     Column("kl", "KL to pi_0", "nats"),
 )
+DIVERGED = Column("diverged", "Diverged", "%", 100.0)
 WEIGHTS = (Column("ess", "ESS / B", "%", 100.0), Column("clipped", "At the clip", "%", 100.0))
 
 
@@ -73,14 +75,14 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
     return "\n".join(plain_text(table) for table in tables)
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Student's interval over seeds."""
-    return student(values)
+def interval(values: Sequence[float]) -> Interval | None:
+    """Student's interval over seeds; None where fewer than two runs came to their end."""
+    return student(values) if len(values) > 1 else None
 
 
 def finals(setting: Content, figure: str) -> list[float]:
-    """One figure at the end of each seed's run."""
-    return [run["final"][figure] for run in setting["runs"]]
+    """One figure at the end of each seed's run; runs that diverged have none."""
+    return [run["final"][figure] for run in setting["runs"] if run["diverged"] is None]
 
 
 def of_task(content: Content, task: str) -> list[Content]:
@@ -105,10 +107,11 @@ def panel_table(content: Content, task: str, extra: Sequence[Column] = ()) -> Ta
     }
     for setting in settings:
         rows[setting["label"]] = {column.key: interval(finals(setting, column.key)) for column in PANEL}
+        rows[setting["label"]]["diverged"] = _exactly(sum(r["diverged"] is not None for r in setting["runs"]), setting)
         for column in extra:
             weights = [run["weights"].get(column.key) for run in setting["runs"]]
             rows[setting["label"]][column.key] = None if None in weights else interval(weights)
-    return comparison_table(rows, (*PANEL, *extra), ours=f"toy {task}, {_seeds(content)}")
+    return comparison_table(rows, (*PANEL, *extra, DIVERGED), ours=f"toy {task}, {_seeds(content)}")
 
 
 def table_1(content: Content) -> Table:
@@ -118,7 +121,7 @@ def table_1(content: Content) -> Table:
     for method in dict.fromkeys(setting["label"] for setting in content["settings"]):
         won = {task: settings[method] for task, settings in by_task.items()}
         rows[method] = {task: interval(values) for task, values in won.items()}
-        if len(won) == len(TABLE_1_COLUMNS) - 1:
+        if [len(values) for values in won.values()] == [len(content["seeds"])] * (len(TABLE_1_COLUMNS) - 1):
             rows[method]["mean"] = interval([sum(seed) / len(won) for seed in zip(*won.values(), strict=True)])
     ours = f"toy, win rate against pi_0 under the gold judge, ties half, {_seeds(content)}"
     return comparison_table(rows, TABLE_1_COLUMNS, ours=ours, paper=TABLE_1)
@@ -140,7 +143,7 @@ def table_2(content: Content) -> Table:
 def cost_table(content: Content, task: str) -> Table:
     """Annotations and sampled tokens a method used, and what it took to reach online DPO's final win rate."""
     settings = {s["label"]: s for s in of_task(content, task)}
-    goal = sum(finals(settings["online_dpo"], "win_rate")) / len(content["seeds"])
+    goal = fmean(finals(settings["online_dpo"], "win_rate"))
     rows: dict[str, dict[str, Interval | None]] = {}
     for label, setting in settings.items():
         reached = [first_at(run["evaluations"], goal) for run in setting["runs"]]
@@ -166,17 +169,17 @@ def first_at(evaluations: Sequence[Content], goal: float) -> float | None:
 
 
 def collapse_table(content: Content) -> Table:
-    """Share of collapsed runs, and the spread of gold over seeds, of every setting."""
+    """Share of collapsed runs, mean and worst gold over seeds, of every setting."""
     rows: dict[str, dict[str, Interval | None]] = {}
     for setting in content["settings"]:
-        share = sum(map(collapsed, setting["runs"])) / len(setting["runs"])
-        low, high = min(finals(setting, "gold")), max(finals(setting, "gold"))
+        gold = finals(setting, "gold")
         rows[setting["label"]] = {
-            "collapsed": Interval(share, share, share, 0.95),
-            "gold": interval(finals(setting, "gold")),
-            "range": Interval(high - low, high - low, high - low, 0.95),
+            "collapsed": _exactly(sum(map(collapsed, setting["runs"])), setting),
+            "diverged": _exactly(sum(run["diverged"] is not None for run in setting["runs"]), setting),
+            "gold": interval(gold),
+            "worst": Interval(min(gold), min(gold), min(gold), 0.95) if gold else None,
         }
-    columns = (Column("collapsed", "Collapsed", "%", 100.0), Column("gold", "Gold"), Column("range", "Range of gold"))
+    columns = (Column("collapsed", "Collapsed", "%", 100.0), DIVERGED, Column("gold", "Gold"), Column("worst", "Worst"))
     return comparison_table(rows, columns, ours=f"toy tldr, gold reward, {_seeds(content)}; collapsed: see `collapsed`")
 
 
@@ -197,6 +200,12 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "stability": lambda content: [collapse_table(content)],
     "clip": lambda content: [panel_table(content, "tldr", WEIGHTS)],
 }
+
+
+def _exactly(count: int, setting: Content) -> Interval:
+    """A share of the runs: counted, not estimated."""
+    share = count / len(setting["runs"])
+    return Interval(share, share, share, 0.95)
 
 
 def _seeds(content: Content) -> str:

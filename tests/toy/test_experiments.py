@@ -167,6 +167,27 @@ def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
     assert all(row[0].startswith("33.3") for row in rows.values())  # seed 0 ends with 0.5
 
 
+def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
+    def half_broken(jobs):
+        rows = made_up(jobs)
+        for (_, config), row in zip(jobs, rows, strict=True):
+            broken = config.w_clip == float("inf") or (config.w_clip == 100.0 and config.seed == 0)
+            row["diverged"] = 3 if broken else None
+        return rows
+
+    read = {"question": "why?", **conduct(EXPERIMENTS["clip"], half_broken, SEEDS)}
+    rows = {row[0]: row[1:] for row in report.panel_table(read, "tldr", report.WEIGHTS).rows}
+    assert set(rows["w_clip inf"][:8]) == {"not measured"}
+    assert [rows[f"w_clip {clip}"][-1] for clip in ("20", "100", "inf")] == [
+        "0 [0, 0]",
+        "33.3333 [33.3333, 33.3333]",
+        "100 [100, 100]",
+    ]
+    assert rows["w_clip 100"][2].startswith("0.52 ")  # of seeds 1 and 2
+    report.write(tmp_path, "clip", read, "dar-ref toy clip", 0.0, {})
+    assert report.collapsed(read["settings"][-1]["runs"][0])
+
+
 def test_on_tiny_the_exact_figures_take_the_place_of_estimates():
     settings = [s for s in content("frontier")["settings"] if s["task"] == "tiny"]
     assert {run["final"]["kl"] for s in settings for run in s["runs"]} == {0.25}
