@@ -171,7 +171,7 @@ def _stability(_rates: Rates) -> list[Setting]:
     """With the gold reward, so that nothing is hacked and whatever falls has collapsed."""
     return [
         Setting(
-            f"{method}, lr {rate:g}, {stale} updates a rollout",
+            f"{method}, lr {rate:g}, {stale} update{'s' * (stale > 1)} a rollout",
             "tldr",
             RunConfig(method=method, learning_rate=rate, minibatches=stale, reward="gold"),
             method,

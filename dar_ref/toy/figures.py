@@ -149,7 +149,7 @@ def stability_figure(content: Content) -> Figure:
                 _line(ax, [setting for setting in rows if setting["group"] == group], "gold", group, "log")
             first = [run["evaluations"][0]["gold"] for run in rows[0]["runs"]]
             ax.axhline(float(np.mean(first)), color=GREY, linewidth=0.8, linestyle=":")
-            ax.set(title=f"{updates} update{'s' * (updates > 1)} a rollout", xlabel="learning rate", ylim=(0, 1))
+            ax.set(title=f"{updates} update{'s' * (updates > 1)} a rollout", xlabel="learning rate")
         axes[0].set_ylabel("gold reward (dotted: pi_0)")
         axes[0].legend(fontsize="small")
     return figure
@@ -181,6 +181,8 @@ def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, xscale: str) 
     else:
         places = np.array(numbers, dtype=float)
         ax.set_xscale("log")
+        ax.set_xticks(places, [f"{x:g}" for x in places])
+        ax.minorticks_off()
     for place, seeds in zip(places, values, strict=True):
         ax.plot([place] * len(seeds), seeds, marker, color=color, markersize=3, alpha=0.4)
     ax.plot(places, [np.mean(seeds) for seeds in values], color=color, marker=marker, label=group)
