@@ -214,6 +214,16 @@ def test_no_method_stumbles_over_a_learning_rate_far_too_high(start, method, opt
     json.dumps(run[1:], allow_nan=False)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_figures_that_are_no_numbers_end_the_run_and_are_not_kept(start, monkeypatch, value):
+    figures = iter([{"reward": 0.5}, {"reward": 0.5}, {"reward": value}])
+    monkeypatch.setattr(module, "rollout_figures", lambda *_: next(figures))
+    run = train(start, SHORT)
+    assert run.diverged == 2
+    assert run.rollouts == [{"step": 0, "reward": 0.5}, {"step": 1, "reward": 0.5}]
+    assert [figures["step"] for figures in run.evaluations] == [0]
+
+
 def test_a_critic_that_breaks_is_divergence_too(start):
     config = replace(SHORT, method="ppo")
     state = State(start, config)
