@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "toy": {"theory", "losses", "evaluation", "plots"},
     "llm": {"losses", "evaluation"},
 }
-SHARED = {"scalars"}  # modules beside the layers that every layer may use; they import no layer
+SHARED = {"scalars", "results"}  # modules beside the layers that every layer may use; they import no layer
 
 
 def imported_modules(path):

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from dar_ref import results
 from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.exact_frontier import exact_end
-from dar_ref.toy.start import Start, load_start
+from dar_ref.toy.start import Start, load_start, start_key
 from dar_ref.toy.train import train
 
 
@@ -37,7 +36,7 @@ class Job(NamedTuple):
     @property
     def key(self) -> str:
         """Name of the run's folder."""
-        start = asdict(start_config(self.task, self.config.seed))
+        start = start_key(start_config(self.task, self.config.seed))
         return cache.content_key({"start": start, "run": cache.plain(self.config)})
 
 

@@ -107,7 +107,7 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     """
     task = TASKS[config.task]
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
-    key = cache.content_key({"start": asdict(config), "task": _definition(task)})
+    key = start_key(config)
     sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
     pi_0 = _frozen(Qwen2ForCausalLM.from_pretrained(sft / "policy"))
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
@@ -147,9 +147,11 @@ def _judge(
 # --- the stages -------------------------------------------------------------------------------------------------------
 
 
-def _definition(task: Task) -> list[Any]:
-    """What a task is, as far as it is written down: another flaw or another vocabulary makes other folders."""
-    return [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
+def start_key(config: StartConfig) -> str:
+    """Name of a start: its configuration and its task, as far as that is written down: another flaw is another."""
+    task = TASKS[config.task]
+    definition = [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
+    return cache.content_key({"start": asdict(config), "task": definition})
 
 
 def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -> None:

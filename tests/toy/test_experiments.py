@@ -194,12 +194,15 @@ def test_on_tiny_the_exact_figures_take_the_place_of_estimates():
     assert {run["evaluations"][-1]["kl"] for s in settings for run in s["runs"]} == {0.1}
 
 
-def test_a_job_is_named_by_all_that_determines_it():
+def test_a_job_is_named_by_all_that_determines_it(monkeypatch):
     job = Job("tldr", RunConfig())
     others = [Job("helpful", RunConfig()), Job("tldr", RunConfig(alpha=0.2)), Job("tldr", RunConfig(seed=1))]
     assert len({job.key, *(other.key for other in others)}) == 4
     assert job.key == Job("tldr", replace(RunConfig())).key
     assert Job("tldr", RunConfig(w_clip=float("inf"))).key != job.key
+    before = job.key
+    monkeypatch.setitem(tasks.TASKS, "tldr", tasks.TLDR._replace(flaw="another"))
+    assert job.key != before
 
 
 def test_a_table_in_markdown_keeps_its_columns():
