@@ -43,6 +43,7 @@ ITERATION_STEPS = 100
 
 COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples a prompt
 REPEATS = 3
+CLEAR = 1.25  # an error this many times the network's limit is told from it
 SAMPLE_STEPS = 120
 
 OPTIMIZER_STEPS = 40  # of part 4
@@ -184,7 +185,8 @@ def samples(
         counts: n; kl: for each n KL(pi*‖pi) of each repeat, nats, mean over prompts; kl_enumerated: the same fit on the
         enumerated loss, the network's limit; tabular: `frequency_error`; slope: of log mean kl
         against log n by least squares; slopes: between neighbouring n;
-        slope_above_limit: of log(mean kl - kl_enumerated), None where fewer than two are above it.
+        above_limit: mean kl less kl_enumerated, None where it is less than `CLEAR` times that; slope_above_limit: of
+        its log, None where fewer than two are left.
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
     advantage = exact_advantage(table.proxy, log_pi_t)
@@ -202,7 +204,7 @@ def samples(
         drawn = [np.stack([rng.multinomial(n, row) for row in chances]) for _ in range(REPEATS)]
         errors.append([error(weights / chances * counts / n) for counts in drawn])
     means, log_n, limit = np.mean(errors, axis=1), np.log(COUNTS), error(weights)
-    above = means > limit
+    above = means > CLEAR * limit
     slope_above = np.polyfit(log_n[above], np.log(means[above] - limit), 1)[0] if above.sum() > 1 else None
     return {
         "alpha": alpha,
@@ -214,6 +216,7 @@ def samples(
         "tabular": [frequency_error(target, chances, n) for n in COUNTS],
         "slope": float(np.polyfit(log_n, np.log(means), 1)[0]),
         "slopes": (np.diff(np.log(means)) / np.diff(log_n)).tolist(),
+        "above_limit": [float(mean - limit) if clear else None for mean, clear in zip(means, above, strict=True)],
         "slope_above_limit": None if slope_above is None else float(slope_above),
     }
 

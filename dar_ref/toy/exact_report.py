@@ -71,10 +71,9 @@ def samples_figure(content: Content) -> Figure:
         ax.plot(counts, part["tabular"], "--", color=GREY, label="frequencies without a network, to first order: 1/n")
         ax.plot(counts, errors.mean(axis=1), color=BLUE, marker="o", label="network, mean over repeats")
         ax.plot(np.repeat(counts, errors.shape[1]), errors.ravel(), "_", color=ORANGE, markersize=10, label="repeats")
-        above = errors.mean(axis=1) > part["kl_enumerated"]
-        excess = errors.mean(axis=1)[above] - part["kl_enumerated"]
-        ax.plot(counts[above], excess, "s", color=VERMILION, fillstyle="none", label="mean less the enumerated")
-        ax.axhline(part["kl_enumerated"], color=GREEN, linestyle=":", label="network on the enumerated loss")
+        drawn = [(n, value) for n, value in zip(counts, part["above_limit"], strict=True) if value is not None]
+        ax.plot(*np.array(drawn).reshape(-1, 2).T, "s", color=VERMILION, fillstyle="none", label="mean less the limit")
+        ax.axhline(part["kl_enumerated"], color=GREEN, linestyle=":", label="limit: network on the enumerated loss")
         ax.set(
             xscale="log",
             yscale="log",
@@ -94,9 +93,9 @@ def samples_text(content: Content) -> str:
     return (
         f"Error KL(pi*‖pi_theta) against samples a prompt, both axes logarithmic: {points}. The slope between the first"
         f" two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
-        f" the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares, the"
-        " error less that limit, go on falling. A dashed line falls like 1/n: the first-order error of weighted"
-        " frequencies without a network."
+        f" the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
+        " the error less that limit, where the two can be told apart. A dashed line falls like 1/n: the first-order"
+        " error of weighted frequencies without a network."
     )
 
 
