@@ -137,7 +137,8 @@ def table_2(content: Content) -> Table:
         keys = {"score": "gold", "lc_win_rate": "lc_win_rate", "length": "length"}
         rows[setting["label"]] = {key: interval(finals(setting, figure)) for key, figure in keys.items()}
     ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {_seeds(content)}"
-    return comparison_table(rows, TABLE_2_COLUMNS, ours=ours, paper=TABLE_2)
+    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is no MT-Bench
+    return comparison_table(rows, (score, *TABLE_2_COLUMNS[1:]), ours=ours, paper=TABLE_2)
 
 
 def cost_table(content: Content, task: str) -> Table:
