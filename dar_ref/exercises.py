@@ -1,7 +1,7 @@
 """Checkers for the exercises of the notebooks: each takes an answer and says right or wrong, and where to look again.
 
-A checker computes what it expects with `dar_ref.theory`, never from the answer, and prints one line. It returns whether
-the answer is right, so that a notebook can assert it.
+A checker computes what it expects by itself, mostly with `dar_ref.theory`, never from the answer, and prints one line.
+It returns whether the answer is right, so that a notebook can assert it.
 """
 
 from numbers import Real
@@ -124,6 +124,18 @@ def beta_where_both_matter(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLi
         1.0 / abs(float(log_reg)),
         relative=THREE_DIGITS,
         hint="the log weight is alpha log(pi_0/pi_t) + A/beta: make the two terms equal in size at A = 1",
+    )
+
+
+def bonus_where_padding_pays(answer: float, answer_words: int, response_words: int) -> bool:
+    """Notebook 08: the bonus per word at which a response filled up to `response_words` with wrong words pleases the
+    annotators of `tldr` as much as the ideal answer of `answer_words` does, to three digits."""
+    agreement = 2.0 * answer_words / (answer_words + response_words)
+    return _number(
+        answer,
+        (1.0 - agreement) / (response_words - answer_words),
+        relative=THREE_DIGITS,
+        hint="the agreement of m right words among n is 2m/(m+n), and 1 if n = m: add to each the bonus of its words",
     )
 
 

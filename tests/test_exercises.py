@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dar_ref import exercises, theory
+from dar_ref.toy.tasks import agreement
 
 EVEN = np.log([0.5, 0.5])
 
@@ -65,6 +66,11 @@ CASES = {
         partial(exercises.beta_where_both_matter, log_pi_0=np.log([0.1, 0.9]), log_pi_t=np.log([0.8, 0.2]), alpha=0.1),
         1 / (0.1 * np.log(8.0)),
         [0.05, 1 / np.log(8.0), -4.8],
+    ),
+    "bonus_where_padding_pays": (
+        partial(exercises.bonus_where_padding_pays, answer_words=3, response_words=12),
+        (1.0 - agreement(["yes"] * 3 + ["no"] * 9, ["yes"] * 3)) / 9,  # by the longest common subsequence
+        [0.08, 1 / 12, 0.6, -1 / 15],
     ),
 }
 
