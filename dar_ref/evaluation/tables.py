@@ -118,7 +118,8 @@ def comparison_table(
     """Rows of methods; for each column ours and, where given, the paper's figure in a column of its own.
 
     Args:
-        results: method -> column key -> interval; a key may be absent or None where nothing was measured.
+        results: method -> column key -> interval; a key may be absent or None where nothing was measured. An interval
+            without width is shown as its estimate alone, to four digits.
         columns: what to show, in order.
         ours: what our figures are, for the note: model, judge, seeds, command.
         paper: the paper's figures; their methods that we lack get a row too, so that a gap shows.
@@ -176,7 +177,11 @@ def plain_text(table: Table) -> str:
 
 
 def _measured(interval: Interval | None, column: Column) -> str:
-    return NOT_MEASURED if interval is None else format_interval(interval, column.scale)
+    if interval is None:
+        return NOT_MEASURED
+    if interval.low == interval.high:  # counted, or the same in every seed: no interval to show
+        return f"{column.scale * interval.estimate:z.4g}"
+    return format_interval(interval, column.scale)
 
 
 def _reported(value: float | None, column: Column) -> str:
