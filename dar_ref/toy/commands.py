@@ -20,6 +20,7 @@ from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
 from dar_ref.toy import cache, exact_experiment, exact_report
 from dar_ref.toy.config import RunConfig, start_config
+from dar_ref.toy.exact import follow
 from dar_ref.toy.experiments import EXPERIMENTS, conduct
 from dar_ref.toy.policy import Completions, decode, encode_prompts, tokenizer
 from dar_ref.toy.report import elapsed, write
@@ -38,6 +39,15 @@ SHOWN = {  # figure -> title
     "missing_eos": "no EOS",
     "kl": "KL to pi_0",
     "annotations": "labels",
+}
+EXACT = {  # figure of `exact.ExactFigures` -> title
+    "step": "step",
+    "kl_to_pi_0": "KL(pi‖pi_0)",
+    "kl_to_pi_t": "KL(pi‖pi_t)",
+    "kl_optimum": "KL(pi*‖pi)",
+    "kl_target": "KL(pi'‖pi)",
+    "objective": "J(pi)",
+    "objective_optimum": "J(pi*)",
 }
 SAMPLES = 5  # prompts shown before and after
 
@@ -77,13 +87,16 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
     with Progress(console=console) as progress:
         bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
         done = train(start, config, checkpoint, on_step=lambda step: progress.update(bar, completed=step))
+    exactly = follow(start, config) if task == "tiny" else None  # the same run again, each update by enumeration
     done.policy.save_pretrained(out / "policy")
     tokenizer(start.task).save_pretrained(out / "policy")
-    results.write_json(out / "result.json", _content(task, config, start, done))
+    results.write_json(out / "result.json", _content(task, config, start, done) | {"exact": exactly})
     results.write_json(out / "samples.json", {"samples": samples(start, done)})
     results.write_json(out / "run.json", results.run_info(f"dar-ref toy run --task {task}", began))
     checkpoint.unlink(missing_ok=True)
     _print_run(done, samples(start, done))
+    if exactly:
+        _print_figures(exactly, EXACT)
     Console().print(f"written to {out}; {elapsed(began)}", highlight=False)
     return 0 if done.diverged is None else 1
 
@@ -203,18 +216,20 @@ def _content(task: str, config: RunConfig, start: Start, done: Run) -> dict[str,
 
 def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
     console = Console()
-    table = Table(*SHOWN.values(), box=box.SIMPLE_HEAD)
-    for figures in done.evaluations:
-        table.add_row(
-            *(f"{figures[name]:.3f}" if isinstance(figures[name], float) else str(figures[name]) for name in SHOWN)
-        )
-    console.print(table)
+    _print_figures(done.evaluations, SHOWN)
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
     if done.diverged is not None:
         console.print(f"diverged after step {done.diverged}: lower learning_rate, raise beta, or set w_clip")
+
+
+def _print_figures(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
+    table = Table(*titles.values(), box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in titles))
+    Console().print(table)
 
 
 def _parsed(name: str, text: str, kind: Any) -> Any:

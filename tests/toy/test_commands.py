@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Qwen2ForCausalLM
@@ -10,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from dar_ref import cli
 from dar_ref.toy import commands, runner
 from dar_ref.toy.config import RunConfig
+from dar_ref.toy.exact import log_probs, tables
 from dar_ref.toy.policy import completion_logits, encode
 from dar_ref.toy.runner import Job, run_job
 from dar_ref.toy.start import load_start
@@ -48,6 +50,11 @@ def test_a_run_writes_its_result_its_samples_and_a_policy_that_loads(folder, sta
     prompt = start.prompts.test[0]
     one = encode(start.task, [prompt], [["a", "b"]], [True])
     assert not torch.equal(completion_logits(loaded, one), completion_logits(start.pi_0, one))  # it was trained
+    assert [row["step"] for row in result["exact"]] == [0, 2, 4]
+    table = tables(start, start.prompts.validation)
+    log_pi = log_probs(loaded, table.prompt_ids)
+    exact = (np.exp(log_pi) * (log_pi - table.log_pi_0)).sum(axis=1).mean()
+    assert result["exact"][-1]["kl_to_pi_0"] == pytest.approx(exact, rel=1e-4)  # of the policy that was saved
     samples = read(tmp_path / "samples.json")["samples"]
     assert [row["prompt"].split() for row in samples] == start.prompts.test[:5]
     assert all(row["ideal"].split() == row["prompt"].split()[::-1] for row in samples)
