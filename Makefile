@@ -62,7 +62,7 @@ clean: ## remove the environment and everything generated
 	@touch $@
 
 .venv/dev: .venv/base
-	$(INSTALL) --editable '.[dev,notebooks]'
+	$(INSTALL) --editable '.[dev,llm,notebooks]'
 	@touch $@
 
 .venv/llm: .venv/base

@@ -1,0 +1,222 @@
+"""What a run is: one YAML file, checked whole before any work, with `key=value` from the command line on top.
+
+    method: dar
+    model:      what pi_0 is                         lora:        adapters, or null to train all weights
+    data:       prompts and preferences              reward:      where the reward comes from
+    training:   every method, names of TrainingArguments           generation: methods that sample, names of GRPOConfig
+    methods:    per method, names of its config class: {dar: {alpha: 0.1, beta: 0.05, w_clip: 20}, ...}
+
+`method` picks its entry of `methods`; everything else is shared, so methods are compared on the same data, rewards and
+schedule. Reading options imports neither torch nor TRL: `dar-ref plan` and `--dry-run` answer at once.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+ONLINE = ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo")
+METHODS = (*ONLINE, "dpo")
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelOptions:
+    """pi_0, which the policy starts from.
+
+    name: folder or hub name; revision: of the hub; dtype: of the weights; random_init: only the architecture of `name`
+    is read and the weights are drawn from `training.seed`; trust_remote_code: run Python that comes with the model.
+    """
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    attn_implementation: str | None = None
+    random_init: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LoraOptions:
+    """Low-rank adapters, without dropout: a dropped unit would make pi_theta another policy than the sampler.
+
+    r: rank; alpha: the adapter counts alpha / r; target_modules: names of linear layers, or "all-linear".
+    """
+
+    r: int = 64
+    alpha: int = 128
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataOptions:
+    """Where prompts and preferences come from, see `dar_ref.llm.data`.
+
+    prompts, preferences: a name of `data.DATASETS`, a hub name, or a .jsonl / .parquet file; preferences are read by
+    dpo only. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation. format: chat renders
+    with the tokenizer's template, plain does not, auto takes what the data is. max_prompt_tokens: longer prompts are
+    dropped and counted. limit: use the first so many rows.
+    """
+
+    prompts: str
+    preferences: str | None = None
+    split: str = "train"
+    eval_prompts: str | None = None
+    eval_split: str | None = None
+    prompt_column: str = "prompt"
+    format: Literal["auto", "plain", "chat"] = "auto"
+    system_prompt: str | None = None
+    max_prompt_tokens: int = 512
+    limit: int | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RewardOptions:
+    """Where the reward of a completion comes from, see `dar_ref.llm.rewards`.
+
+    kind: function, a Python function `name` = "module:function"; model, a sequence-classification model, `name` its
+    folder or hub name; annotator, a language model `name` behind an OpenAI-compatible endpoint `base_url`.
+    missing_eos_penalty: taken from the reward of a completion that was cut off, the same for every method.
+
+    model: revision, dtype, batch_size, append_eos (its text ends in its tokenizer's EOS if the completion ended).
+    annotator: base_url, rubric (a file with the instruction), scores (lowest and highest), timeout in seconds, retries,
+    concurrency, cache (folder). The key is read from the environment variable OPENAI_API_KEY.
+    """
+
+    kind: Literal["function", "model", "annotator"]
+    name: str
+    missing_eos_penalty: float = 0.0
+    revision: str | None = None
+    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    batch_size: int = 16
+    append_eos: bool = True
+    trust_remote_code: bool = False
+    base_url: str | None = None
+    rubric: str | None = None
+    scores: tuple[int, int] = (1, 10)
+    timeout: float = 60.0
+    retries: int = 5
+    concurrency: int = 16
+    cache: str | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunOptions:
+    """A run; see the module's first lines."""
+
+    model: ModelOptions
+    data: DataOptions
+    method: Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"] = (
+        "dar"
+    )
+    reward: RewardOptions | None = None
+    lora: LoraOptions | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method in ONLINE and self.reward is None:
+            raise ValueError(f"method = {self.method} samples completions and needs a reward; add a section `reward`")
+        if self.method == "dpo" and self.data.preferences is None:
+            raise ValueError("method = dpo learns from preference pairs; set data.preferences")
+        if unknown := sorted(set(self.methods) - set(METHODS)):
+            raise ValueError(f"methods.{unknown[0]} is no method; choose from {', '.join(METHODS)}")
+        for section in ("training", "generation", f"methods.{self.method}"):
+            for name in _ELSEWHERE & set(self.section(section)):
+                raise ValueError(f"{section}.{name} belongs to the section `model`; set model.{name} instead")
+
+    def section(self, name: str) -> dict[str, Any]:
+        """One of the free sections: training, generation or methods.<method>."""
+        return self.methods.get(name.removeprefix("methods."), {}) if "." in name else getattr(self, name)
+
+
+_ELSEWHERE = {"trust_remote_code", "dtype", "attn_implementation", "revision"}
+
+
+def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
+    """Read a configuration file and put `key=value` pairs on top.
+
+    Args:
+        path: a YAML file, or the name of one in `dar_ref/configs` without its ending.
+        overrides: for example "training.learning_rate=1e-6", "lora=null"; the value is YAML, the key's dots go down.
+
+    Returns:
+        `RunOptions`.
+
+    Raises:
+        FileNotFoundError: no such file, and no such name.
+        ValueError: no YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
+    """
+    content = read_yaml(find_config(path))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ValueError(f"{override!r} is no override; write key=value, for example training.max_steps=10")
+        _put(content, key.split("."), yaml.load(value, _Loader))
+    return make_options(content)
+
+
+def make_options(content: Mapping[str, Any]) -> RunOptions:
+    """Options from a mapping such as a YAML file gives; ValueError names every key that is unknown or wrong."""
+    try:
+        return TypeAdapter(RunOptions).validate_python(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def find_config(path: str | Path) -> Path:
+    """The file `path`, or the one of that name in `dar_ref/configs`; FileNotFoundError lists what is there."""
+    for candidate in (Path(path), CONFIGS / f"{path}.yaml", CONFIGS / Path(path).name):
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+    raise FileNotFoundError(f"configuration {str(path)!r} is no file; pass a YAML file or one of {names}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; numbers such as 1e-6 are numbers."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; write a mapping with model, data, reward, ...")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML reads 1e-6, without a point, as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    *sections, last = keys
+    for section in sections:
+        inner = content.setdefault(section, {})
+        if inner is None:
+            inner = content[section] = {}
+        if not isinstance(inner, dict):
+            raise ValueError(f"{'.'.join(keys)}: {section} = {inner!r} has no keys of its own")
+        content = inner
+    content[last] = value
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{place} = {error['input']!r} is an unknown key; see `dar-ref train --help` for the sections"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{place} = {error['input']!r}: {error['msg']}" if place else str(error["msg"])
