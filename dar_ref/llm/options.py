@@ -20,6 +20,8 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from dar_ref import scalars
+
 ONLINE = ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo")
 METHODS = (*ONLINE, "dpo")
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -85,9 +87,11 @@ class RewardOptions:
     folder or hub name; annotator, a language model `name` behind an OpenAI-compatible endpoint `base_url`.
     missing_eos_penalty: taken from the reward of a completion that was cut off, the same for every method.
 
-    model: revision, dtype, batch_size, append_eos (its text ends in its tokenizer's EOS if the completion ended).
-    annotator: base_url, rubric (a file with the instruction), scores (lowest and highest), timeout in seconds, retries,
-    concurrency, cache (folder). The key is read from the environment variable OPENAI_API_KEY.
+    model: revision, dtype, batch_size, separator (between a plain prompt and its completion, " " for the toy tasks),
+    append_eos (a plain text ends in its tokenizer's EOS if the completion ended; a chat template ends turns itself).
+    annotator: base_url, rubric (a file with the instruction), scores (lowest and highest, whole numbers from 0),
+    logprobs (ask for the probabilities of the scores), timeout in seconds, retries, concurrency, cache (folder). The
+    key is read from the environment variable OPENAI_API_KEY.
     """
 
     kind: Literal["function", "model", "annotator"]
@@ -96,15 +100,31 @@ class RewardOptions:
     revision: str | None = None
     dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
     batch_size: int = 16
+    separator: str = ""
     append_eos: bool = True
     trust_remote_code: bool = False
     base_url: str | None = None
     rubric: str | None = None
     scores: tuple[int, int] = (1, 10)
+    logprobs: bool = True
     timeout: float = 60.0
     retries: int = 5
     concurrency: int = 16
     cache: str | None = None
+
+    def __post_init__(self) -> None:
+        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty)
+        scalars.positive("reward.timeout", self.timeout)
+        for name, least in (("batch_size", 1), ("retries", 0), ("concurrency", 1)):
+            scalars.integer(f"reward.{name}", getattr(self, name), least)
+        lowest, highest = self.scores
+        if not 0 <= lowest < highest:
+            raise ValueError(f"reward.scores = {[lowest, highest]} is no range; pass lowest and highest, 0 or above")
+        if self.kind == "function" and not all(self.name.partition(":")):
+            raise ValueError(f"reward.name = {self.name!r} names no function; write module:function")
+        for name, kind in {"revision": "model", **dict.fromkeys(("base_url", "rubric", "cache"), "annotator")}.items():
+            if getattr(self, name) is not None and self.kind != kind:
+                raise ValueError(f"reward.{name} is for reward.kind = {kind}, not {self.kind}; remove it")
 
 
 @dataclass(frozen=True, config=_STRICT)
