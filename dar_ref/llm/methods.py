@@ -1,0 +1,96 @@
+"""The paper's other methods on DAR's trainer: DAO, and PPO and dual PPO without a critic. They differ from DAR in
+`policy_loss` alone, PPO in the reward as well; sampling, advantages, masks and what is left out are the same.
+
+    dao                   dual KL by policy gradient instead of regression
+    dual_ppo_critic_free  clipped ratio per token, dual KL as a penalty in the loss (k3)
+    ppo_critic_free       clipped ratio per token, KL to pi_0 inside the reward (k1)
+
+"Critic-free": PPO as published learns a value function and has an advantage for every token. Here every token of a
+completion gets the completion's advantage, the reward less its group's mean over the batch's standard deviation. It is
+named so wherever it appears; `dar_ref.toy` has both with a critic.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dar_ref.llm.config import DAOConfig, DARConfig, DualPPOConfig, PPOConfig
+from dar_ref.llm.trainer import DARTrainer, Scored, token_mask
+from dar_ref.losses import DARWeights, dao_loss, dual_ppo_loss, ppo_loss, sequence_logps
+
+
+class DAOTrainer(DARTrainer):
+    """DAO, `dar_ref.losses.dao_loss`. Source: arXiv 2602.11523, the ablation without regression."""
+
+    _name = "DAO"
+    _tag_names = ("trl", "dao")
+    config_class: type[DARConfig] = DAOConfig
+
+    def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
+        """Mean over kept completions; the loss of one completion at a time, for each to count what it should."""
+        columns = (*scored.sums(), scored.advantages)
+        losses = [
+            dao_loss(*(x[row : row + 1] for x in columns), alpha=self.args.alpha, beta=self.args.beta)
+            for row in range(len(scored.keep))
+        ]
+        return (torch.stack(losses) * scored.counts()).mean(), None
+
+
+class PPOTrainer(DARTrainer):
+    """PPO without a critic, `dar_ref.losses.ppo_loss`. Source: Schulman et al., arXiv 1707.06347, Equation 7."""
+
+    _name = "PPO, critic-free"
+    _tag_names = ("trl", "ppo-critic-free")
+    config_class: type[DARConfig] = PPOConfig
+
+    def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
+        """Mean over the tokens of kept completions."""
+        mask = scored.mask & scored.keep[:, None]
+        advantages = scored.advantages * scored.importance
+        loss = ppo_loss(scored.per_token_logps, scored.old_per_token_logps, advantages, mask, epsilon=self.args.epsilon)
+        return of_all_tokens(loss, mask, scored), None
+
+    def shaped_rewards(self, rewards: Tensor, batch: dict[str, Any]) -> Tensor:
+        """`r - beta (logp_t - logp_0)`, with log-probs summed over the completion, (G,)."""
+        if "old_per_token_logps" not in batch:
+            batch["old_per_token_logps"] = self._current_logps(batch)
+        drift = batch["old_per_token_logps"] - batch["ref_per_token_logps"]
+        drift = self.accelerator.gather(sequence_logps(drift, token_mask(batch)))
+        return rewards - self.args.beta * drift
+
+    @torch.no_grad()
+    def _current_logps(self, batch: dict[str, Any]) -> Tensor:
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        size, length = self.args.per_device_train_batch_size, batch["completion_ids"].shape[1]
+        logps: Tensor = self._get_per_token_logps_and_entropies(self.model, ids, attention_mask, length, size)[0]
+        return logps
+
+
+class DualPPOTrainer(DARTrainer):
+    """Dual PPO without a critic, `dar_ref.losses.dual_ppo_loss`. Source: arXiv 2602.11523, the ablation."""
+
+    _name = "dual PPO, critic-free"
+    _tag_names = ("trl", "dual-ppo-critic-free")
+    config_class: type[DARConfig] = DualPPOConfig
+
+    def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
+        """Mean over the tokens of kept completions."""
+        mask = scored.mask & scored.keep[:, None]
+        loss = dual_ppo_loss(
+            scored.per_token_logps,
+            scored.ref_per_token_logps,
+            scored.old_per_token_logps,
+            scored.advantages * scored.importance,
+            mask,
+            epsilon=self.args.epsilon,
+            alpha=self.args.alpha,
+            beta=self.args.beta,
+        )
+        return of_all_tokens(loss, mask, scored), None
+
+
+def of_all_tokens(loss: Tensor, mask: Tensor, scored: Scored) -> Tensor:
+    """A mean over this micro-batch's tokens as its part of the mean over the tokens of all micro-batches."""
+    return loss * mask.sum() / scored.kept_tokens.clamp(min=1.0)

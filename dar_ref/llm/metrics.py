@@ -1,0 +1,127 @@
+"""What a run logs besides TRL's own figures: the spread of the regression weights, the distance to pi_0, and where the
+time goes.
+
+    weight/mean, weight/max     of min(w, w_clip)
+    weight/ess                  (sum w)^2 / (B sum w^2), in (0, 1]: share of the batch that the update rests on
+    weight/clipped              share with w > w_clip
+    weight/log_reg_*, log_adv_* mean and standard deviation of alpha (logp_0 - logp_t) and of A / beta
+    kl/pi_0_k1                  mean of logp_t - logp_0 over completions: unbiased for KL(pi_t‖pi_0), nats a completion
+    kl/pi_0_k3                  mean over tokens of exp(d) - d - 1, d = logp_0 - logp_t: never negative, nats a token
+    kl/pi_t_k1                  mean of logp_t - logp_theta over completions: how far the updates have gone from pi_t
+    entropy, completions/missing_eos, advantage/std, completions/excluded
+    seconds/generate, score, update; tokens_per_second   of all processes, prompts included
+
+Shapes: `B` completions of an optimizer step, `T` tokens.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dar_ref.losses import DARWeights, sequence_logps
+
+
+class MicroBatch(NamedTuple):
+    """What one micro-batch leaves for the figures, without gradient; everything (B,).
+
+    kl_0, kl_t: k1 estimates; k3: sum over tokens; tokens: number that counts; entropy: sum over tokens; keep: bool;
+    weights: None for methods without them.
+    """
+
+    kl_0: Tensor
+    kl_t: Tensor
+    k3: Tensor
+    tokens: Tensor
+    entropy: Tensor
+    keep: Tensor
+    weights: DARWeights | None
+
+
+@torch.no_grad()
+def micro_batch(
+    logps: Tensor, ref: Tensor, old: Tensor, mask: Tensor, keep: Tensor, entropies: Tensor, weights: DARWeights | None
+) -> MicroBatch:
+    """Sum per-token values (B, T) over the tokens that count."""
+    log_ratio = torch.where(mask, ref - old, 0.0)
+    return MicroBatch(
+        kl_0=sequence_logps(old - ref, mask),
+        kl_t=sequence_logps(old - logps, mask),
+        k3=sequence_logps(torch.expm1(log_ratio) - log_ratio, mask),
+        tokens=mask.sum(dim=1),
+        entropy=sequence_logps(entropies, mask),
+        keep=keep,
+        weights=weights,
+    )
+
+
+@torch.no_grad()
+def figures(window: Sequence[MicroBatch], gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Figures of one optimizer step over all its micro-batches and processes; none if no completion counts."""
+    rows = [(w.kl_0, w.kl_t, w.k3, w.tokens, w.entropy, w.keep) for w in window]
+    kl_0, kl_t, k3, tokens, entropy, keep = (gather(torch.cat(part).float()) for part in zip(*rows, strict=True))
+    keep = keep.bool()
+    count = tokens[keep].sum()
+    if not count > 0:
+        return {}
+    found = {
+        "kl/pi_0_k1": kl_0[keep].mean(),
+        "kl/pi_t_k1": kl_t[keep].mean(),
+        "kl/pi_0_k3": k3[keep].sum() / count,
+        "entropy": entropy[keep].sum() / count,
+    }
+    if all(w.weights is not None for w in window):
+        parts = zip(*(w.weights for w in window if w.weights is not None), strict=True)
+        weights = DARWeights(*(gather(torch.cat(part).float())[keep] for part in parts))
+        found |= weight_figures(weights)
+    return {name: float(value) for name, value in found.items()}
+
+
+def weight_figures(weights: DARWeights) -> dict[str, Tensor]:
+    """How the weights (B,) of one update are spread; see the module's first lines."""
+    weight, log_reg, log_adv, clipped = weights
+    return {
+        "weight/mean": weight.mean(),
+        "weight/max": weight.max(),
+        "weight/ess": weight.sum() ** 2 / (len(weight) * (weight**2).sum()),
+        "weight/clipped": clipped.float().mean(),
+        "weight/log_reg_mean": log_reg.mean(),
+        "weight/log_reg_std": log_reg.std(correction=0),
+        "weight/log_adv_mean": log_adv.mean(),
+        "weight/log_adv_std": log_adv.std(correction=0),
+    }
+
+
+class Clock:
+    """Seconds of each phase since it was last read; what is neither generation nor scoring is the update."""
+
+    def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self.began = time.perf_counter()
+        self.generate = self.score = 0.0
+        self.tokens = 0
+
+    def generated(self, seconds: float, tokens: int) -> None:
+        """Count one generation of so many tokens, prompts included."""
+        self.generate += seconds
+        self.tokens += tokens
+
+    def scored(self, seconds: float) -> None:
+        """Count one batch, generation included, as it encloses it."""
+        self.score += seconds
+
+    def read(self, tokens: int) -> dict[str, float]:
+        """Figures since the last reading; `tokens` of all processes."""
+        total, score = time.perf_counter() - self.began, max(self.score - self.generate, 0.0)
+        found = {
+            "seconds/generate": self.generate,
+            "seconds/score": score,
+            "seconds/update": total - self.generate - score,
+            "tokens_per_second": tokens / total,
+        }
+        self._restart()
+        return found

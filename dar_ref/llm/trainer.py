@@ -1,0 +1,275 @@
+"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and DAR's loss in the place of GRPO's.
+
+TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. Here is what is
+different, and nothing else:
+
+1. A = (r - mean_K(r)) / std(A), the standard deviation over all processes and accumulation steps.
+2. The loss is `dar_ref.losses.dar_loss` on log-probs that are summed over the completion, tool and environment tokens
+   left out of all three sums.
+3. One rule for completions that do not count: one without a reward, or one that was cut off under
+   `mask_truncated_completions`, leaves the group's mean, the standard deviation, the loss and what the loss is divided
+   by. So do the others of a group in which only one is left, since it is its own mean.
+4. Where vLLM samples, each completion is weighted by pi_t / pi_sampler as TRL computes it for whole sequences.
+5. With float64 weights the logits are formed whole, in float64: TRL's fused head sums in float32.
+
+Shapes: `B` completions of `T` tokens on this process, `G` of all processes; mask 1 = keep. A "batch" is what was
+sampled at once; where it is used for several optimizer steps, what it is divided by is its average over them.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from dar_ref.llm import metrics
+from dar_ref.llm.config import DARConfig
+from dar_ref.losses import DARWeights, dar_loss, group_advantages, normalize_advantages, sequence_logps
+
+FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats a token; other types are coarser
+COARSE_DRIFT = 0.1
+
+
+class Scored(NamedTuple):
+    """One micro-batch under the three policies; only `per_token_logps` has a gradient.
+
+    per_token_logps, ref_per_token_logps, old_per_token_logps: (B, T); mask: (B, T) bool, the tokens that count; keep:
+    (B,) bool, the completions that count; advantages: (B,); importance: (B,), pi_t / pi_sampler; kept_share: scalar,
+    share of the batch that counts; kept_tokens: scalar, tokens that count in an average micro-batch.
+    """
+
+    per_token_logps: Tensor
+    ref_per_token_logps: Tensor
+    old_per_token_logps: Tensor
+    mask: Tensor
+    keep: Tensor
+    advantages: Tensor
+    importance: Tensor
+    kept_share: Tensor
+    kept_tokens: Tensor
+
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs of whole completions, (B,) each: pi_theta, pi_0, pi_t."""
+        logps, ref_logps, old_logps = (sequence_logps(x, self.mask) for x in self[:3])
+        return logps, ref_logps, old_logps
+
+    def counts(self) -> Tensor:
+        """What each completion counts in a mean over all that are kept, (B,): 0 for those that are not."""
+        return self.keep * self.importance / self.kept_share
+
+
+class DARTrainer(GRPOTrainer):  # type: ignore[misc]
+    """Trains a policy by DAR. Arguments and data are those of `trl.GRPOTrainer`; `args` is a `DARConfig`.
+
+    Raises:
+        TypeError: `args` is no `DARConfig`.
+        RuntimeError: the policy differs from pi_0 before the first step.
+
+    Source: arXiv 2602.11523.
+    """
+
+    _name = "DAR"
+    _tag_names = ("trl", "dar")
+    config_class: type[DARConfig] = DARConfig
+
+    def __init__(self, model: Any, reward_funcs: Any, args: DARConfig, **of_grpo: Any) -> None:
+        if not isinstance(args, self.config_class):
+            raise TypeError(f"args is a {type(args).__name__}; pass a {self.config_class.__name__}")
+        super().__init__(model=model, reward_funcs=reward_funcs, args=args, **of_grpo)
+        self._gathered_rewards = torch.empty(0)
+        self._window: list[metrics.MicroBatch] = []
+        self._clock = metrics.Clock()
+
+    # --- the method ---------------------------------------------------------------------------------------------------
+
+    def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
+        """DAR on one micro-batch: the loss, a mean over kept completions, and the weights for the metrics.
+
+        `dar_loss` is linear in `logps`, so what a completion counts for may stand at `logps`: 0 leaves it out.
+        """
+        logps, ref_logps, old_logps = scored.sums()
+        options = {"alpha": self.args.alpha, "beta": self.args.beta, "w_clip": self.args.w_clip}
+        return dar_loss(logps * scored.counts(), ref_logps, old_logps, scored.advantages, **options)
+
+    def shaped_rewards(self, rewards: Tensor, _batch: dict[str, Any]) -> Tensor:
+        """What advantages are made of, (G,): for DAR the rewards as they are."""
+        return rewards
+
+    # --- from TRL's batch to advantages -------------------------------------------------------------------------------
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        per_function = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)  # (G, functions)
+        if torch.isinf(per_function).any():
+            row, column = torch.isinf(per_function).nonzero()[0].tolist()
+            raise ValueError(
+                f"reward function {self.reward_func_names[column]!r} gave {per_function[row, column].item()} to"
+                f" completion {row} of the batch; return a finite number, or None to leave the completion out"
+            )
+        unscored = torch.isnan(per_function).all(dim=1)
+        total = (per_function * self.reward_weights.to(per_function.device)).nansum(dim=1)
+        self._gathered_rewards = torch.where(unscored, torch.nan, total)
+        return per_function
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        began = time.perf_counter()
+        generated = super()._generate(prompts)
+        self._clock.generated(time.perf_counter() - began, sum(len(ids) for ids in (*generated[0], *generated[1])))
+        return generated
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        began = time.perf_counter()
+        batch = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            self._replace_advantages(batch)
+            self._clock.scored(time.perf_counter() - began)
+        return batch
+
+    def _replace_advantages(self, batch: dict[str, Any]) -> None:
+        """Put DAR's advantages, which completions count, and what the loss is divided by into TRL's batch."""
+        here = self.accelerator.process_index * len(batch["completion_mask"])
+        local = slice(here, here + len(batch["completion_mask"]))
+        left = self.accelerator.gather(
+            (batch["completion_mask"].sum(dim=1) > 0).contiguous()
+        )  # truncated ones have none
+        rewards = self.shaped_rewards(self._gathered_rewards, batch)
+        advantages, keep, std = self.global_advantages(rewards, left)
+        batch["advantages"], batch["keep"] = advantages[local], keep[local]
+        batch["kept_share"] = keep.float().mean()
+        tokens = (token_mask(batch).sum(dim=1) * batch["keep"]).sum()
+        steps = self.args.steps_per_generation * self.accelerator.num_processes
+        batch["kept_tokens"] = self.accelerator.reduce(tokens, reduction="sum") / steps
+        self._logs["advantages"].clear()
+        self._logs["advantages"].extend(advantages.tolist())
+        self._log("advantage/std", std.item())
+        self._log("completions/excluded", 1.0 - batch["kept_share"].item())
+
+    def global_advantages(self, rewards: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Advantages of the batch of all processes.
+
+        Args:
+            rewards: (G,), NaN where there is none; the K completions of one prompt side by side.
+            left: (G,) bool, False for completions that were cut off and masked.
+
+        Returns:
+            Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before it was divided
+            by.
+        """
+        num_generations = self.num_generations
+        keep = left & ~torch.isnan(rewards)
+        groups = keep.view(-1, num_generations)
+        keep = (groups & (groups.sum(dim=1, keepdim=True) > 1)).view(-1)
+        if not keep.any():
+            return torch.zeros_like(rewards), keep, torch.zeros((), device=rewards.device)
+        known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)
+        means = known.nanmean(dim=1, keepdim=True).nan_to_num(nan=0.0).expand_as(known).reshape(-1)
+        advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # the mean moves no mean
+        counted = advantages[keep]
+        advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))
+        return advantages, keep, counted.std(correction=0)
+
+    # --- the loss of a micro-batch ------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        training = self.model.training
+        scored, entropies = self._score(model, inputs)
+        if training and self.state.global_step == 0 and self._step == 0:
+            self._check_start(scored)
+        loss, weights = self.policy_loss(scored)
+        if not training:
+            return loss
+        logps, ref, old = (x.detach() for x in scored[:3])
+        self._window.append(metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights))
+        if self.accelerator.sync_gradients:  # the last micro-batch of an optimizer step
+            for name, value in metrics.figures(self._window, self.accelerator.gather).items():
+                self._log(name, value)
+            self._window.clear()
+        return loss / self.current_gradient_accumulation_steps
+
+    def _score(self, model: Any, inputs: dict[str, Any]) -> tuple[Scored, Any]:
+        """The micro-batch under pi_theta beside what was scored when it was sampled, and entropies (B, T)."""
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        length = inputs["completion_ids"].shape[1]
+        logps, entropies, _ = self._get_per_token_logps_and_entropies(
+            model, ids, attention_mask, length, compute_entropy=True
+        )
+        old = inputs.get("old_per_token_logps")
+        old = logps.detach() if old is None else old  # TRL leaves it out where pi_theta is still pi_t
+        rows = len(ids)
+        everything = torch.ones(rows, device=ids.device)
+        importance = inputs.get("importance_sampling_ratio")
+        scored = Scored(
+            per_token_logps=logps,
+            ref_per_token_logps=inputs["ref_per_token_logps"],
+            old_per_token_logps=old,
+            mask=token_mask(inputs),
+            keep=inputs.get("keep", everything.bool()),
+            advantages=inputs["advantages"],
+            importance=everything if importance is None else importance.view(rows),
+            kept_share=inputs.get("kept_share", everything[0]),
+            kept_tokens=inputs.get("kept_tokens", token_mask(inputs).sum()),
+        )
+        return scored, entropies
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **of_trl: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self.model.dtype != torch.float64:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **of_trl
+            )
+        size = batch_size or len(input_ids)
+        rows = zip(torch.split(input_ids, size), torch.split(attention_mask, size), strict=True)
+        parts = [whole_logps(model, ids, mask, logits_to_keep, self.temperature) for ids, mask in rows]
+        logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        return logps, entropies, None
+
+    def _check_start(self, scored: Scored) -> None:
+        """pi_theta is pi_0 before the first step, up to rounding; if not, every KL of the run would be to something
+        else."""
+        drift = (
+            torch.where(scored.mask, (scored.per_token_logps - scored.ref_per_token_logps).detach(), 0.0).abs().max()
+        )
+        limit = FIRST_STEP_DRIFT.get(self.model.dtype, COARSE_DRIFT)
+        if not drift <= limit:
+            raise RuntimeError(
+                f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats a token"
+                f" (at most {limit:g} is rounding): dropout is on, or the model in memory is not the one in"
+                f" {self.model.config._name_or_path!r}, from which pi_0 is read; save the model and load it from there"
+            )
+
+    # --- figures ------------------------------------------------------------------------------------------------------
+
+    def _log(self, name: str, value: float) -> None:
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log, with seconds of each phase and tokens a second since the last one."""
+        if self.model.training:
+            tokens = self.accelerator.reduce(torch.tensor(self._clock.tokens, device=self.accelerator.device))
+            for name, value in self._clock.read(int(tokens)).items():
+                self._log(name, value)
+        super().log(logs, start_time)
+
+
+def token_mask(batch: dict[str, Any]) -> Tensor:
+    """Tokens that the policy drew and that count, (B, T) bool: kept, and not written by a tool or an environment."""
+    mask = batch["completion_mask"].bool()
+    return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask
+
+
+def whole_logps(
+    model: Any, ids: Tensor, mask: Tensor, logits_to_keep: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probs of the last `logits_to_keep` tokens and entropies, (B, T) each, by whole logits in their own type."""
+    logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=logits_to_keep + 1, use_cache=False).logits
+    log_probs = (logits[:, :-1] / temperature).log_softmax(dim=-1)
+    logps = log_probs.gather(-1, ids[:, -logits_to_keep:, None])[..., 0]
+    return logps, -(log_probs.exp() * log_probs).sum(dim=-1)
