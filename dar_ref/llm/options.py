@@ -62,9 +62,9 @@ class DataOptions:
     """Where prompts and preferences come from, see `dar_ref.llm.data`.
 
     prompts, preferences: a name of `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
-    preferences are read by dpo only. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation. format: chat renders
-    with the tokenizer's template, plain does not, auto takes what the data is. max_prompt_tokens: longer prompts are
-    dropped and counted. limit: use the first so many of the rows that are left.
+    preferences are read by dpo only. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
+    format: chat renders with the tokenizer's template, plain does not, auto takes what the data is. max_prompt_tokens:
+    longer prompts are dropped and counted. limit: use the first so many of the rows that are left.
     """
 
     prompts: str
