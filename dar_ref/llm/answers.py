@@ -1,0 +1,108 @@
+"""The score in an annotator's answer: the expected one where the probabilities of its tokens are known, else the one
+that is written.
+
+An answer has a score if exactly one number stands in it, whole and within the range; "7", "Score: 7" and "7/10" have,
+"7.5", "between 6 and 7" and "no" have not. With log-probs, the reward is
+
+    sum_s s P(s) / sum_s P(s),   P(s) the probability that the number at that place is s.
+
+Numbers of several tokens, 10 as "1" "0": the tokens that were sampled are followed. Behind each, the alternatives are
+known, so "1" and "10" are told apart where the answer began with "1". Where it did not, the mass on "1" may be either's
+and counts for 1 if "10" is listed as one token beside it (then that is how 10 is written), for nobody otherwise. An
+answer that stops behind "1" is 1. If less than `LEAST_MASS` of the probability is on scores that can be told, the
+written score is the reward.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+LEAST_MASS = 0.5  # of the probability, on scores: below, an expectation over them says little about the answer
+_NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)?")
+_DIGITS = re.compile(r"(\d*)(.*)", re.DOTALL)
+
+
+class TokenChoice(NamedTuple):
+    """A token of an answer: its text and the log-probs of what might have stood there, the token itself among them."""
+
+    text: str
+    alternatives: dict[str, float]  # text -> log-prob
+
+
+class Score(NamedTuple):
+    """A score; `expected`: whether it is an expectation, not the written number."""
+
+    value: float
+    expected: bool
+
+
+def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: int) -> Score | None:
+    """The score of an answer, None if it has none.
+
+    Args:
+        text: the answer.
+        tokens: its tokens in order, with log-probs; empty where the endpoint offers none.
+        lowest, highest: the range of scores, whole numbers from 0.
+
+    >>> read_score("Score: 7/10", [], 1, 10)
+    Score(value=7.0, expected=False)
+    >>> read_score("4", [TokenChoice("4", {"4": math.log(0.75), "5": math.log(0.25)})], 1, 5)
+    Score(value=4.25, expected=True)
+    """
+    without_range = re.sub(rf"(?<=\d)(\s*/\s*|\s+out\s+of\s+){highest}(?!\d)", "", text)
+    numbers = list(_NUMBER.finditer(without_range))
+    if len(numbers) != 1 or not numbers[0].group().isdecimal() or not lowest <= int(numbers[0].group()) <= highest:
+        return None
+    written = Score(float(numbers[0].group()), expected=False)
+    begin = "".join(token.text for token in tokens).find(text)
+    place = _token_at(tokens, begin + numbers[0].start())  # only behind the number was anything taken out
+    if begin < 0 or place is None:
+        return written
+    mass = _masses(tokens[place:], [str(s) for s in range(lowest, highest + 1)])
+    total = math.fsum(mass.values())
+    if total < LEAST_MASS:
+        return written
+    return Score(math.fsum(int(s) * p for s, p in mass.items()) / total, expected=True)
+
+
+def _token_at(tokens: Sequence[TokenChoice], offset: int) -> int | None:
+    """Number of the token in which the number at `offset` of the text begins, None if it does not begin that token."""
+    begin = 0
+    for i, token in enumerate(tokens):
+        if begin <= offset < begin + len(token.text):
+            return i if not token.text[: offset - begin].strip() else None
+        begin += len(token.text)
+    return None
+
+
+def _masses(tokens: Sequence[TokenChoice], scores: Collection[str]) -> dict[str, float]:
+    """Probability of each score, as far as it can be told; the first of `tokens` begins the number."""
+    mass: dict[str, float] = defaultdict(float)
+    prefix, reached = "", 1.0  # what of the number was sampled, and how probable that was
+    for token in tokens:
+        parts = {text: _continued(prefix, text) for text in token.alternatives}
+        numbers = {number for number, _ in parts.values()}
+        for text, (number, is_closed) in parts.items():
+            longer = _longer(number, scores)
+            is_told = is_closed or not longer or not numbers.isdisjoint(longer)
+            if text != token.text and number in scores and is_told:
+                mass[number] += reached * math.exp(token.alternatives[text])
+        reached *= math.exp(token.alternatives[token.text])
+        prefix, is_closed = parts[token.text]
+        if is_closed or not _longer(prefix, scores):
+            break
+    if prefix in scores:
+        mass[prefix] += reached
+    return mass
+
+
+def _continued(prefix: str, text: str) -> tuple[str, bool]:
+    """The number with one more token, and whether it ends there; without digits at its beginning it is empty."""
+    digits, rest = _DIGITS.fullmatch(text if prefix else text.lstrip()).groups()  # type: ignore[union-attr]
+    return prefix + digits, bool(rest) or not digits
+
+
+def _longer(number: str, scores: Collection[str]) -> list[str]:
+    return [score for score in scores if score != number and score.startswith(number)]
