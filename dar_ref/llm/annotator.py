@@ -86,12 +86,13 @@ class Annotator:
             raise ValueError(f"reward.base_url holds a user or a query; leave the address bare and set {KEY}")
         self._cache = None if options.cache is None else Path(options.cache)
 
-    def render(self, prompt: Text, completion: Text, ended: bool = True) -> str:
-        """The message that the annotator gets; a completion that was cut off ends in " [cut off]"."""
+    def render(self, prompt: Text, completion: Text, ended: bool = True) -> str:  # noqa: ARG002
+        """The message that the annotator gets, the same whether the completion ended: `missing_eos_penalty` is the
+        one rule for that."""
         lowest, highest = self.options.scores
         places = {
             "prompt": plain_text(prompt),
-            "response": _response(completion) + ("" if ended else " [cut off]"),
+            "response": _response(completion),
             "lowest": str(lowest),
             "highest": str(highest),
         }

@@ -132,7 +132,8 @@ class FunctionReward:
         returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
-                f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one a completion"
+                f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one a"
+                " completion"
             )
         values = list(returned)
         if len(values) != len(completions):
