@@ -15,6 +15,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from dar_ref import results
@@ -98,25 +99,26 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, pi_0: str, period: int) -> None:
         self.pi_0, self.period, self.stopped = pi_0, period, False
+        self._before: Any = signal.SIG_DFL
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Listen for SIGTERM."""
-        signal.signal(signal.SIGTERM, self._stop)
+        self._before = signal.signal(signal.SIGTERM, self._stop)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Save and stop at a boundary once SIGTERM came."""
-        if self.stopped and state.global_step % self.period == 0:
-            control.should_save = control.should_training_stop = True
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Save and stop at a boundary once SIGTERM came to any process."""
+        if state.global_step % self.period == 0 and any(gather_object([self.stopped])):
+            self.stopped = control.should_save = control.should_training_stop = True
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
         """Write the mark, the last file of a checkpoint."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             results.write_json(folder / MARK, {"sha256": self.pi_0})
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop listening."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, self._before)
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True

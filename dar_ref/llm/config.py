@@ -1,5 +1,4 @@
-"""Configuration of DAR and of the methods on its trainer: TRL's `GRPOConfig` with the options that DAR adds, without those
-that have no meaning for it.
+"""Configuration of DAR and of the methods on its trainer: TRL's `GRPOConfig` with the options that DAR adds.
 
 Three fields are the method's: `alpha`, `beta`, `w_clip`. All others are TRL's and mean what TRL says. An option of TRL
 that DAR's loss would not use is refused when it is set, with the reason: an option that is accepted and does nothing is

@@ -8,7 +8,9 @@ time goes.
     kl/pi_0_k1                  mean of logp_t - logp_0 over completions: unbiased for KL(pi_t‖pi_0), nats a completion
     kl/pi_0_k3                  mean over tokens of exp(d) - d - 1, d = logp_0 - logp_t: never negative, nats a token
     kl/pi_t_k1                  mean of logp_t - logp_theta over completions: how far the updates have gone from pi_t
-    entropy, completions/missing_eos, advantage/std, completions/excluded
+    entropy                     mean over tokens of the entropy of pi_theta, nats
+    advantage/std               before it was divided by; completions/excluded: share left out (`DARTrainer`)
+    completions/clipped_ratio   TRL's: share without EOS
     seconds/generate, score, update; tokens_per_second   of all processes, prompts included
 
 Shapes: `B` completions of an optimizer step, `T` tokens.

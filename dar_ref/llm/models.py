@@ -1,4 +1,4 @@
-"""pi_0 and its tokenizer: found, named by its content, and loaded without dropout and without running code from files."""
+"""pi_0 and its tokenizer: found, named by its content, loaded without dropout and without running code from files."""
 
 import json
 from pathlib import Path

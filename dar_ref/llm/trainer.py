@@ -108,7 +108,8 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         unscored = torch.isnan(per_function).all(dim=1)
         total = (per_function * self.reward_weights.to(per_function.device)).nansum(dim=1)
-        self._gathered_rewards = torch.where(unscored, torch.nan, total)
+        precision = torch.promote_types(self.model.dtype, torch.float32)
+        self._gathered_rewards = torch.where(unscored, torch.nan, total).to(precision)
         return per_function
 
     def _generate(self, prompts: list[Any]) -> Any:
@@ -135,14 +136,15 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         rewards = self.shaped_rewards(self._gathered_rewards, batch)
         advantages, keep, std = self.global_advantages(rewards, left)
         batch["advantages"], batch["keep"] = advantages[local], keep[local]
-        batch["kept_share"] = keep.float().mean()
+        share = keep.to(advantages.dtype).mean()
+        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: the loss is 0, not 0 / 0
         tokens = (token_mask(batch).sum(dim=1) * batch["keep"]).sum()
         steps = self.args.steps_per_generation * self.accelerator.num_processes
         batch["kept_tokens"] = self.accelerator.reduce(tokens, reduction="sum") / steps
         self._logs["advantages"].clear()
         self._logs["advantages"].extend(advantages.tolist())
         self._log("advantage/std", std.item())
-        self._log("completions/excluded", 1.0 - batch["kept_share"].item())
+        self._log("completions/excluded", 1.0 - share.item())
 
     def global_advantages(self, rewards: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Advantages of the batch of all processes.
@@ -197,7 +199,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         old = inputs.get("old_per_token_logps")
         old = logps.detach() if old is None else old  # TRL leaves it out where pi_theta is still pi_t
         rows = len(ids)
-        everything = torch.ones(rows, device=ids.device)
+        everything = torch.ones_like(inputs["advantages"])
         importance = inputs.get("importance_sampling_ratio")
         scored = Scored(
             per_token_logps=logps,
@@ -252,7 +254,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log, with seconds of each phase and tokens a second since the last one."""
-        if self.model.training:
+        if self.model.training and self._clock.tokens:
             tokens = self.accelerator.reduce(torch.tensor(self._clock.tokens, device=self.accelerator.device))
             for name, value in self._clock.read(int(tokens)).items():
                 self._log(name, value)

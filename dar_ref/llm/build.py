@@ -1,0 +1,97 @@
+"""From options to a trainer: one table of methods, one set of data and rewards for all of them.
+
+    method                      configuration, trainer
+    dar, dao                    ours, on TRL's GRPO trainer
+    ppo_critic_free, dual_...   ours, on TRL's GRPO trainer
+    grpo, rloo, dpo             TRL's
+    online_dpo                  TRL's, experimental there
+
+Options of TRL and transformers keep their names. `methods.<name>` has the last word, then come generation and training.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+
+from dar_ref.llm.models import lora_config
+from dar_ref.llm.options import ONLINE, RunOptions
+
+Classes = tuple[type[Any], type[Any]]
+
+
+def classes(method: str) -> Classes:
+    """Configuration and trainer class of a method; imports TRL."""
+    if method == "online_dpo":
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # that it is experimental is said above
+        from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+        return OnlineDPOConfig, OnlineDPOTrainer
+    import trl
+
+    from dar_ref.llm import config, methods, trainer
+
+    table: dict[str, Classes] = {
+        "dar": (config.DARConfig, trainer.DARTrainer),
+        "dao": (config.DAOConfig, methods.DAOTrainer),
+        "ppo_critic_free": (config.PPOConfig, methods.PPOTrainer),
+        "dual_ppo_critic_free": (config.DualPPOConfig, methods.DualPPOTrainer),
+        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
+        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+        "dpo": (trl.DPOConfig, trl.DPOTrainer),
+    }
+    return table[method]
+
+
+def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
+    """The method's configuration.
+
+    Raises:
+        ValueError, TypeError: an option that the method does not have or that does not fit.
+    """
+    config_class = classes(options.method)[0]
+    known = {f.name for f in dataclasses.fields(config_class) if f.init}
+    arguments: dict[str, Any] = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    sections = ("training", "generation", f"methods.{options.method}")
+    for section in sections if options.method in ONLINE else (sections[0], sections[2]):
+        for name, value in options.section(section).items():
+            if section == "generation" and options.method == "online_dpo":
+                name = {"max_completion_length": "max_new_tokens"}.get(name, name)
+                if name == "num_generations":  # always pairs
+                    continue
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 3)
+                hint = f"; did you mean {', '.join(close)}?" if close else ""
+                raise ValueError(f"{section}.{name} is no option of {config_class.__name__}{hint}")
+            arguments[name] = value
+    if options.model.trust_remote_code:
+        arguments["trust_remote_code"] = True
+    return config_class(output_dir=str(output_dir), **arguments)
+
+
+def make_trainer(
+    options: RunOptions,
+    arguments: TrainingArguments,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    train_dataset: Any,
+    eval_dataset: Any,
+    reward: Callable[..., Any] | None,
+    callbacks: list[TrainerCallback],
+) -> Any:
+    """The method's trainer, not yet started."""
+    rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
+    return classes(options.method)[1](
+        model=model,
+        args=arguments,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        peft_config=lora_config(options.lora),
+        callbacks=callbacks,
+        **rewards,
+    )

@@ -1,0 +1,63 @@
+"""`dar-ref train --dry-run`: everything that can be looked at without reading weights.
+
+Configuration, one row of the data, the tokenizer and its template, the reward on one sample, the plan of memory. What
+would stop a run after an hour of waiting stops it here.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+
+from dar_ref.llm.build import make_arguments
+from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
+from dar_ref.llm.data import sample_row
+from dar_ref.llm.models import model_folder, policy_tokenizer
+from dar_ref.llm.options import ONLINE, RunOptions
+from dar_ref.llm.rewards import check_reward, make_reward
+
+ANSWER = "This is a sample."
+
+
+def dry_run(options: RunOptions, out: Path) -> int:
+    """Check a run and print what it would do.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError, TypeError, OSError: what the run would raise.
+    """
+    console = Console(highlight=False)
+    arguments = make_arguments(options, out / "checkpoints")
+    check_save_steps(arguments)
+    console.print(
+        f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences a device"
+        f" times {arguments.gradient_accumulation_steps} accumulated; exact checkpoints every"
+        f" {steps_per_buffer(arguments)} steps"
+    )
+    folder = model_folder(options.model, weights=False)
+    tokenizer = policy_tokenizer(options.model, folder)
+    online = options.method in ONLINE
+    sample = sample_row(options.data, tokenizer, preferences=not online)
+    console.print(f"data: columns {', '.join(sample.columns)}; first prompt, {sample.tokens} tokens:")
+    console.print(sample.text, markup=False, style="cyan")
+    if online and options.reward is not None:
+        reward = make_reward(
+            options.reward, device="cpu", eos_token_ids=[tokenizer.eos_token_id], weights=options.reward.kind != "model"
+        )
+        prompt, chat = sample.row["prompt"], not isinstance(sample.row["prompt"], str)
+        answer = [{"role": "assistant", "content": ANSWER}] if chat else ANSWER
+        console.print(f"reward {reward.__name__}, of a sample answer:")
+        if options.reward.kind == "model":
+            console.print(reward.render(prompt, answer), markup=False, style="cyan")
+            console.print("not scored: that would read the reward model's weights")
+        else:
+            ids = [*tokenizer(ANSWER, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            rest = {name: value for name, value in sample.row.items() if name != "prompt"}
+            judged = check_reward(reward, prompt, answer, ids, **rest)
+            console.print(judged.text, markup=False, style="cyan")
+            console.print(f"reward = {judged.reward}")
+    console.print(f"options: {dataclasses.asdict(options)}", markup=False, style="dim")
+    console.print(f"nothing was trained; without --dry-run the run writes to {out}")
+    return 0

@@ -1,0 +1,173 @@
+"""The training script: `dar-ref train`, `python -m dar_ref.llm.train`, `accelerate launch -m dar_ref.llm.train`.
+
+    options -> data, reward -> pi_0 -> trainer of the method -> checkpoints -> policy
+
+Everything that can be wrong is looked at before the weights are loaded. In the folder `--out`:
+
+    checkpoints/checkpoint-N/   policy or adapter, optimizer, schedule, random numbers, and pi_0.json, what pi_0 is
+    policy/                     the trained policy or adapter and its tokenizer, in safetensors
+    results.json, run.json      the options, what was logged, versions, commit, times
+
+Start it again with the same command and `--resume`, and it goes on from the last checkpoint, bit for bit on a CPU.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import ProgressCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from dar_ref import results
+from dar_ref.llm.build import make_arguments, make_trainer
+from dar_ref.llm.checkpoint import STOPPED, Keeper, check_save_steps, last_checkpoint, steps_per_buffer
+from dar_ref.llm.data import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.models import initial_policy, load_policy, model_folder, policy_tokenizer
+from dar_ref.llm.options import ONLINE, RunOptions, load_options
+from dar_ref.llm.rewards import for_online_dpo, make_reward
+
+SHOWN = {
+    "loss": "loss",
+    "reward": "reward",
+    "weight/ess": "ESS",
+    "weight/clipped": "clipped",
+    "kl/pi_0_k1": "KL",
+    "entropy": "entropy",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "no EOS",
+    "tokens_per_second": "tok/s",
+}
+
+
+class Trained(NamedTuple):
+    """A run that ended. trainer: of the method; stopped: by SIGTERM, before its last step."""
+
+    trainer: Any
+    stopped: bool
+
+
+def train(options: RunOptions, out: Path, resume: bool = False, command: str = "dar-ref train") -> Trained:
+    """Train a policy.
+
+    Args:
+        options: the run.
+        out: folder to write to.
+        resume: go on from the last whole checkpoint in `out`; from the start if there is none.
+        command: written into run.json.
+
+    Returns:
+        `Trained`.
+
+    Raises:
+        ValueError, TypeError, OSError: options, data or models that do not fit; nothing has been trained then.
+        RuntimeError: the policy is not pi_0 before the first step, or a reward endpoint is down.
+    """
+    began = time.time()
+    if not resume and list(out.glob("checkpoints/checkpoint-*")):
+        raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
+    arguments = make_arguments(options, out / "checkpoints")
+    check_save_steps(arguments)
+    tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
+    train_dataset, eval_dataset, report = _data(options, arguments, tokenizer)
+    pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
+    last = last_checkpoint(out / "checkpoints", pi_0.sha256) if resume else None
+    model, tokenizer = load_policy(options.model, pi_0.folder)
+    reward: Callable[..., Any] | None = None
+    if options.method in ONLINE:
+        assert options.reward is not None  # `RunOptions` sees to it
+        ends = eos_token_ids(model, tokenizer)
+        reward = make_reward(options.reward, device=arguments.device, eos_token_ids=ends)
+        if options.method == "online_dpo":
+            reward = for_online_dpo(reward, ends)
+    keeper = Keeper(pi_0.sha256, steps_per_buffer(arguments))
+    trainer = make_trainer(options, arguments, model, tokenizer, train_dataset, eval_dataset, reward, [keeper])
+    _short_lines(trainer)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if trainer.is_world_process_zero():
+        content = {
+            "options": dataclasses.asdict(options),
+            "pi_0": pi_0.sha256,
+            "data": {**vars(report), "left_out": dict(report.left_out)},
+            "steps": trainer.state.global_step,
+            "log": [_finite(row) for row in trainer.state.log_history],
+        }
+        results.write_json(out / "results.json", content)
+        results.write_json(out / "run.json", results.run_info(command, began))
+    if not keeper.stopped:
+        trainer.save_model(str(out / "policy"))
+    return Trained(trainer, keeper.stopped)
+
+
+def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a completion: the model may name more than the tokenizer."""
+    of_model = model.generation_config.eos_token_id
+    ids = of_model if isinstance(of_model, list) else [] if of_model is None else [of_model]
+    return frozenset([*ids, tokenizer.eos_token_id])
+
+
+def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
+    if options.method not in ONLINE:
+        pairs = load_preferences(options.data, tokenizer, arguments.max_length)
+        return pairs.dataset, None, pairs.report
+    prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
+    return prompts.dataset, None if held_out is None else held_out.dataset, prompts.report
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+class ShortLines(ProgressCallback):  # type: ignore[misc]
+    """A progress bar, and for every log the few figures that tell whether a run is healthy."""
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Write one line above the bar."""
+        if state.is_world_process_zero and self.training_bar is not None and logs:
+            shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs.get(name) is not None]
+            if shown:
+                self.training_bar.write(f"step {state.global_step}: " + ", ".join(shown))
+
+
+def _short_lines(trainer: Any) -> None:
+    bar: type[TrainerCallback] = PrinterCallback if trainer.args.disable_tqdm else ProgressCallback
+    if not trainer.args.disable_tqdm:
+        trainer.remove_callback(bar)
+        trainer.add_callback(ShortLines())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out `dar-ref train` as parsed, see `dar_ref.cli_llm`."""
+    overrides = list(arguments.options)
+    if arguments.method:
+        overrides.append(f"method={arguments.method}")
+    if arguments.random_init:
+        overrides.append("model.random_init=true")
+    options = load_options(arguments.config, overrides)
+    if arguments.dry_run:
+        from dar_ref.llm.dry_run import dry_run
+
+        return dry_run(options, arguments.out)
+    command = f"dar-ref train --config {arguments.config} " + " ".join(overrides)
+    done = train(options, arguments.out, arguments.resume, command.strip())
+    if done.stopped:
+        print(f"stopped by SIGTERM; `--resume` goes on from step {done.trainer.state.global_step}", file=sys.stderr)
+        return STOPPED
+    if done.trainer.is_world_process_zero():
+        print(f"{options.method}: {done.trainer.state.global_step} steps; policy in {arguments.out / 'policy'}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m dar_ref.llm.train ...` is `dar-ref train ...`."""
+    from dar_ref.cli import main as command
+
+    return command(["train", *(sys.argv[1:] if argv is None else argv)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

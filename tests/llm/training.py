@@ -1,0 +1,121 @@
+"""A training run of the exported toy policy in one call, with a reward that needs no model, and what its steps saw."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import TrainerCallback
+
+from dar_ref.llm import build, models
+from dar_ref.llm.data import load_prompts
+from dar_ref.llm.options import make_options
+
+CPU = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "logging_steps": 1,
+    "disable_tqdm": True,
+    "max_grad_norm": 0.0,  # no clipping: scale is what the tests look at
+    "lr_scheduler_type": "constant",
+    "learning_rate": 1e-3,
+    "max_steps": 3,
+    "per_device_train_batch_size": 8,
+}
+
+
+def score(prompt: str, completion_ids) -> float:
+    """A reward that depends on every token and on the order: exact in float32."""
+    return float(sum((i + 1) * token for i, token in enumerate(completion_ids)) % 7 + len(prompt) % 3)
+
+
+def reward(prompts, completion_ids, **_):
+    return [score(prompt, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
+
+
+def options(folder: Path, method="dar", model=(), training=(), generation=(), lora=None, **of_method):
+    """Options of a run from the folder that `dar-ref toy export` wrote."""
+    return make_options(
+        {
+            "method": method,
+            "model": {"name": str(folder / "policy"), "dtype": "float32", **dict(model)},
+            "data": {
+                "prompts": str(folder / "prompts" / "train.jsonl"),
+                "preferences": str(folder / "preferences.jsonl"),
+            },
+            "reward": {"kind": "function", "name": "tests.llm.training:reward"},
+            "lora": lora,
+            "training": {**CPU, **dict(training)},
+            "generation": {"num_generations": 4, "max_completion_length": 4, **dict(generation)},
+            "methods": {method: of_method},
+        }
+    )
+
+
+def make_trainer(folder: Path, out: Path, chosen=None, callbacks=(), reward_function=reward, **of_options):
+    """The trainer of `options(folder, **of_options)`, or of `chosen` options, not yet started."""
+    chosen = chosen or options(folder, **of_options)
+    arguments = build.make_arguments(chosen, out)
+    model, tokenizer = models.load_policy(chosen.model, Path(chosen.model.name))
+    prompts = load_prompts(chosen.data, tokenizer).dataset
+    return build.make_trainer(chosen, arguments, model, tokenizer, prompts, None, reward_function, list(callbacks))
+
+
+class Step(NamedTuple):
+    """What one optimizer step saw and did: rows (prompt ids, completion ids) it used; parameters before, by name;
+    gradients, by name."""
+
+    rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    parameters: dict[str, torch.Tensor]
+    gradients: dict[str, torch.Tensor]
+
+
+class Generation(NamedTuple):
+    """What was sampled at once, in order, and the parameters it was sampled from."""
+
+    rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    parameters: dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass
+class Recorder(TrainerCallback):
+    """Records `Step`s and `Generation`s of a trainer that `watch` was called on."""
+
+    def __post_init__(self):
+        self.steps, self.generations, self._rows, self._before = [], [], [], {}
+
+    def watch(self, trainer):
+        generate, loss, model = trainer._generate, trainer._compute_loss, trainer.model
+
+        def watched_generate(prompts):
+            generated = generate(prompts)
+            rows = [(tuple(p), tuple(c)) for p, c in zip(generated[0], generated[1], strict=True)]
+            self.generations.append(Generation(rows, parameters(model)))
+            return generated
+
+        def watched_loss(model, inputs):
+            length = inputs["completion_mask"].sum(dim=1).tolist()
+            for prompt, mask, ids, n in zip(
+                inputs["prompt_ids"], inputs["prompt_mask"], inputs["completion_ids"], length, strict=True
+            ):
+                self._rows.append((tuple(prompt[mask.bool()].tolist()), tuple(ids[:n].tolist())))
+            return loss(model, inputs)
+
+        trainer._generate, trainer._compute_loss = watched_generate, watched_loss
+        trainer.add_callback(self)
+        return trainer
+
+    def on_step_begin(self, _args, _state, _control, model=None, **_):
+        self._before = parameters(model)
+
+    def on_pre_optimizer_step(self, _args, _state, _control, model=None, **_):
+        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        self.steps.append(Step(self._rows, self._before, gradients))
+        self._rows = []
+
+
+def parameters(model):
+    return copy.deepcopy({name: p.detach() for name, p in model.named_parameters()})
