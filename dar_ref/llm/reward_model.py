@@ -127,16 +127,25 @@ class RewardModel:
     def _ids(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> list[int]:
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
         ids = self.tokenizer(text, add_special_tokens=is_plain, verbose=False)["input_ids"]
-        if self._unknown in ids and self._unknown_word not in text:
-            if not self.counts["unknown_words"]:
-                warnings.warn(
-                    f"the tokenizer of the reward model {self.options.name!r} does not know every word of {text!r}; if"
-                    " prompt and completion run together, set reward.separator",
-                    stacklevel=2,
-                )
-            self.counts["unknown_words"] += 1
+        if self._unknown in ids:
+            self._count_unknown(text)
         eos = self.tokenizer.eos_token_id
         return [*ids, eos] if is_plain and ended and self.options.append_eos and ids[-1:] != [eos] else ids
+
+    def _count_unknown(self, text: str) -> None:
+        """Count a text with unknown words, and warn of the first: the token may also stand for itself or for EOS."""
+        if (
+            self._unknown_word in text
+            or self._unknown not in self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ):
+            return
+        if not self.counts["unknown_words"]:
+            warnings.warn(
+                f"the tokenizer of the reward model {self.options.name!r} does not know every word of {text!r}; if"
+                " prompt and completion run together, set reward.separator",
+                stacklevel=2,
+            )
+        self.counts["unknown_words"] += 1
 
     @torch.no_grad()
     def _scores(self, rows: Sequence[list[int]]) -> Tensor:
