@@ -134,10 +134,8 @@ class RewardModel:
 
     def _count_unknown(self, text: str) -> None:
         """Count a text with unknown words, and warn of the first: the token may also stand for itself or for EOS."""
-        if (
-            self._unknown_word in text
-            or self._unknown not in self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        ):
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if self._unknown_word in text or self._unknown not in ids:
             return
         if not self.counts["unknown_words"]:
             warnings.warn(
