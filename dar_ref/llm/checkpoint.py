@@ -11,12 +11,14 @@ on with another pi_0.
 
 import hashlib
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
 
@@ -94,7 +96,7 @@ def last_checkpoint(folder: Path, pi_0: str) -> Path | None:
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Marks checkpoints with pi_0, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
 
-    stopped: whether a SIGTERM came.
+    Gives each epoch its order of prompts. stopped: whether a SIGTERM came.
     """
 
     def __init__(self, pi_0: str, period: int) -> None:
@@ -104,6 +106,16 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Listen for SIGTERM."""
         self._before = signal.signal(signal.SIGTERM, self._stop)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, _control: Any, train_dataloader: Any = None, **_: Any
+    ) -> None:
+        """Let the order of the prompts depend on the epoch alone; TRL's depends on how often it was drawn before."""
+        loader = train_dataloader
+        while hasattr(loader, "batch_sampler"):  # one around the other where there are several processes
+            loader = loader.batch_sampler
+        if isinstance(sampler := loader.sampler, RepeatSampler) and sampler.shuffle:
+            sampler.generator.manual_seed(args.seed + math.floor(round(state.epoch or 0.0, 6)))
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Save and stop at a boundary once SIGTERM came to any process."""

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,7 @@ def score(prompt: str, completion_ids) -> float:
 
 
 def reward(prompts, completion_ids, **_):
+    time.sleep(float(os.environ.get("DAR_TEST_SLOW", "0")))  # for a run that is to be stopped
     return [score(prompt, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
 
 

@@ -1,0 +1,200 @@
+"""2N steps are N steps, a kill, and N resumed, bit for bit; and what a resumed run refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dar_ref.llm import train
+from dar_ref.llm.checkpoint import STOPPED, content_hash
+from tests.llm.training import options
+
+SAVED = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "gradient_accumulation_steps": 2}
+LORA = {"r": 3, "alpha": 6}
+
+
+def run_of(exported, training=(), **rest):
+    return options(exported, training={**SAVED, **dict(training)}, **rest)
+
+
+def weights(folder):
+    return {file.name: load_file(file) for file in (folder / "policy").glob("*.safetensors")}
+
+
+def assert_same(first, second, ignored=()):
+    found, expected = weights(first), weights(second)
+    assert found.keys() == expected.keys()
+    for name, tensors in expected.items():
+        assert tensors.keys() == found[name].keys()
+        assert all(torch.equal(tensors[key], found[name][key]) for key in tensors)
+    logs = [json.loads((folder / "results.json").read_text())["log"] for folder in (first, second)]
+    assert_same_logs(*logs, TIMES + ignored)
+
+
+TIMES = ("seconds", "tokens_per_second", "step_time", "train_", "total_flos")
+
+
+def assert_same_logs(first, second, ignored):
+    rows = [[{k: v for k, v in row.items() if not k.startswith(ignored)} for row in log] for log in (first, second)]
+    assert rows[0] == rows[1]
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_run(chosen, out, monkeypatch, after):
+    """Train and die in the middle of the step behind `after` steps, as a run that is killed does."""
+    make = train.make_trainer
+
+    def dying(*args, **kwargs):
+        trainer = make(*args, **kwargs)
+        training_step = trainer.training_step
+
+        def step(*inputs):
+            if trainer.state.global_step == after:
+                raise Killed
+            return training_step(*inputs)
+
+        trainer.training_step = step
+        return trainer
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train, "make_trainer", dying)
+        train.train(chosen, out)
+
+
+@pytest.mark.parametrize(
+    ("method", "lora", "training", "generation"),
+    [
+        ("dar", None, {}, {}),
+        ("dar", LORA, {}, {}),
+        ("dar", None, {}, {"num_iterations": 2}),  # a rollout lasts two steps
+        ("dar", None, {}, {"steps_per_generation": 4}),
+        ("dar", None, {"max_steps": 14, "gradient_accumulation_steps": 4}, {}),  # into a second epoch
+        ("ppo_critic_free", None, {}, {}),
+        ("dao", None, {}, {}),
+        ("dual_ppo_critic_free", None, {}, {}),
+        ("grpo", None, {"max_steps": 14, "gradient_accumulation_steps": 4}, {}),
+        ("rloo", None, {"max_steps": 14, "gradient_accumulation_steps": 4}, {}),
+        ("online_dpo", None, {"max_steps": 14, "per_device_train_batch_size": 4}, {}),
+        ("dpo", None, {"max_steps": 14, "per_device_train_batch_size": 32}, {}),
+    ],
+    ids=str,
+)
+def test_a_killed_run_goes_on_bit_for_bit(exported, tmp_path, monkeypatch, method, lora, training, generation):
+    chosen = run_of(exported, method=method, lora=lora, training=training, generation=generation)
+    train.train(chosen, tmp_path / "whole")
+    killed_run(chosen, tmp_path / "killed", monkeypatch, after=5)
+    train.train(chosen, tmp_path / "killed", resume=True)
+    counter = ("num_tokens",) if method == "dpo" else ()  # TRL's DPO does not save it
+    assert_same(tmp_path / "killed", tmp_path / "whole", counter)
+
+
+def test_two_runs_are_the_same_bytes(exported, tmp_path):
+    chosen = run_of(exported)
+    for out in ("first", "second"):
+        train.train(chosen, tmp_path / out)
+    assert_same(tmp_path / "first", tmp_path / "second")
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(exported, tmp_path, monkeypatch):
+    chosen = run_of(exported)
+    train.train(chosen, tmp_path / "whole")
+    killed_run(chosen, tmp_path / "killed", monkeypatch, after=5)
+    last = tmp_path / "killed" / "checkpoints" / "checkpoint-4"
+    (last / "pi_0.json").unlink()
+    next(last.glob("*.safetensors")).write_bytes(b"half a file")
+    train.train(chosen, tmp_path / "killed", resume=True)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_another_pi_0_is_refused(exported, tmp_path, monkeypatch):
+    copy = tmp_path / "exported"
+    subprocess.run(["cp", "-r", exported, copy], check=True)
+    killed_run(run_of(copy), tmp_path / "run", monkeypatch, after=3)
+    file = copy / "policy" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[min(tensors)] += 1e-3
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="another pi_0"):
+        train.train(run_of(copy), tmp_path / "run", resume=True)
+
+
+def test_the_resumed_reference_is_pi_0_and_not_the_checkpoint(exported, tmp_path, monkeypatch):
+    killed_run(run_of(exported), tmp_path / "run", monkeypatch, after=5)
+    done = train.train(run_of(exported), tmp_path / "run", resume=True)
+    pi_0 = load_file(exported / "policy" / "model.safetensors")
+    reference = dict(done.trainer.ref_model.named_parameters())
+    assert all(torch.equal(pi_0[name], p.detach()) for name, p in reference.items() if name in pi_0)
+    policy = dict(done.trainer.model.named_parameters())
+    assert any(not torch.equal(pi_0[name], p.detach()) for name, p in policy.items() if name in pi_0)
+
+
+def test_a_run_is_not_overwritten(exported, tmp_path):
+    train.train(run_of(exported), tmp_path)
+    with pytest.raises(ValueError, match="--resume"):
+        train.train(run_of(exported), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("training", "generation", "message"),
+    [
+        ({"save_steps": 3}, {"num_iterations": 2}, "multiple of 2"),
+        ({"save_strategy": "epoch"}, {}, "multiples of whole steps"),
+        ({"save_steps": 0.5}, {}, "multiples of whole steps"),
+        ({"gradient_accumulation_steps": 2}, {"steps_per_generation": 3}, "divide the other"),
+    ],
+)
+def test_checkpoints_inside_a_rollout_buffer_are_refused(exported, tmp_path, training, generation, message):
+    with pytest.raises(ValueError, match=message):
+        train.train(run_of(exported, training=training, generation=generation), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_hash_names_content_and_not_place(exported, tmp_path):
+    subprocess.run(["cp", "-r", exported / "policy", tmp_path / "copy"], check=True)
+    assert content_hash(tmp_path / "copy") == content_hash(exported / "policy")
+    with (tmp_path / "copy" / "config.json").open("a") as file:
+        file.write(" ")
+    assert content_hash(tmp_path / "copy") != content_hash(exported / "policy")
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path):
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        content_hash(tmp_path)
+
+
+def test_sigterm_saves_and_the_run_goes_on(exported, tmp_path):
+    chosen = run_of(exported, training={"save_steps": 1000, "max_steps": 60})
+    train.train(chosen, tmp_path / "whole")
+    code = (
+        "import sys, torch; from pathlib import Path; from dar_ref.llm import train; from dar_ref.llm.options import *;"
+        "import tests.llm.training as t; torch.set_num_threads(1);"
+        f"chosen = t.options(Path({str(exported)!r}), training={chosen.training!r});"
+        f"done = train.train(chosen, Path({str(tmp_path / 'run')!r}));"
+        f"sys.exit({STOPPED} if done.stopped else 0)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "DAR_TEST_SLOW": "0.1"}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:  # the first logged step
+        if "loss" in line:
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=60) == STOPPED
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
+    assert 0 < int(checkpoint.name.split("-")[1]) < 60
+    train.train(chosen, tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", tmp_path / "whole")
