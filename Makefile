@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep notebooks docs benchmark benchmark-trl coverage mutation clean
+.PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -34,6 +34,9 @@ notebooks: .venv/dev ## run all notebooks in fresh kernels and write their outpu
 docs: .venv/docs ## the site: strict build into site/, then every link, anchor, formula and resource is checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
 	$(BIN)/python docs/check.py site
+
+docs-browser: .venv/browser docs ## the site in headless Chromium, network blocked (3 minutes); pictures of it in out/screenshots
+	$(BIN)/python docs/browser_check.py site --shots out/screenshots
 
 benchmark: .venv/dev ## the speed ratios, side by side in one run
 	$(BIN)/python -m tests.benchmarks.ratios
@@ -71,4 +74,8 @@ clean: ## remove the environment and everything generated
 
 .venv/docs: .venv/base
 	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
+.venv/browser: .venv/base
+	$(INSTALL) --editable '.[browser]'
 	@touch $@

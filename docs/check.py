@@ -44,8 +44,8 @@ class Page(HTMLParser):
             self.ids.add(values["id"])
         if tag == "a" and "name" in values:
             self.ids.add(values["name"])
-        if tag == "img" and not values.get("alt", "").strip() and "jupyter-wrapper" not in classes:
-            self.faults += [] if self.is_notebook else [f"image without alt text: {values.get('src')}"]
+        if tag == "img" and (not values.get("alt", "").strip() or values["alt"].startswith("No description")):
+            self.faults.append(f"image without alt text: {values.get('src', '')[:60]}")
         if RESOURCES.get(tag) in values:
             self.resources.append(values[RESOURCES[tag]])
         if "srcset" in values:

@@ -20,7 +20,7 @@ ALPHA, BETA = 0.5, 1.0
 def main_picture(rows: int, columns: int) -> Figure:
     """Three stages of a run: a wide shared region, a sliver, none; DAR's optimum in each. One row, or one column."""
     with plots.style():
-        figure = Figure(figsize=(2.9 * columns, 3.0 * rows + 0.4))
+        figure = Figure(figsize=(2.9 * columns, 2.75 * rows + 0.3))
         for panel, tilt in enumerate(TILTS):
             log_pi_t = theory.optimum(REWARD, LOG_PI_0, LOG_PI_0, 1.0, 1.0 / tilt).log_pi
             ax = plots.simplex_axes(figure, (rows, columns, panel + 1))

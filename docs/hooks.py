@@ -1,9 +1,12 @@
-"""Build hook: a notebook page loads nothing from outside.
+"""Build hook for notebook pages: they load nothing from outside, and their figures say what they are.
 
 The notebook template names MathJax and Mermaid on a content delivery network. Mathematics is rendered by the KaTeX in
-`assets/katex` and no notebook draws with Mermaid, so both scripts are taken out.
+`assets/katex` and no notebook draws with Mermaid, so both scripts are taken out. A figure in a notebook has no
+alternative text: it gets the heading above it and the call that drew it. Wide figures are marked, see `site.css`.
 """
 
+import base64
+import html
 import re
 from typing import Any
 
@@ -12,8 +15,42 @@ SCRIPTS = re.compile(
     r"(?:(?!</script>).)*</script>",
     flags=re.DOTALL,
 )
+NO_ALT = "No description has been provided for this image"  # what the notebook template writes
+PARTS = re.compile(
+    r"<h[1-6][^>]*>(?P<heading>.*?)</h[1-6]>"
+    r"|<div class=\"clipboard-copy-txt\"[^>]*>(?P<code>.*?)</div>"
+    rf"|<img alt=\"{NO_ALT}\"\s+class=\"[^\"]*\"\s+src=\"data:image/png;base64,(?P<png>[\w+/]{{32}})",
+    flags=re.DOTALL,
+)
+WIDE = 1000  # pixels; more than fits a phone at a size that can be read
 
 
-def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Return the page's content without the two scripts; other pages than notebooks stay as they are."""
-    return SCRIPTS.sub("", html) if page.file.src_uri.endswith(".ipynb") else html
+def on_page_content(content: str, page: Any, **_: Any) -> str:
+    """Return the page's content without the two scripts and with described figures; only notebooks change."""
+    return describe_figures(SCRIPTS.sub("", content)) if page.file.src_uri.endswith(".ipynb") else content
+
+
+def describe_figures(content: str) -> str:
+    """Give every figure of a notebook page the heading above it and the call that drew it as alternative text."""
+    heading, call = "", ""
+
+    def describe(part: re.Match[str]) -> str:
+        nonlocal heading, call
+        if part["heading"] is not None:
+            heading = re.sub(r"[$\\]", "", plain(part["heading"]))  # TeX is read out sign by sign
+        elif part["code"] is not None:
+            drawing = [line.strip() for line in plain(part["code"]).splitlines() if "_figure(" in line]
+            call = f", drawn by {drawing[-1]}" if drawing else ""
+        else:
+            alt = html.escape(f"Figure of the section “{heading}”{call}", quote=True)
+            width = int.from_bytes(base64.b64decode(part["png"])[16:20], "big")  # of a PNG: here in the header
+            kind = "wide" if width > WIDE else ""
+            return f'<img alt="{alt}" class="{kind}" src="data:image/png;base64,{part["png"]}'
+        return part[0]
+
+    return PARTS.sub(describe, content)
+
+
+def plain(markup: str) -> str:
+    """The text of a piece of HTML, without the sign of a permanent link."""
+    return html.unescape(re.sub(r"<[^>]+>", "", markup)).replace("¶", "").strip()
