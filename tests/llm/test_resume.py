@@ -45,7 +45,7 @@ def assert_same_logs(first, second, ignored):
     assert rows[0] == rows[1]
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -59,15 +59,16 @@ def killed_run(chosen, out, monkeypatch, after):
 
         def step(*inputs):
             if trainer.state.global_step == after:
-                raise Killed
+                raise KilledError
             return training_step(*inputs)
 
         trainer.training_step = step
         return trainer
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(train, "make_trainer", dying)
-        train.train(chosen, out)
+        with pytest.raises(KilledError):
+            train.train(chosen, out)
 
 
 @pytest.mark.parametrize(
