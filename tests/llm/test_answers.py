@@ -60,6 +60,11 @@ def test_a_1_beside_10_in_one_token_is_1():
     assert read_score("10", choices(("10", {"10": 1.0})), 1, 10) == (10.0, True)
 
 
+def test_a_1_that_ends_in_its_token_is_1():
+    tokens = choices(("9", {"9": 0.6, "1\n": 0.3, "8": 0.1}))
+    assert read_score("9", tokens, 1, 10).value == pytest.approx(expected({9: 0.6, 8: 0.1, 1: 0.3}))
+
+
 def test_three_digits_are_followed_to_the_end():
     tokens = choices(("1", {"1": 0.6, "9": 0.4}), ("0", {"0": 0.8, "2": 0.2}), ("0", {"0": 0.7, "\n": 0.3}))
     score = read_score("100", tokens, 0, 100)  # 9 may be the beginning of 90 to 99
