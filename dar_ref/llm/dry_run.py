@@ -4,16 +4,16 @@ Configuration, one row of the data, the tokenizer and its template, the reward o
 would stop a run after an hour of waiting stops it here.
 """
 
-import dataclasses
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from dar_ref.llm.build import make_arguments
 from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data import sample_row
 from dar_ref.llm.models import model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions
+from dar_ref.llm.options import ONLINE, RunOptions, plain
 from dar_ref.llm.rewards import check_reward, make_reward
 
 ANSWER = "This is a sample."
@@ -28,12 +28,12 @@ def dry_run(options: RunOptions, out: Path) -> int:
     Raises:
         ValueError, TypeError, OSError: what the run would raise.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
     console.print(
-        f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences a device"
-        f" times {arguments.gradient_accumulation_steps} accumulated; exact checkpoints every"
+        f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences a"
+        f" device times {arguments.gradient_accumulation_steps} accumulated; a generation lasts"
         f" {steps_per_buffer(arguments)} steps"
     )
     folder = model_folder(options.model, weights=False)
@@ -58,6 +58,6 @@ def dry_run(options: RunOptions, out: Path) -> int:
             judged = check_reward(reward, prompt, answer, ids, **rest)
             console.print(judged.text, markup=False, style="cyan")
             console.print(f"reward = {judged.reward}")
-    console.print(f"options: {dataclasses.asdict(options)}", markup=False, style="dim")
+    console.print("options:\n" + yaml.safe_dump(plain(options), sort_keys=False), markup=False, style="dim")
     console.print(f"nothing was trained; without --dry-run the run writes to {out}")
     return 0

@@ -10,6 +10,8 @@
 schedule. Reading options imports neither torch nor TRL: `dar-ref plan` and `--dry-run` answer at once.
 """
 
+import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -190,6 +192,11 @@ def make_options(content: Mapping[str, Any]) -> RunOptions:
         return TypeAdapter(RunOptions).validate_python(content)
     except ValidationError as error:
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def plain(options: RunOptions) -> dict[str, Any]:
+    """Options as JSON and YAML hold them: mappings, lists, numbers, text. An infinite bound is the text "infinity"."""
+    return json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: name.lower())
 
 
 def find_config(path: str | Path) -> Path:

@@ -12,14 +12,15 @@ Start it again with the same command and `--resume`, and it goes on from the las
 """
 
 import argparse
-import dataclasses
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from accelerate import PartialState
 from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
@@ -28,7 +29,7 @@ from dar_ref.llm.build import make_arguments, make_trainer
 from dar_ref.llm.checkpoint import STOPPED, Keeper, check_save_steps, last_checkpoint, steps_per_buffer
 from dar_ref.llm.data import load_eval_prompts, load_preferences, load_prompts
 from dar_ref.llm.models import initial_policy, load_policy, model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions, load_options
+from dar_ref.llm.options import ONLINE, RunOptions, load_options, plain
 from dar_ref.llm.rewards import for_online_dpo, make_reward
 
 SHOWN = {
@@ -74,7 +75,8 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     check_save_steps(arguments)
     tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
     train_dataset, eval_dataset, report = _data(options, arguments, tokenizer)
-    pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
+    with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
+        pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
     last = last_checkpoint(out / "checkpoints", pi_0.sha256) if resume else None
     model, tokenizer = load_policy(options.model, pi_0.folder)
     reward: Callable[..., Any] | None = None
@@ -90,7 +92,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if trainer.is_world_process_zero():
         content = {
-            "options": dataclasses.asdict(options),
+            "options": plain(options),
             "pi_0": pi_0.sha256,
             "data": {**vars(report), "left_out": dict(report.left_out)},
             "steps": trainer.state.global_step,
@@ -148,6 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.random_init:
         overrides.append("model.random_init=true")
     options = load_options(arguments.config, overrides)
+    warnings.filterwarnings("ignore", r".*gradient_checkpointing.* is deprecated", FutureWarning)  # TRL's concern
     if arguments.dry_run:
         from dar_ref.llm.dry_run import dry_run
 
