@@ -6,13 +6,14 @@ Each trial takes an open home page and returns its faults. What the simplex shou
 from collections.abc import Callable
 
 import numpy as np
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as TimedOut
 
 from dar_ref import theory
 
 TAB_STOPS = 60  # more than a reader would press; all of the page's own stops come before
 LOG_PI_0, ADVANTAGE, TILTS = np.log([0.15, 0.75, 0.10]), np.array([0.5, 0.0, 1.0]), (1.2, 2.7, 4.2)
+ALPHA = 0.2  # not the 1/2 of the page, at which the two policies could be exchanged unseen
 FOCUSED = """() => {
   const element = document.activeElement;
   const hidden = getComputedStyle(element).opacity === "0" || element.offsetWidth < 2;
@@ -67,19 +68,21 @@ def keyboard(page: Page) -> list[str]:
 def simplex(page: Page) -> list[str]:
     """Buttons, arrow keys, the mouse and sliders move the simplex, and its numbers are those of the theory."""
     faults = [fault for stage, tilt in enumerate(TILTS) for fault in _stage(page, stage, tilt)]
+    page.locator("[data-stage='0']").click()  # room around both
+    page.wait_for_timeout(50)
     for name in ("initial policy pi_0", "current policy pi_t"):
         handle = page.get_by_role("slider", name=name)
-        before = handle.get_attribute("transform")
+        handle.focus()  # scrolls
+        x, y = _center(handle)
         handle.press("Shift+ArrowUp")
         page.wait_for_timeout(50)
-        faults += [f"arrow keys do not move {name}"] if handle.get_attribute("transform") == before else []
-        before, box = handle.get_attribute("transform"), handle.bounding_box()
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        faults += [] if _center(handle)[1] < y - 5 else [f"arrow keys do not move {name} up"]
+        page.mouse.move(*_center(handle))
         page.mouse.down()
-        page.mouse.move(box["x"] + 40, box["y"] - 30)
+        page.mouse.move(x + 30, y - 25)
         page.mouse.up()
         page.wait_for_timeout(50)
-        faults += [f"the mouse does not move {name}"] if handle.get_attribute("transform") == before else []
+        faults += [] if np.allclose(_center(handle), (x + 30, y - 25), atol=3) else [f"the mouse does not move {name}"]
     for key in ("alpha", "beta", "eps0", "epsT"):
         before = page.locator(".simplex-numbers").inner_text()
         page.locator(f"#simplex-{key}").press("ArrowRight")
@@ -88,11 +91,17 @@ def simplex(page: Page) -> list[str]:
     return faults
 
 
+def _center(handle: Locator) -> tuple[float, float]:
+    box = handle.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def _stage(page: Page, stage: int, tilt: float) -> list[str]:
     page.locator(f"[data-stage='{stage}']").click()
+    page.locator("#simplex-alpha").fill(str(ALPHA))
     page.wait_for_timeout(50)
     log_pi_t = theory.optimum(ADVANTAGE, LOG_PI_0, LOG_PI_0, 1.0, 1.0 / tilt).log_pi
-    best = np.exp(theory.optimum(ADVANTAGE, LOG_PI_0, log_pi_t, 0.5, 1.0).log_pi)
+    best = np.exp(theory.optimum(ADVANTAGE, LOG_PI_0, log_pi_t, ALPHA, 1.0).log_pi)
     share = 100.0 * theory.region_volume(LOG_PI_0, log_pi_t, 0.2, 0.2).fraction
     expected = {
         "needed": ([float(theory.chernoff(LOG_PI_0, log_pi_t).information)], 6e-4),

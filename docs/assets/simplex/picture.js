@@ -18,11 +18,11 @@ export function toPolicy([x, y]) {
   return keepInside([up, 1 - up - toRight, toRight]);
 }
 
-/** The probabilities, none below LEAST, adding to 1. */
+/** The probabilities, none far below LEAST, adding to 1. */
 export function keepInside(pi) {
-  const kept = pi.map((p) => Math.max(p, 0));
+  const kept = pi.map((p) => Math.max(p, LEAST));
   const total = kept.reduce((sum, p) => sum + p, 0);
-  return kept.map((p) => LEAST + (1 - 3 * LEAST) * (p / total));
+  return kept.map((p) => p / total);
 }
 
 function line(policies, end) {
