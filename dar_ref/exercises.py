@@ -139,6 +139,28 @@ def bonus_where_padding_pays(answer: float, answer_words: int, response_words: i
     )
 
 
+def weight_at_twice_the_beta(answer: float, weight: float, log_reg: float) -> bool:
+    """Notebook 09: what a weight below the clip becomes if beta doubles; `log_reg` is its part
+    `alpha log(pi_0/pi_t)`. To three digits."""
+    log_adv = float(np.log(weight)) - log_reg
+    return _number(
+        answer,
+        float(np.exp(log_reg + 0.5 * log_adv)),
+        relative=THREE_DIGITS,
+        hint="log w = alpha log(pi_0/pi_t) + A/beta: beta divides the second term only",
+    )
+
+
+def accumulation_steps(answer: float, samples: int, micro_batch: int, devices: int) -> bool:
+    """Notebook 09: the `gradient_accumulation_steps` at which an update has `samples` completions."""
+    return _number(
+        answer,
+        samples / (micro_batch * devices),
+        relative=1e-6,
+        hint="completions of an update = per_device_train_batch_size x gradient_accumulation_steps x devices",
+    )
+
+
 def _number(answer: object, expected: float, relative: float, hint: str) -> bool:
     """Compare a number with the expected one; print right, or wrong with a hint that does not give the value away."""
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):

@@ -72,7 +72,18 @@ CASES = {
         (1.0 - agreement(["yes"] * 3 + ["no"] * 9, ["yes"] * 3)) / 9,  # by the longest common subsequence
         [0.08, 1 / 12, 0.6, -1 / 15],
     ),
+    "weight_at_twice_the_beta": (
+        partial(exercises.weight_at_twice_the_beta, weight=0.25, log_reg=-0.8),
+        (0.25 * np.exp(-0.8)) ** 0.5,  # w = w_reg w_adv, so the new weight is sqrt(w w_reg)
+        [0.5, 0.125, 0.25, 0.0625],
+    ),
+    "accumulation_steps": (
+        partial(exercises.accumulation_steps, samples=96, micro_batch=4, devices=3),
+        8,
+        [96, 32, 24, 7.9],
+    ),
 }
+EXACT = {"beta_to_pass", "accumulation_steps"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,7 +93,7 @@ def test_right_answer_is_accepted(name, capsys):
     assert capsys.readouterr().out == "right\n"
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"beta_to_pass"}))
+@pytest.mark.parametrize("name", sorted(CASES.keys() - EXACT))
 @pytest.mark.parametrize("scale", [0.994, 0.996, 1.004, 1.006])
 def test_three_digits_are_enough_and_needed(name, scale):
     checker, right, _ = CASES[name]
