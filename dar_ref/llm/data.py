@@ -4,9 +4,9 @@
     preferences columns `prompt`, `chosen`, `rejected`
 
 Nothing is cut. A prompt with more than `max_prompt_tokens` tokens, counted as the trainer counts them (after the chat
-template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row that repeats an
-earlier one in every column. How many, and the longest of them, stands in the `Report`, which the run prints. The order
-of the rows is kept, and `limit` counts the rows that are left.
+template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row of prompts that
+repeats an earlier one in every column (pairs may repeat: how often one is preferred is information). How many, and the
+longest of them, stands in the `Report`. The order of the rows is kept, and `limit` counts the rows that are left.
 
 Rules: `system_prompt` comes first in every conversation, except one that brings a system message of its own (counted in
 the report). `format: chat` makes text the one message of a user; `format: plain` makes a conversation of one message
@@ -194,7 +194,7 @@ def _load(
     seen: set[bytes] = set()
     missing = min(BATCH, options.limit or BATCH)  # no row is read that the limit would cut off
     while missing and (batch := list(islice(rows, missing))):
-        kept += _short(_new(batch, seen, report), tokenizer, report)
+        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, report), tokenizer, report)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
     report.kept = len(kept)
     if not kept:

@@ -325,6 +325,14 @@ def test_pairs_too_long_are_dropped_not_cut(tmp_path):
     assert (chat.report.longest_pair, chat.report.kept) == (12, 1)  # user : a b | assistant : d e f g |
 
 
+def test_pairs_may_repeat_prompts_may_not(tmp_path):
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2 + [{"prompt": "a", "chosen": "c", "rejected": "b"}]
+    options = DataOptions(jsonl(tmp_path / "a.jsonl", rows), preferences=str(tmp_path / "a.jsonl"))
+    assert load_preferences(options, PLAIN).dataset.to_list() == rows
+    dataset, report = load_prompts(options, PLAIN)
+    assert (dataset.to_list(), report.repeated) == ([{"prompt": "a"}], 2)
+
+
 def test_responses_may_be_one_message(tmp_path):
     row = {"prompt": user("a"), "chosen": [{"role": "assistant", "content": "b"}], "rejected": "c"}
     dataset, _ = load_preferences(DataOptions("-", preferences=jsonl(tmp_path / "a.jsonl", [row])), CHAT)
