@@ -34,7 +34,13 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     if Path(options.name).is_dir():
         return Path(options.name)
     patterns = FILES if weights and not options.random_init else DESCRIPTION
-    return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
+    try:
+        return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"model.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
+            " check it, or download it where there is a network and pass its folder"
+        ) from error
 
 
 def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPolicy:

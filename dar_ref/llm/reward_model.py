@@ -43,7 +43,13 @@ class RewardModel:
 
     def __init__(self, options: RewardOptions, device: str | torch.device) -> None:
         where: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
-        config = AutoConfig.from_pretrained(options.name, **where)
+        try:
+            config = AutoConfig.from_pretrained(options.name, **where)
+        except OSError as error:
+            raise OSError(
+                f"reward.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
+                " check it, or download it where there is a network and pass its folder"
+            ) from error
         if config.num_labels != 1:
             raise ValueError(
                 f"reward.name = {options.name!r} has {config.num_labels} labels; a reward model has one: pass a"

@@ -1,0 +1,149 @@
+"""`dar-ref train` as a user runs it."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from dar_ref.cli import main
+from dar_ref.llm import train
+from dar_ref.llm.options import plain
+from tests.llm.training import options
+
+
+@pytest.fixture
+def config(exported, tmp_path):
+    """A configuration of the exported task as a file, with the exported reward model."""
+    content = plain(options(exported, training={"save_strategy": "steps", "save_steps": 2, "disable_tqdm": False}))
+    content["reward"] |= {"kind": "model", "name": str(exported / "reward_model"), "dtype": "float32", "separator": " "}
+    content["data"]["eval_prompts"] = str(exported / "prompts" / "validation.jsonl")
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def dar_ref(*arguments):
+    return main(["train", *map(str, arguments)])
+
+
+def test_a_run_from_the_command_line(config, exported, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert dar_ref("--config", config, "--out", out, "training.max_steps=4", "methods.dar.alpha=0.3") == 0
+    assert "4 steps; policy in" in capsys.readouterr().out
+    result = json.loads((out / "results.json").read_text())
+    assert result["options"]["methods"]["dar"]["alpha"] == 0.3
+    assert result["steps"] == 4
+    assert result["data"]["kept"] == result["data"]["rows"] == 24
+    assert [row["step"] for row in result["log"] if "weight/ess" in row] == [1, 2, 3, 4]
+    run = json.loads((out / "run.json").read_text())
+    assert "methods.dar.alpha=0.3" in run["command"]
+    assert run["packages"]["trl"]
+    policy = AutoModelForCausalLM.from_pretrained(out / "policy")
+    pi_0 = load_file(exported / "policy" / "model.safetensors")
+    assert any(not torch.equal(p, pi_0[name]) for name, p in policy.named_parameters() if name in pi_0)
+    assert PreTrainedTokenizerFast.from_pretrained(out / "policy").eos_token == "<eos>"
+    assert sorted(p.name for p in (out / "checkpoints").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_it_says_how_a_run_goes(config, tmp_path, capsys):
+    dar_ref("--config", config, "--out", tmp_path / "out", "training.max_steps=2")
+    assert "step 2: loss" in "".join(capsys.readouterr())
+
+
+def test_resume_on_the_command_line(config, tmp_path, capsys):
+    arguments = ("--config", config, "--out", tmp_path / "out")
+    assert dar_ref(*arguments, "training.max_steps=2") == 0
+    assert dar_ref(*arguments, "training.max_steps=4") == 2
+    assert "pass --resume" in capsys.readouterr().err
+    assert dar_ref(*arguments, "training.max_steps=4", "--resume") == 0
+    log = json.loads((tmp_path / "out" / "results.json").read_text())["log"]
+    assert [row["step"] for row in log if "weight/ess" in row] == [1, 2, 3, 4]
+
+
+def test_evaluation_on_other_prompts(config, tmp_path):
+    evaluate = ["training.eval_strategy=steps", "training.eval_steps=2", "training.per_device_eval_batch_size=8"]
+    assert dar_ref("--config", config, "--out", tmp_path / "out", "training.max_steps=2", *evaluate) == 0
+    log = json.loads((tmp_path / "out" / "results.json").read_text())["log"]
+    assert any("eval_reward" in row for row in log)
+
+
+def test_a_dry_run_reads_no_weights_and_writes_nothing(config, exported, tmp_path, monkeypatch, capsys):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+    monkeypatch.setattr("safetensors.safe_open", refuse)
+    assert dar_ref("--config", config, "--dry-run", "--out", tmp_path / "out") == 0
+    shown = capsys.readouterr().out
+    first = json.loads((exported / "prompts" / "train.jsonl").read_text().splitlines()[0])["prompt"]
+    assert first in shown
+    assert "<eos>" in shown  # as the reward model reads it
+    assert "nothing was trained" in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.prompts=no-such.jsonl", "no-such.jsonl"),
+        ("data.prompt_column=question", "question"),
+        ("reward.name=no-such-model", "no-such-model"),
+        ("model.name=no-such-model", "no-such-model"),
+        ("training.save_steps=2.5", "save_steps"),
+        ("generation.top_p=0.9", "top_p = 0.9 has no meaning"),
+        ("generation.num_generations=3", "num_generations"),
+        ("methods.dar.beta=-1", "beta = -1"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
+def test_what_is_wrong_is_said_before_anything_is_trained(config, tmp_path, capsys, override, message, dry):
+    out = tmp_path / "out"
+    assert dar_ref("--config", config, "--out", out, override, *["--dry-run"] * dry) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_drawn_weights(config, exported, tmp_path):
+    assert dar_ref("--config", config, "--random-init", "--out", tmp_path / "out", "training.max_steps=1") == 0
+    drawn, pi_0 = (load_file(f / "model.safetensors") for f in (tmp_path / "out" / "pi_0", exported / "policy"))
+    assert drawn.keys() == pi_0.keys()
+    assert all(drawn[name].shape == pi_0[name].shape for name in pi_0)
+    assert any(not torch.equal(drawn[name], pi_0[name]) for name in pi_0)
+
+
+class Attack:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
+def test_a_checkpoint_runs_no_code(exported, tmp_path, name):
+    chosen = options(exported, training={"save_strategy": "steps", "save_steps": 2, "max_steps": 2})
+    train.train(chosen, tmp_path / "out")
+    (file,) = (tmp_path / "out" / "checkpoints" / "checkpoint-2").glob(name)
+    torch.save(Attack(tmp_path / "ran"), file) if name != "training_args.bin" else file.write_bytes(
+        pickle.dumps(Attack(tmp_path / "ran"))
+    )
+    longer = options(exported, training={"save_strategy": "steps", "save_steps": 2, "max_steps": 4})
+    if name == "training_args.bin":  # written, never read
+        train.train(longer, tmp_path / "out", resume=True)
+    else:
+        with pytest.raises(pickle.UnpicklingError):
+            train.train(longer, tmp_path / "out", resume=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "dar_ref.llm.train", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "methods.NAME" in done.stdout
