@@ -1,0 +1,69 @@
+"""The run of five minutes on the page "Full-size training": its files, the lines it prints, its figures as a table.
+
+    dar-ref toy export out/toy/export
+    dar-ref train --config toy_cpu
+    python docs/first_run.py out/train
+
+Copies results.json and run.json of the run to docs/results/first-run, and writes beside them what pages include.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from dar_ref import results
+
+HERE = Path(__file__).parent / "results" / "first-run"
+# As dar_ref.llm.train.SHOWN, which a test compares; not imported, since it brings TRL with it.
+SHOWN = {
+    "loss": "loss",
+    "reward": "reward",
+    "weight/ess": "ESS",
+    "weight/clipped": "clipped",
+    "kl/pi_0_k1": "KL",
+    "entropy": "entropy",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "no EOS",
+    "tokens_per_second": "tok/s",
+}
+
+
+def logged(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a run's log, without the summary that ends it."""
+    return [row for row in content["log"] if "loss" in row]
+
+
+def printed(content: dict[str, Any]) -> str:
+    """The lines that `dar-ref train` prints beside its progress bar."""
+    lines = []
+    for row in logged(content):
+        shown = [f"{title} {row[name]:.4g}" for name, title in SHOWN.items() if row.get(name) is not None]
+        lines.append(f"step {row['step']}: " + ", ".join(shown))
+    return "\n".join([*lines, f"dar: {content['steps']} steps; policy in out/train/policy"]) + "\n"
+
+
+def table(content: dict[str, Any]) -> str:
+    """Every logged figure at the beginning, in the middle and at the end of the run, in Markdown."""
+    rows = logged(content)
+    chosen = [rows[0], rows[len(rows) // 2], rows[-1]]
+    lines = ["| figure | " + " | ".join(f"step {row['step']}" for row in chosen) + " |", "| --- | ---: | ---: | ---: |"]
+    for name in sorted(chosen[0]):
+        if name != "step":
+            lines.append(f"| `{name}` | " + " | ".join(f"{row[name]:z.4g}" for row in chosen) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(folder: Path) -> None:
+    """Write docs/results/first-run from the folder of a run."""
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    HERE.mkdir(parents=True, exist_ok=True)
+    for name in ("results.json", "run.json"):
+        shutil.copyfile(folder / name, HERE / name)
+    results.write_text(HERE / "printed.txt", printed(content))
+    results.write_text(HERE / "table.md", table(content))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
