@@ -211,10 +211,14 @@ def last_norm_saved(a: Architecture, t: Types, rows: int, length: int) -> int:
     return _norm_saved(rows * length, a.hidden_size, t, t.weights)
 
 
-def layer_backward(a: Architecture, t: Types, rows: int, length: int) -> int:
-    """What the backward of one layer needs for a moment: the stream's gradient, and in the MLP the gradients of
-    silu(gate), up and gate while the product's is gone and its saved input as well."""
-    return rows * length * (2 * a.hidden_size * t.weights + 2 * a.intermediate_size * t.compute)
+def layer_backward(a: Architecture, t: Types, lora: Lora | None, rows: int, length: int) -> int:
+    """What the backward of one layer needs for a moment: the stream's gradient twice, and in the MLP the gradients of
+    silu(gate), up and gate while the product's is gone and its saved input as well. Where LoRA's A read a copy, the
+    gradient of that copy once more in A's type."""
+    wide = 2 * t.compute
+    if lora is not None and _copies(t, t.compute) and "down_proj" in lora.kinds(a):
+        wide = max(wide, t.compute + t.trained)
+    return rows * length * (2 * a.hidden_size * t.weights + wide * a.intermediate_size)
 
 
 def layer_forward(a: Architecture, t: Types, lora: Lora | None, rows: int, length: int) -> int:

@@ -42,6 +42,7 @@ class Run:
     batch: int
     micro_batches: int
     generation_rows: int
+    buffer_rows: int
     prompt: int
     completion: int
     checkpointing: bool
@@ -229,7 +230,7 @@ def _scoring(run: Run) -> list[Moment]:
         found.append(Moment("score", "a decoder layer", common_model | {"activations": layers + masks}))
         found.append(Moment("score", "the head", common_model | {"activations": hidden, "logits": head}))
     if run.reward and run.reward_types:
-        size = min(run.reward_batch, run.generation_rows or run.reward_batch)
+        size = min(run.reward_batch, run.buffer_rows)
         layers = memory.layer_forward(run.reward, run.reward_types, None, size, run.length)
         masks = memory.mask_bytes(size, run.length, run.reward_types.compute)
         found.append(Moment("score", "the reward model", common | {"activations": layers + masks}))
@@ -237,7 +238,7 @@ def _scoring(run: Run) -> list[Moment]:
 
 
 def _rollout(run: Run) -> int:
-    rows = run.generation_rows or run.rows
+    rows = run.buffer_rows or run.rows
     return memory.rollout_bytes(rows, run.prompt, run.completion, old=run.old, reference=run.reference)
 
 
@@ -250,10 +251,11 @@ def _updating(run: Run) -> list[Moment]:
     trained_head = run.lora is None
     layer = memory.layer_saved(a, t, run.lora, rows, length)
     kept = memory.checkpoint_saved(a, t, rows, length) if run.checkpointing else layer
-    at_work = memory.layer_backward(a, t, rows, length) + (layer if run.checkpointing else 0)
-    masks = memory.mask_bytes(rows, length, 0)
+    # a checkpointed layer is made again for its backward; its input is among what it keeps
+    at_work = memory.layer_backward(a, t, run.lora, rows, length) + (layer - kept)
     stream = rows * length * a.hidden_size * t.weights
-    saved = a.layers * kept + memory.last_norm_saved(a, t, rows, length) + masks
+    layers = a.layers * kept + memory.mask_bytes(rows, length, 0)
+    saved = layers + memory.last_norm_saved(a, t, rows, length)
 
     gradients, head = gradient_bytes(run), a.vocabulary_count * t.weights if trained_head else 0
     whole = run.sharding in ("none", "ddp")
@@ -287,7 +289,7 @@ def _updating(run: Run) -> list[Moment]:
             "the last layer's backward",
             common
             | {"gradients": before + (head if a.tied or not before else 0) * whole, "autocast copies": later}
-            | {"activations": saved + at_work},
+            | {"activations": layers + at_work},
         ),
         Moment(
             "update",
@@ -297,9 +299,7 @@ def _updating(run: Run) -> list[Moment]:
         Moment(
             "update",
             "the optimizer's step",
-            common
-            | {"gathered weights": 0, "gradients": gradients}
-            | {"optimizer's work": _step(run)},
+            common | {"gathered weights": 0, "gradients": gradients} | {"optimizer's work": _step(run)},
         ),
     ]
 

@@ -1,0 +1,347 @@
+"""From a run's options and a `config.json` to memory per device, tokens and hours: `dar-ref plan`. No weights, no GPU.
+
+Options that are not set take TRL's defaults from the tables below, so that nothing of TRL is imported; a test compares
+them with its classes. Lengths are the longest that the options allow: what must fit is the largest batch.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dar_ref import scalars
+from dar_ref.llm import phases
+from dar_ref.llm.architecture import Architecture, read_architecture
+from dar_ref.llm.memory import BYTES, OPTIMIZERS, Lora, Types
+from dar_ref.llm.options import ONLINE, LoraOptions, RunOptions
+from dar_ref.llm.phases import GIB, SHARDINGS, Moment, Run
+
+TRAINING: dict[str, Any] = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "gradient_checkpointing": True,
+    "bf16": None,  # on unless fp16 is
+    "fp16": False,
+    "optim": "adamw_torch_fused",
+    "num_train_epochs": 3.0,
+    "max_steps": -1,
+}
+GENERATION: dict[str, Any] = {
+    "num_generations": 8,
+    "max_completion_length": 512,
+    "steps_per_generation": None,  # as many as gradients are accumulated
+    "generation_batch_size": None,
+    "num_iterations": 1,
+    "temperature": 1.0,
+    "use_vllm": False,
+    "vllm_mode": "colocate",
+    "vllm_gpu_memory_utilization": 0.3,
+    "use_transformers_continuous_batching": False,
+    "ds3_gather_for_generation": True,
+}
+OF_METHOD: dict[str, dict[str, Any]] = {
+    "grpo": {"beta": 0.0},
+    "rloo": {"num_generations": 2, "beta": 0.05},
+    "dpo": {"max_length": 1024},
+}
+DEVICES = {  # GiB
+    "T4-16GB": 16,
+    "RTX3090-24GB": 24,
+    "RTX4090-24GB": 24,
+    "A10-24GB": 24,
+    "L4-24GB": 24,
+    "RTX5090-32GB": 32,
+    "V100-32GB": 32,
+    "A100-40GB": 40,
+    "L40S-48GB": 48,
+    "A100-80GB": 80,
+    "H100-80GB": 80,
+    "H200-141GB": 140,
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a run does. An optimizer step, all devices together; None where the options do not say.
+
+    samples: completions trained on; prompt_tokens, sampled_tokens: read and drawn anew, at most; steps: in the run;
+    tokens: prompt and sampled tokens in the run; hours: at the given throughput.
+    """
+
+    samples: int
+    prompt_tokens: int
+    sampled_tokens: int
+    steps: int | None
+    tokens: int | None
+    hours: float | None
+
+    @property
+    def total_samples(self) -> int | None:
+        """Completions trained on in the run."""
+        return None if self.steps is None else self.steps * self.samples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `plan` finds. device_memory: bytes, None if not given; knobs: single changes that would make it fit."""
+
+    options: RunOptions
+    run: Run
+    peaks: list[Moment]
+    work: Work
+    device_memory: int | None
+    knobs: list[str]
+
+    @property
+    def peak(self) -> int:
+        """Bytes that one device needs."""
+        return max(moment.total for moment in self.peaks)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether that is at most the device's memory; None if that is not known."""
+        return None if self.device_memory is None else self.peak <= self.device_memory
+
+
+def plan(
+    options: RunOptions,
+    *,
+    devices: int = 1,
+    sharding: str = "none",
+    device_memory: int | None = None,
+    tokens_per_second: float | None = None,
+    cuda: bool = True,
+) -> Plan:
+    """Memory of one device in each phase, tokens and hours.
+
+    Args:
+        options: the run; `options.model.name` and, of kind model, `options.reward.name` are read for their config.json.
+        devices: that train together; sharding: one of `phases.SHARDINGS`.
+        device_memory: bytes of one device.
+        tokens_per_second: prompt and sampled tokens that all devices together get through a whole step.
+        cuda: False for a CPU, whose optimizer step and head differ.
+
+    Raises:
+        ValueError, TypeError: options that no run could have, or that are not planned.
+        FileNotFoundError: no config.json.
+    """
+    from dar_ref.llm.knobs import fitting
+
+    settings = resolve(options)
+    run = make_run(options, settings, devices, sharding, device_memory, cuda=cuda)
+    work = make_work(options, settings, run, tokens_per_second)
+    peaks = phases.peaks(run)
+    too_much = device_memory is not None and max(m.total for m in peaks) > device_memory
+    return Plan(options, run, peaks, work, device_memory, fitting(run, device_memory or 0) if too_much else [])
+
+
+def resolve(options: RunOptions) -> dict[str, Any]:
+    """The options that count here, with TRL's defaults; `methods.<method>` has the last word.
+
+    Raises:
+        ValueError, TypeError: a value out of range, or a way to sample or an optimizer that is not planned.
+    """
+    if options.method == "online_dpo":
+        raise ValueError("method = online_dpo is not planned: it forms whole logits; plan another method")
+    given = options.training | (options.generation if options.method in ONLINE else {})
+    settings = TRAINING | GENERATION | OF_METHOD.get(options.method, {}) | given | options.section(_own(options))
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length"):
+        scalars.integer(name, settings[name], 1)
+    for name in ("num_generations", "num_iterations"):
+        scalars.integer(name, settings[name], 1)
+    for name in ("steps_per_generation", "generation_batch_size"):
+        if settings[name] is not None:
+            scalars.integer(name, settings[name], 1)
+    scalars.integer("data.max_prompt_tokens", options.data.max_prompt_tokens, 1)
+    scalars.positive("temperature", settings["temperature"])
+    scalars.choice("training.optim", settings["optim"], OPTIMIZERS)
+    if settings["max_steps"] != -1:
+        scalars.integer("training.max_steps", settings["max_steps"], 1)
+    scalars.positive("training.num_train_epochs", settings["num_train_epochs"])
+    if settings["bf16"] is None:
+        settings["bf16"] = not settings["fp16"]
+    if settings["bf16"] and settings["fp16"]:
+        raise ValueError("training.bf16 and training.fp16 are both on; leave one of them out")
+    if settings["use_transformers_continuous_batching"]:
+        raise ValueError("use_transformers_continuous_batching = True is not planned; its cache takes what is free")
+    if options.model.dtype == "float64":
+        raise ValueError("model.dtype = float64 is for tests and not planned; set float32 or bfloat16")
+    return settings
+
+
+def make_run(
+    options: RunOptions,
+    settings: Mapping[str, Any],
+    devices: int,
+    sharding: str,
+    device_memory: int | None = None,
+    *,
+    cuda: bool = True,
+) -> Run:
+    """What the memory depends on, from options, resolved settings and the models' config.json; raises as `plan`."""
+    _check_devices(devices, sharding)
+    model = read_architecture(options.model.name, revision=options.model.revision)
+    lora = None if options.lora is None else make_lora(options.lora, model)
+    batch, micro = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
+    online = options.method in ONLINE
+    prompt, completion = options.data.max_prompt_tokens, settings["max_completion_length"]
+    if not online:
+        limit = scalars.integer("methods.dpo.max_length", settings["max_length"], 2)
+        prompt = min(prompt, limit - 1)
+        completion = limit - prompt
+    if prompt + completion > model.max_positions:
+        raise ValueError(
+            f"data.max_prompt_tokens = {prompt} and {completion} new tokens are {prompt + completion} positions,"
+            f" and {model.name} has {model.max_positions}; shorten one of them"
+        )
+    steps = _steps_per_generation(settings, devices) if online else 0
+    compute = 2 if settings["bf16"] or settings["fp16"] else BYTES[options.model.dtype]
+    weights = BYTES[options.model.dtype]
+    adapters = None if lora is None else weights if sharding == "zero3" else 4
+    reward, reward_types = _reward(options)
+    return Run(
+        model=model,
+        types=Types(weights, compute, bool(settings["bf16"] or settings["fp16"]), adapters),
+        lora=lora,
+        batch=batch,
+        micro_batches=micro,
+        generation_rows=0 if settings["use_vllm"] else batch * steps,
+        buffer_rows=batch * steps,
+        prompt=prompt,
+        completion=completion,
+        checkpointing=bool(settings["gradient_checkpointing"]),
+        optim=settings["optim"],
+        reference=options.method != "grpo" or settings["beta"] != 0.0,
+        old=online and (bool(settings["use_vllm"]) or micro % (steps * settings["num_iterations"]) != 0),
+        temperature=float(settings["temperature"]),
+        pairs=not online,
+        reward=reward,
+        reward_types=reward_types,
+        reward_batch=options.reward.batch_size if options.reward else 1,
+        devices=devices,
+        sharding=sharding,
+        gather_for_generation=bool(settings["ds3_gather_for_generation"]),
+        vllm_bytes=_vllm(settings, device_memory) if online else 0,
+        cuda=cuda,
+    )
+
+
+def make_lora(options: LoraOptions, model: Architecture) -> Lora:
+    """The adapters; targets are chosen as PEFT does: all linear layers but the head, last parts of names, or a regular
+    expression for whole names.
+
+    Raises:
+        ValueError: a rank above the hidden size, or targets that the model lacks.
+    """
+    scalars.integer("lora.r", options.r, 1)
+    if options.r > model.hidden_size:
+        raise ValueError(
+            f"lora.r = {options.r} is above the hidden size {model.hidden_size} of {model.name}, where it saves nothing;"
+            " lower it, or set lora=null to train all weights"
+        )
+    wanted = options.target_modules
+    if wanted == "all-linear":
+        return Lora(options.r, frozenset(model.linears))
+    names = (wanted,) if isinstance(wanted, str) else wanted
+    targets: set[str] = set()
+    for name in names:
+        if isinstance(wanted, str):
+            found = {full for full in model.linears if re.fullmatch(name, full)}
+        else:
+            found = {full for full in model.linears if full == name or full.endswith(f".{name}")}
+        if not found:
+            kinds = sorted({full.split(".")[-1] for full in model.linears})
+            raise ValueError(f"lora.target_modules = {name!r} is no linear layer; choose from {', '.join(kinds)}")
+        targets |= found
+    return Lora(options.r, frozenset(targets))
+
+
+def make_work(options: RunOptions, settings: Mapping[str, Any], run: Run, tokens_per_second: float | None) -> Work:
+    """Tokens of a step and of the run; the run's length is `max_steps`, or follows from `data.limit` and epochs."""
+    if tokens_per_second is not None:
+        scalars.positive("--tokens-per-second", tokens_per_second)
+    samples = run.batch * run.micro_batches * run.devices
+    reuse = settings["num_iterations"] if options.method in ONLINE else 1
+    prompt_tokens = samples * run.prompt // reuse
+    sampled_tokens = samples * run.completion * (2 if run.pairs else 1) // reuse
+    steps: int | None = None
+    if settings["max_steps"] > 0:
+        steps = settings["max_steps"]
+    elif options.data.limit is not None:
+        each = settings["num_generations"] * reuse if options.method in ONLINE else 1
+        limit = scalars.integer("data.limit", options.data.limit, 1)
+        steps = max(1, int(settings["num_train_epochs"] * limit * each) // samples)
+    tokens = None if steps is None else steps * (prompt_tokens + sampled_tokens)
+    hours = None if tokens is None or tokens_per_second is None else tokens / tokens_per_second / 3600
+    return Work(samples, prompt_tokens, sampled_tokens, steps, tokens, hours)
+
+
+def device_bytes(text: str) -> int:
+    """Bytes of a device given as GiB or by a name of `DEVICES`; ValueError if it is neither."""
+    names = {name.lower(): gib for name, gib in DEVICES.items()}
+    if text.lower() in names:
+        return names[text.lower()] * GIB
+    try:
+        gib = float(text)
+    except ValueError:
+        raise ValueError(f"--device-memory = {text!r}; pass GiB, or one of {', '.join(DEVICES)}") from None
+    return int(scalars.positive("--device-memory", gib) * GIB)
+
+
+def with_models(options: RunOptions, model: str | None, reward_model: str | None) -> RunOptions:
+    """The options with another model, and with another reward model of kind model."""
+    if model is not None:
+        options = replace(options, model=replace(options.model, name=model))
+    if reward_model is not None:
+        if options.reward is None:
+            raise ValueError("--reward-model: this run has no reward; leave it out")
+        options = replace(options, reward=replace(options.reward, kind="model", name=reward_model))
+    return options
+
+
+def _own(options: RunOptions) -> str:
+    return f"methods.{options.method}"
+
+
+def _check_devices(devices: int, sharding: str) -> None:
+    scalars.integer("--devices", devices, 1)
+    scalars.choice("--sharding", sharding, SHARDINGS)
+    if sharding == "none" and devices > 1:
+        raise ValueError(f"--sharding none uses one device, not {devices}; choose ddp, fsdp, zero2 or zero3")
+
+
+def _steps_per_generation(settings: Mapping[str, Any], devices: int) -> int:
+    """Micro-batches that are sampled at once, by the rules of `GRPOConfig`."""
+    batch, whole = settings["per_device_train_batch_size"], settings["generation_batch_size"]
+    steps, together = settings["steps_per_generation"], batch * devices
+    if whole is not None and steps is not None:
+        raise ValueError("generation_batch_size and steps_per_generation are both set; leave one of them out")
+    if whole is not None and whole % together:
+        raise ValueError(
+            f"generation_batch_size = {whole} is no multiple of {together}, the completions of a micro-batch on"
+            f" {devices} device(s); raise it, or use fewer devices or a smaller per_device_train_batch_size"
+        )
+    steps = whole // together if whole is not None else steps or settings["gradient_accumulation_steps"]
+    if together * steps % settings["num_generations"]:
+        raise ValueError(
+            f"num_generations = {settings['num_generations']} does not divide the {together * steps} completions that"
+            " are sampled at once; change it, or per_device_train_batch_size or gradient_accumulation_steps"
+        )
+    return int(steps)
+
+
+def _reward(options: RunOptions) -> tuple[Architecture | None, Types | None]:
+    reward = options.reward
+    if reward is None or reward.kind != "model" or options.method not in ONLINE:
+        return None, None
+    scalars.integer("reward.batch_size", reward.batch_size, 1)
+    size = BYTES[reward.dtype]
+    return read_architecture(reward.name, revision=reward.revision, kind="reward"), Types(size, size, autocast=False)
+
+
+def _vllm(settings: Mapping[str, Any], device_memory: int | None) -> int:
+    if not settings["use_vllm"] or settings["vllm_mode"] != "colocate":
+        return 0
+    if device_memory is None:
+        raise ValueError("vllm_mode = colocate takes a share of the device; pass --device-memory")
+    return int(scalars.fraction("vllm_gpu_memory_utilization", settings["vllm_gpu_memory_utilization"]) * device_memory)
