@@ -25,6 +25,7 @@ from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from dar_ref import results
+from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import make_arguments, make_trainer
 from dar_ref.llm.checkpoint import STOPPED, Keeper, check_save_steps, last_checkpoint, steps_per_buffer
 from dar_ref.llm.data import load_eval_prompts, load_preferences, load_prompts
@@ -143,7 +144,7 @@ def _short_lines(trainer: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out `dar-ref train` as parsed, see `dar_ref.cli_llm`."""
+    """Carry out `dar-ref train` as parsed, see `dar_ref.llm.arguments`."""
     overrides = list(arguments.options)
     if arguments.method:
         overrides.append(f"method={arguments.method}")
@@ -166,10 +167,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m dar_ref.llm.train ...` is `dar-ref train ...`."""
-    from dar_ref.cli import main as command
-
-    return command(["train", *(sys.argv[1:] if argv is None else argv)])
+    """`python -m dar_ref.llm.train`: what `dar-ref train` is, for `accelerate launch -m` and `torchrun -m`."""
+    parser = argparse.ArgumentParser(prog="python -m dar_ref.llm.train")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except (ValueError, TypeError, OSError) as error:
+        print(f"dar_ref.llm.train: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""The arguments of the training script, for `dar-ref train` and `python -m dar_ref.llm.train` alike; nothing heavy is
+imported, so `--help` answers at once."""
+
+import argparse
+from pathlib import Path
+
+SECTIONS = """sections of a configuration, each a KEY of overrides (docs: Full-size training)
+  method         dar, dao, ppo_critic_free, dual_ppo_critic_free, grpo, rloo, online_dpo, dpo
+  model          name, revision, dtype, attn_implementation, random_init, trust_remote_code
+  lora           r, alpha, target_modules; null trains all weights
+  data           prompts, preferences, split, eval_prompts, eval_split, prompt_column, format, max_prompt_tokens, limit
+  reward         kind (function, model, annotator), name, missing_eos_penalty, ...
+  training       names of transformers' TrainingArguments: learning_rate, max_steps, save_steps, seed, ...
+  generation     names of TRL's GRPOConfig: num_generations, max_completion_length, temperature, use_vllm, ...
+  methods.NAME   options of one method: methods.dar.alpha, methods.grpo.beta, ...
+
+several processes: accelerate launch -m dar_ref.llm.train --config ... (its own files: dar_ref/configs/accelerate)
+"""
+
+DESCRIPTION = (
+    "Train a language model from one YAML file. KEY=VALUE pairs change single options, for example"
+    " training.learning_rate=1e-6 methods.dar.alpha=0.3 lora=null."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the script's arguments, description and sections."""
+    parser.description, parser.epilog = DESCRIPTION, SECTIONS
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="YAML file, or the name of one that comes along"
+    )
+    parser.add_argument("--method", help="in place of the configuration's")
+    parser.add_argument("--out", type=Path, default=Path("out/train"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, load no weights, train nothing")
+    parser.add_argument("--random-init", action="store_true", help="draw the weights: for benchmarks")
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="single options, see below")
