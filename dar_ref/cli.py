@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dar_ref import __version__
-from dar_ref.cli_llm import add_train
+from dar_ref.cli_llm import add_plan, add_train
 from dar_ref.cli_toy import add_toy
 
 
@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_demo(commands)
     add_toy(commands)
+    add_plan(commands)
     add_train(commands)
     return parser
 

@@ -2,11 +2,12 @@
 
 The model is built on torch's meta device, where tensors have shapes and no memory, by the class that would load the
 weights: so tied embeddings, biases and norms are counted as they are. The formulas of `dar_ref.llm.memory` hold for
-decoders of one family only: pre-norm RMSNorm, rotary positions, gated MLP. Others are refused.
+decoders of one family only: pre-norm RMSNorm, rotary positions, gated MLP. Others are refused. A reward model, which
+never has a backward, may be of any architecture that transformers knows: of its activations only the widest layer's
+count, and those by the same formula.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +93,7 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    if config.model_type not in FAMILY:
+    if kind == "causal" and config.model_type not in FAMILY:
         raise ValueError(
             f"{name}: model_type = {config.model_type!r} is an architecture whose activations are not counted here;"
             f" plan a model of {', '.join(FAMILY)}"
@@ -118,7 +119,7 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
         intermediate_size=config.intermediate_size,
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_dim=head_dim,
         vocab_size=config.vocab_size,
         max_positions=config.max_position_embeddings,
@@ -148,7 +149,7 @@ def find_config_json(name: str, revision: str | None = None) -> Path:
             return Path(cached)
         if described.is_file():
             return described
-        if name.count("/") <= 1 and not os.environ.get("HF_HUB_OFFLINE"):
+        if name.count("/") <= 1:
             return Path(hf_hub_download(name, "config.json", revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError):
         pass

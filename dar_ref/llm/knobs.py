@@ -1,6 +1,6 @@
 """Which options would make a run fit on its device: each is tried by planning the run again with it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from dar_ref.llm.memory import Lora
@@ -21,7 +21,7 @@ def fitting(run: Run, device_memory: int) -> list[str]:
     def fits(changed: Run) -> bool:
         return max(moment.total for moment in peaks(changed)) <= device_memory
 
-    alone = [text for text, changed in _single(run, fits_first=fits) if fits(changed)]
+    alone = [text for text, changed in _single(run, fits) if fits(changed)]
     if alone:
         return alone
     together: list[str] = []
@@ -33,15 +33,15 @@ def fitting(run: Run, device_memory: int) -> list[str]:
     return []
 
 
-def _single(run: Run, fits_first: object) -> Iterator[Change]:
+def _single(run: Run, fits: Callable[[Run], bool]) -> Iterator[Change]:
     yield from _checkpointing(run)
-    yield from _batches(run, fits_first)
+    yield from _batches(run, fits)
     yield from _fewer_at_once(run)
     yield from _bfloat16(run)
     yield from _adafactor(run)
     yield from _eight_bits(run)
     yield from _lora(run)
-    yield from _devices(run, fits_first)
+    yield from _devices(run, fits)
 
 
 def _checkpointing(run: Run) -> Iterator[Change]:
@@ -49,9 +49,8 @@ def _checkpointing(run: Run) -> Iterator[Change]:
         yield "training.gradient_checkpointing=true", replace(run, checkpointing=True)
 
 
-def _batches(run: Run, fits: object) -> Iterator[Change]:
+def _batches(run: Run, fits: Callable[[Run], bool]) -> Iterator[Change]:
     """The largest smaller micro-batch that fits, with the same number of completions a step and a rollout."""
-    assert callable(fits)
     for batch in range(run.batch - 1, 0, -1):
         if run.batch % batch == 0:
             changed = _with_batch(run, batch)
@@ -80,9 +79,9 @@ def _fewer_at_once(run: Run) -> Iterator[Change]:
 
 
 def _bfloat16(run: Run) -> Iterator[Change]:
-    if run.types.weights == 4:
-        types = replace(run.types, weights=2, compute=min(run.types.compute, 2))
-        yield "model.dtype=bfloat16", replace(run, types=types)
+    if run.storage == 4:
+        types = replace(run.types, weights=2, compute=2)
+        yield "model.dtype=bfloat16", replace(run, types=types, storage=2)
 
 
 def _adafactor(run: Run) -> Iterator[Change]:
@@ -102,11 +101,19 @@ def _lora(run: Run) -> Iterator[Change]:
         yield f"lora.r={RANK}", replace(run, lora=lora, types=replace(run.types, adapters=adapters))
 
 
-def _devices(run: Run, fits: object) -> Iterator[Change]:
-    assert callable(fits)
+def _devices(run: Run, fits: Callable[[Run], bool]) -> Iterator[Change]:
     for sharding in ("fsdp", "zero3"):
         for devices in COUNTS:
-            changed = replace(run, sharding=sharding, devices=devices)
+            changed = sharded(run, sharding, devices)
             if devices > run.devices and fits(changed):
                 yield f"--devices {devices} --sharding {sharding}", changed
                 break
+
+
+def sharded(run: Run, sharding: str, devices: int) -> Run:
+    """The run on more devices, split: the layers are then in the computation's type."""
+    weights = run.types.compute
+    adapters = run.types.adapters and (weights if sharding == "zero3" else 4)
+    types = replace(run.types, weights=weights, adapters=adapters)
+    storage = weights if sharding == "zero3" else run.storage
+    return replace(run, types=types, storage=storage, sharding=sharding, devices=devices)

@@ -30,7 +30,8 @@ OVERHEAD_CUDA, OVERHEAD_NCCL = GIB, GIB // 2
 class Run:
     """All that the memory of a run depends on.
 
-    batch: completions of a micro-batch on one device; micro_batches: of an optimizer step; generation_rows: completions
+    storage: bytes of an entry of the weights between their uses; FSDP and ZeRO compute with narrower copies, which
+    `types` describes. batch: completions of a micro-batch on one device; micro_batches: of an optimizer step; generation_rows: completions
     sampled at once on one device, 0 if none are; pairs: DPO, whose micro-batch has two completions a row; reference:
     pi_0 is needed; old: pi_t is scored apart; gather_for_generation: ZeRO-3 gathers the whole model to generate;
     vllm_bytes: what a vLLM beside the trainer takes; cuda: a GPU; optimizer steps differ there, and the head.
@@ -38,6 +39,7 @@ class Run:
 
     model: Architecture
     types: Types
+    storage: int
     lora: Lora | None
     batch: int
     micro_batches: int
@@ -124,10 +126,18 @@ def resident(run: Run) -> dict[str, int]:
     }
 
 
+def resting(run: Run) -> int:
+    """Bytes an entry of what is trained has between its uses, and its gradient: accelerate makes it float32 under FSDP
+    with mixed precision."""
+    if run.sharding == "fsdp" and run.types.autocast:
+        return F32
+    return run.types.trained if run.lora is not None else run.storage
+
+
 def weight_bytes(run: Run) -> int:
-    """Weights on one device. FSDP under mixed precision keeps what is trained in float32 (accelerate upcasts it)."""
-    trained = F32 if run.sharding == "fsdp" and run.types.autocast else run.types.trained
-    frozen = 0 if run.lora is None else run.model.count * run.types.weights
+    """Weights on one device."""
+    frozen = 0 if run.lora is None else run.model.count * run.storage
+    trained = resting(run)
     parts = run.devices if run.sharding in ("fsdp", "zero3") else 1
     return share(frozen + run.trainable * trained, parts)
 
@@ -136,20 +146,20 @@ def reference_bytes(run: Run) -> int:
     """pi_0 on one device: a second model in the type of the first; with LoRA it is the model without its adapters."""
     if run.lora is not None or not run.reference:
         return 0
-    whole = run.model.count * run.types.weights
+    whole = run.model.count * run.storage
     return share(whole, run.devices if run.sharding in ("fsdp", "zero3") else 1)
 
 
 def gradient_bytes(run: Run) -> int:
     """Gradients on one device once all are there; DDP's buckets are a second copy (gradient_as_bucket_view is off)."""
-    whole = run.trainable * (F32 if run.sharding == "fsdp" and run.types.autocast else run.types.trained)
+    whole = run.trainable * resting(run)
     return share(whole, run.devices if run.sharding in ("fsdp", "zero2", "zero3") else 1)
 
 
 def bucket_bytes(run: Run) -> int:
     """Buffers of the reduction: DDP's buckets hold all gradients, ZeRO's as many entries as DeepSpeed's default."""
     if run.sharding == "ddp":
-        return run.trainable * run.types.trained
+        return run.trainable * resting(run)
     if run.sharding in ("zero2", "zero3"):
         return min(run.trainable, ZERO_BUCKET) * run.types.trained
     return 0
@@ -162,8 +172,7 @@ def state_bytes(run: Run) -> int:
         flat = [(share(run.trainable, run.devices),)]
         return memory.optimizer_bytes(run.optim, flat, F32) + F32 * count(flat)
     if run.sharding == "fsdp":
-        trained = F32 if run.types.autocast else run.types.trained
-        return share(memory.optimizer_bytes(run.optim, run.shapes, trained), run.devices)
+        return share(memory.optimizer_bytes(run.optim, run.shapes, resting(run)), run.devices)
     return memory.optimizer_bytes(run.optim, run.shapes, run.types.trained)
 
 
@@ -310,5 +319,4 @@ def _step(run: Run) -> int:
         flat = [(share(run.trainable, run.devices),)]
         return memory.step_bytes(run.optim, flat, F32, cuda=run.cuda) + F32 * count(flat)
     parts = run.devices if run.sharding == "fsdp" else 1
-    trained = F32 if run.sharding == "fsdp" and run.types.autocast else run.types.trained
-    return share(memory.step_bytes(run.optim, run.shapes, trained, cuda=run.cuda), parts)
+    return share(memory.step_bytes(run.optim, run.shapes, resting(run), cuda=run.cuda), parts)

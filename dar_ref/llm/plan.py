@@ -6,7 +6,7 @@ them with its classes. Lengths are the longest that the options allow: what must
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dar_ref import scalars
@@ -144,7 +144,7 @@ def resolve(options: RunOptions) -> dict[str, Any]:
     if options.method == "online_dpo":
         raise ValueError("method = online_dpo is not planned: it forms whole logits; plan another method")
     given = options.training | (options.generation if options.method in ONLINE else {})
-    settings = TRAINING | GENERATION | OF_METHOD.get(options.method, {}) | given | options.section(_own(options))
+    settings = TRAINING | GENERATION | OF_METHOD.get(options.method, {}) | given | options.section(f"methods.{options.method}")
     for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length"):
         scalars.integer(name, settings[name], 1)
     for name in ("num_generations", "num_iterations"):
@@ -195,13 +195,12 @@ def make_run(
             f" and {model.name} has {model.max_positions}; shorten one of them"
         )
     steps = _steps_per_generation(settings, devices) if online else 0
-    compute = 2 if settings["bf16"] or settings["fp16"] else BYTES[options.model.dtype]
-    weights = BYTES[options.model.dtype]
-    adapters = None if lora is None else weights if sharding == "zero3" else 4
     reward, reward_types = _reward(options)
+    types, storage = make_types(options, settings, sharding)
     return Run(
         model=model,
-        types=Types(weights, compute, bool(settings["bf16"] or settings["fp16"]), adapters),
+        types=types,
+        storage=storage,
         lora=lora,
         batch=batch,
         micro_batches=micro,
@@ -224,6 +223,19 @@ def make_run(
         vllm_bytes=_vllm(settings, device_memory) if online else 0,
         cuda=cuda,
     )
+
+
+def make_types(options: RunOptions, settings: Mapping[str, Any], sharding: str) -> tuple[Types, int]:
+    """Types in the computation, and bytes an entry of the weights between their uses.
+
+    Trainer's bf16 is autocast over weights of `model.dtype`. Under FSDP and ZeRO the layers themselves are in bf16;
+    FSDP keeps `model.dtype`, ZeRO keeps bf16 beside the float32 copy that it splits.
+    """
+    storage, autocast = BYTES[options.model.dtype], bool(settings["bf16"] or settings["fp16"])
+    compute = 2 if autocast else storage
+    weights = compute if sharding in ("fsdp", "zero2", "zero3") else storage
+    adapters = None if options.lora is None else weights if sharding == "zero3" else 4
+    return Types(weights, compute, autocast, adapters), weights if sharding in ("zero2", "zero3") else storage
 
 
 def make_lora(options: LoraOptions, model: Architecture) -> Lora:
@@ -286,21 +298,6 @@ def device_bytes(text: str) -> int:
     except ValueError:
         raise ValueError(f"--device-memory = {text!r}; pass GiB, or one of {', '.join(DEVICES)}") from None
     return int(scalars.positive("--device-memory", gib) * GIB)
-
-
-def with_models(options: RunOptions, model: str | None, reward_model: str | None) -> RunOptions:
-    """The options with another model, and with another reward model of kind model."""
-    if model is not None:
-        options = replace(options, model=replace(options.model, name=model))
-    if reward_model is not None:
-        if options.reward is None:
-            raise ValueError("--reward-model: this run has no reward; leave it out")
-        options = replace(options, reward=replace(options.reward, kind="model", name=reward_model))
-    return options
-
-
-def _own(options: RunOptions) -> str:
-    return f"methods.{options.method}"
 
 
 def _check_devices(devices: int, sharding: str) -> None:
