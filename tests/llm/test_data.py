@@ -91,7 +91,8 @@ def hub(tmp_path, monkeypatch):
     jsonl(root / "nvidia/HelpSteer2/preference/preference.jsonl.gz", rows)
     for folder in ("helpful-base", "harmless-base"):
         jsonl(root / f"Anthropic/hh-rlhf/{folder}/train.jsonl.gz", HH)
-        jsonl(root / f"Anthropic/hh-rlhf/{folder}/test.jsonl.gz", HH[:1])
+        last = {side: HH[0][side].replace("Hi", folder) for side in HH[0]}
+        jsonl(root / f"Anthropic/hh-rlhf/{folder}/test.jsonl.gz", [last])
     original = sources.load_dataset
 
     def load(path, **options):
@@ -128,6 +129,10 @@ class TestPaper:
             "it does not begin with a question": 1,
         }
         assert "left out, its turns do not alternate: 1 (12.50%)" in str(report)
+
+    @pytest.mark.parametrize("name", ["helpful", "harmless"])
+    def test_hh_reads_its_own_folder(self, name):
+        assert load_prompts(DataOptions(name, split="test"), CHAT).dataset["prompt"] == [user(f"{name}-base")]
 
     def test_hh_plain_is_the_transcript(self):
         dataset, _ = load_prompts(DataOptions("helpful", format="plain"), PLAIN)
@@ -242,7 +247,11 @@ def test_helpsteer2_prompts_without_a_question(prompt, reason):
 
 # --- one's own data ---------------------------------------------------------------------------------------------------
 
-ROWS = [{"prompt": "one", "answer": 1, "why": "x"}, {"prompt": "two three", "answer": 2, "why": None}]
+ROWS = [
+    {"prompt": "one", "answer": 1, "why": "x"},
+    {"prompt": "two three", "answer": 2, "why": None},
+    {"prompt": "four", "answer": 3, "why": "y"},
+]
 
 
 @pytest.mark.parametrize("form", ["a.jsonl", "a.jsonl.gz", "a.json", "a.parquet", "folder", "pattern"])
@@ -251,14 +260,15 @@ def test_files_folders_and_patterns(tmp_path, form):
         Dataset.from_list(ROWS).to_parquet(tmp_path / form)
         name = tmp_path / form
     elif form in ("folder", "pattern"):
-        jsonl(tmp_path / "d/b.jsonl", ROWS[1:])
-        jsonl(tmp_path / "d/a.jsonl", ROWS[:1])
+        for file in (1, 2, 0):
+            jsonl(tmp_path / f"d/{file}.jsonl", ROWS[file : file + 1])
         (tmp_path / "d/README.md").write_text("no data")
         name = tmp_path / ("d" if form == "folder" else "d/*.jsonl")
     else:
         name = jsonl(tmp_path / form, ROWS)
     loaded = load_prompts(DataOptions(str(name)), PLAIN)
     assert loaded.dataset.to_list() == ROWS
+    assert loaded.report.clashes == ()
     assert sample_row(DataOptions(str(name)), PLAIN).row == ROWS[0]
 
 
