@@ -91,6 +91,21 @@ def simplex(page: Page) -> list[str]:
     return faults
 
 
+def touch(page: Page) -> list[str]:
+    """A finger moves a policy, and does not scroll the page while it does."""
+    handle = page.get_by_role("slider", name="current policy pi_t")
+    handle.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    (x, y), scrolled = _center(handle), page.evaluate("scrollY")
+    screen = page.context.new_cdp_session(page)
+    for kind, step in (("touchStart", 0), *(("touchMove", step) for step in range(1, 11)), ("touchEnd", 0)):
+        points = [] if kind == "touchEnd" else [{"x": x - 3 * step, "y": y - 3 * step}]
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.wait_for_timeout(50)
+    faults = [] if np.allclose(_center(handle), (x - 30, y - 30), atol=3) else ["a finger does not move pi_t"]
+    return faults if page.evaluate("scrollY") == scrolled else [*faults, "moving pi_t by a finger scrolls the page"]
+
+
 def _center(handle: Locator) -> tuple[float, float]:
     box = handle.bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -118,4 +133,9 @@ def _stage(page: Page, stage: int, tilt: float) -> list[str]:
     return faults
 
 
-TRIALS: dict[str, Callable[[Page], list[str]]] = {"search": search, "keyboard": keyboard, "simplex": simplex}
+TRIALS: dict[str, Callable[[Page], list[str]]] = {
+    "search": search,
+    "keyboard": keyboard,
+    "simplex": simplex,
+    "touch": touch,
+}

@@ -43,8 +43,10 @@ const probes = (() => {
     return element.tagName.toLowerCase() + (element.id ? `#${element.id}` : classes);
   }
 
-  /** [red, green, blue, alpha] of any CSS colour. */
+  /** [red, green, blue, alpha] of a computed colour; what is not rgb() is painted and read back. */
   function rgba(color) {
+    const parts = color.match(/^rgba?\(([^)]+)\)$/);
+    if (parts) return [...parts[1].split(",").map(Number), 1].slice(0, 4);
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = color;
     canvas.fillRect(0, 0, 1, 1);
@@ -70,6 +72,17 @@ const probes = (() => {
     return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255]);
   }
 
+  /** How opaque an element and what holds it are, up to the one that paints the ground. */
+  function opacity(element) {
+    let product = 1;
+    for (let one = element; one; one = one.parentElement) {
+      const style = getComputedStyle(one);
+      product *= Number(style.opacity);
+      if (rgba(style.backgroundColor)[3] === 1) break;
+    }
+    return product;
+  }
+
   function contrast() {
     const faults = new Map();
     for (const [text, element] of textElements()) {
@@ -77,11 +90,12 @@ const probes = (() => {
       const style = getComputedStyle(element);
       const behind = ground(element);
       const ink = rgba(element.closest("svg") ? style.fill : style.color);
-      const [light, dark] = [luminance(over(ink, behind)), luminance(behind)].sort((a, b) => b - a);
+      ink[3] *= opacity(element);
+      const [light, dark] = [luminance(over(ink, behind).map(Math.round)), luminance(behind)].sort((a, b) => b - a);
       const ratio = (light + 0.05) / (dark + 0.05);
       const size = parseFloat(style.fontSize);
       const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-      if (ratio >= (large ? 3 : LEAST_CONTRAST) - 0.005) continue;
+      if (ratio >= (large ? 3 : LEAST_CONTRAST)) continue;
       const key = `${name(element)} in ${name(element.parentElement)}: ${ratio.toFixed(2)}`;
       faults.set(key, `contrast of ${key} (${text.trim().slice(0, 30)})`);
     }

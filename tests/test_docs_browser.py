@@ -25,6 +25,7 @@ FAULTS = {
     '<p class="wide" style="width: 1300px">a</p>': "1300 px wide on 1280: p.wide",
     '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">': "no alt text: data:image/gif",
     '<p style="color: #777">grey</p>': "contrast of p in main.md-content: 4.48 (grey)",
+    '<div style="opacity: 0.6"><p>faint</p></div>': "contrast of p in div",
     '<div style="background: #0003"><p style="color: #666">on a veil</p></div>': "contrast of p in div",
     "<style>[data-md-color-scheme=slate] p { color: #ddd }</style><p>bright</p>": "(bright) [slate]",
 }

@@ -126,6 +126,8 @@ function moveWithPointerAndKeys(handle, svg, get, set) {
     const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
     return [x, y];
   };
+  // A finger on a handle moves it and not the page. (touch-action on a part of a drawing does not do it in Chromium 156.)
+  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   handle.addEventListener("pointerdown", (event) => {
     handle.setPointerCapture(event.pointerId);
     handle.focus({ preventScroll: true });
