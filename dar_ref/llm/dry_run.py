@@ -14,6 +14,8 @@ from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data import sample_row
 from dar_ref.llm.models import model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, plain
+from dar_ref.llm.plan import plan
+from dar_ref.llm.plan_report import show
 from dar_ref.llm.rewards import check_reward, make_reward
 
 ANSWER = "This is a sample."
@@ -58,6 +60,10 @@ def dry_run(options: RunOptions, out: Path) -> int:
             judged = check_reward(reward, prompt, answer, ids, **rest)
             console.print(judged.text, markup=False, style="cyan")
             console.print(f"reward = {judged.reward}")
+    try:
+        show(plan(options, cuda=arguments.device.type == "cuda"), console)
+    except ValueError as error:
+        console.print(f"plan: {error}", markup=False)
     console.print("options:\n" + yaml.safe_dump(plain(options), sort_keys=False), markup=False, style="dim")
     console.print(f"nothing was trained; without --dry-run the run writes to {out}")
     return 0

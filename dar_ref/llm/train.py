@@ -76,6 +76,8 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     check_save_steps(arguments)
     tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
     train_dataset, eval_dataset, report = _data(options, arguments, tokenizer)
+    if PartialState().is_main_process:
+        print(report, file=sys.stderr)
     with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
         pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
     last = last_checkpoint(out / "checkpoints", pi_0.sha256) if resume else None

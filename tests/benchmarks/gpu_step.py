@@ -1,0 +1,188 @@
+"""One GPU, the full-size script: seconds of each phase, peak memory, tokens a second, against the plan and against
+TRL's GRPO in the same run. `make benchmark-gpu`.
+
+The model is `qwen2-7b-tldr` as configured, LoRA and all, except that nothing is downloaded: its weights are drawn from
+the architecture, the tokenizer has as many made-up words, the prompts are of full length and the reward is a function.
+Drawn weights end no completion, so every one has its full length: the most that a step can cost. Each method runs in
+a process of its own; the first two steps are warm-up and not counted.
+
+    python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
+    python -m tests.benchmarks.gpu_step --config FILE --architecture FILE ...   another size, a CPU included
+"""
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dar_ref import results
+from dar_ref.llm.options import CONFIGS, RunOptions, load_options, make_options, plain
+
+WARM_UP = 2
+PHASES = ("generate", "score", "update")
+
+
+def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    """Any number that differs from completion to completion."""
+    return [float(sum(ids) % 1000) for ids in completion_ids]
+
+
+def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: int) -> RunOptions:
+    """Write architecture, tokenizer and prompts into `folder`; the options of a run on them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    size = json.loads(architecture.read_text(encoding="utf-8"))["vocab_size"]
+    shutil.copy(architecture, folder / "config.json")
+    special = ["<unk>", "<eos>", "<pad>"]
+    words = special + [f"w{i}" for i in range(len(special), size)]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>").save_pretrained(folder)
+    rng, length = random.Random(0), options.data.max_prompt_tokens
+    rows = (" ".join(words[rng.randrange(len(special), size)] for _ in range(length)) for _ in range(prompts))
+    results.write_text(folder / "prompts.jsonl", "".join(json.dumps({"prompt": row}) + "\n" for row in rows))
+    content = plain(options)
+    content["model"] |= {"name": str(folder), "random_init": True}
+    content["data"] |= {"prompts": str(folder / "prompts.jsonl"), "format": "plain", "eval_prompts": None}
+    content["reward"] = {"kind": "function", "name": "tests.benchmarks.gpu_step:reward"}
+    content["training"] |= {"save_strategy": "no", "logging_steps": 1}
+    content["training"].pop("save_steps", None)
+    return make_options(content)
+
+
+def measured(options: RunOptions, out: Path) -> dict[str, Any]:
+    """Train in this process: figures of the steps behind the warm-up."""
+    import torch
+
+    from dar_ref.llm import build, train
+
+    clock: dict[str, list[float]] = {"step": [], "generate": [], "tokens": []}
+    make = build.make_trainer
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        trainer = make(*arguments, **named)
+        watch(trainer, clock)
+        return trainer
+
+    train.make_trainer = watched
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    done = train.train(options, out)
+    rows = [row for row in done.trainer.state.log_history if "loss" in row][WARM_UP:]
+    found: dict[str, Any] = {"seconds_per_step": statistics.median(clock["step"][WARM_UP:])}
+    found["seconds_generate"] = statistics.median(clock["generate"][WARM_UP:])
+    found["tokens_per_second"] = statistics.median(clock["tokens"][WARM_UP:]) / found["seconds_per_step"]
+    for phase in PHASES:
+        if all(f"seconds/{phase}" in row for row in rows):
+            found[f"seconds/{phase}"] = statistics.median(row[f"seconds/{phase}"] for row in rows)
+    found["peak_bytes"] = torch.cuda.max_memory_allocated() if cuda else None
+    found["device"] = torch.cuda.get_device_name() if cuda else "CPU"
+    return found
+
+
+def watch(trainer: Any, clock: dict[str, list[float]]) -> None:
+    """Time whole steps and generation from outside, the same way for every trainer."""
+    import torch
+    from transformers import TrainerCallback
+
+    generate = trainer._generate
+
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def timed(prompts: list[Any]) -> Any:
+        began = now()
+        generated = generate(prompts)
+        clock["generate"].append(now() - began)
+        clock["tokens"].append(float(sum(len(ids) for ids in (*generated[0], *generated[1]))))
+        return generated
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = now()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            clock["step"].append(now() - self.began)
+
+    trainer._generate = timed
+    trainer.add_callback(Steps())
+
+
+def main() -> int:
+    """Measure both methods and print them beside the plan; 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="qwen2-7b-tldr")
+    parser.add_argument("--architecture", type=Path, default=CONFIGS / "architectures" / "Qwen2-7B.json")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--json", type=Path, help="write the figures to this file, and run.json beside it")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    if arguments.child:
+        content = json.loads((arguments.child / "options.json").read_text(encoding="utf-8"))
+        results.write_json(arguments.child / "figures.json", measured(make_options(content), arguments.child / "out"))
+        return 0
+    began = time.time()
+    options = load_options(arguments.config, [*arguments.options, f"training.max_steps={arguments.steps}"])
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {method: in_a_process(options, method, arguments, Path(folder)) for method in ("dar", "grpo")}
+        planned = plan_of(options, arguments.architecture, Path(folder))
+    table = Table("", *figures, title=f"{arguments.config}, {arguments.steps} steps, {figures['dar']['device']}")
+    for name in figures["dar"]:
+        table.add_row(name, *(_text(of_method.get(name)) for of_method in figures.values()))
+    Console().print(table)
+    print(f"planned peak: {planned['peak_bytes'] / 2**30:.2f} GiB")
+    if arguments.json:
+        content = {"measured": figures, "planned": planned, "config": arguments.config, "steps": arguments.steps}
+        results.write_json(arguments.json, content)
+        command = "python -m tests.benchmarks.gpu_step " + " ".join(sys.argv[1:])
+        results.write_json(arguments.json.with_name("run.json"), results.run_info(command, began))
+    return 0
+
+
+def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Figures of one method, measured in a process that did nothing before."""
+    here = folder / method
+    here.mkdir()
+    content = plain(options) | {"method": method}
+    batch = options.training["per_device_train_batch_size"] * options.training["gradient_accumulation_steps"]
+    prompts = arguments.steps * batch // options.generation["num_generations"]
+    made = make_inputs(make_options(content), arguments.architecture, here, prompts)
+    results.write_json(here / "options.json", plain(made))
+    subprocess.run([sys.executable, "-m", "tests.benchmarks.gpu_step", "--child", str(here)], check=True)
+    return json.loads((here / "figures.json").read_text(encoding="utf-8"))
+
+
+def plan_of(options: RunOptions, architecture: Path, folder: Path) -> dict[str, Any]:
+    """What `dar-ref plan` says of the same run."""
+    import torch
+
+    from dar_ref.llm.plan import plan
+
+    made = plan(make_inputs(options, architecture, folder, 1), cuda=torch.cuda.is_available())
+    moments = {f"{m.phase}: {m.name}": m.total for m in made.peaks}
+    return {"peak_bytes": made.peak, "moments": moments}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value / 2**30:.2f} GiB" if isinstance(value, int) else "not measured" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
