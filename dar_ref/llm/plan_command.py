@@ -17,7 +17,7 @@ from dar_ref.llm.plan_report import report, show
 DEFAULTS: dict[str, Any] = {  # what a run must name and memory does not depend on
     "model": {"name": "-"},
     "data": {"prompts": "-", "preferences": "-"},
-    "reward": {"kind": "function", "name": "-"},
+    "reward": {"kind": "function", "name": "none:none"},
 }
 
 

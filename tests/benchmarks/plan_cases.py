@@ -50,12 +50,28 @@ def sizes(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocab
 
 
 DEEP = sizes(640, 2560, 12, 10, 2, 32768, False)  # 117 M parameters, 468 MB in float32
-WIDE = sizes(256, 1024, 8, 4, 2, 150000, True)  # 46 M, most of them the vocabulary
-MEDIUM = sizes(768, 3072, 12, 12, 12, 32768, False)
+WIDE = sizes(512, 1536, 4, 8, 2, 150000, True)  # 89 M, most of them the vocabulary, which is tied
+HEADS = sizes(768, 2048, 12, 12, 12, 32768, False)  # 135 M; a key and a value for every head
+ALL = {"r": 32, "alpha": 64, "target_modules": "all-linear"}
+SOME = {"r": 16, "alpha": 32, "target_modules": ["q_proj", "v_proj"]}
 
 CASES = (
-    Case("full, adamw, checkpointing, short", DEEP, 24, 40, 8),
-    Case("full, adamw, no checkpointing, long", DEEP, 96, 160, 8, checkpointing=False),
+    Case("full, adamw fused, checkpointing, short", DEEP, 24, 40, 8),
+    Case("full, adamw fused, no checkpointing, long", DEEP, 64, 192, 4, checkpointing=False),
+    Case("full, adafactor, checkpointing, short, accumulated", DEEP, 24, 40, 4, accumulate=2, optim="adafactor"),
+    Case("full, sgd, no checkpointing, short", DEEP, 24, 40, 8, optim="sgd", checkpointing=False),
+    Case("full, adamw, large tied vocabulary", WIDE, 16, 48, 4, optim="adamw_torch"),
+    Case("full, adafactor, a reward model beside it", DEEP, 32, 32, 4, optim="adafactor", reward_model=DEEP),
+    Case("LoRA, adamw fused, checkpointing, long", DEEP, 64, 192, 6, lora=ALL),
+    Case("LoRA, adamw fused, no checkpointing, long", DEEP, 64, 192, 4, lora=ALL, checkpointing=False),
+    Case("LoRA on q and v, sgd, no checkpointing, short", DEEP, 24, 40, 8, lora=SOME, optim="sgd", checkpointing=False),
+    Case("LoRA, adafactor, many completions at once", HEADS, 16, 112, 2, accumulate=24, lora=ALL, optim="adafactor"),
+)
+MIXED = {"bf16": True}
+CUDA_CASES = (  # bfloat16: a CPU multiplies it in scratch memory of its own, which the plan does not count
+    Case("full, bfloat16, adamw fused, checkpointing", DEEP, 64, 192, 16, dtype="bfloat16", training=MIXED),
+    Case("LoRA, bfloat16, adamw fused, checkpointing", DEEP, 64, 192, 32, dtype="bfloat16", training=MIXED, lora=ALL),
+    Case("full, float32 under autocast, no checkpointing", DEEP, 64, 192, 8, training=MIXED, checkpointing=False),
 )
 
 
@@ -66,8 +82,8 @@ def options(case: Case, folder: Path) -> RunOptions:
             "method": "grpo",
             "model": {"name": str(folder / "model"), "dtype": case.dtype},
             "data": {"prompts": "none.jsonl", "max_prompt_tokens": case.prompt},
-            "reward": {"kind": "model", "name": str(folder / "reward"), "dtype": case.dtype}
-            if case.reward_model
+            "reward": {"kind": "model", "name": str(folder / "reward"), "dtype": case.dtype, "batch_size": 10**6}
+            if case.reward_model  # TRL scores a whole rollout at once
             else {"kind": "function", "name": "tests.benchmarks.plan_cases:reward"},
             "lora": case.lora,
             "training": {
@@ -86,11 +102,16 @@ def options(case: Case, folder: Path) -> RunOptions:
     )
 
 
-def save_model(case: Case, folder: Path) -> None:
-    """The case's model with random weights, and a tokenizer of one token a word."""
+def save_models(case: Case, folder: Path) -> None:
+    """The case's models with random weights, each with a tokenizer of one token a word."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        PreTrainedTokenizerFast,
+        Qwen2Config,
+    )
 
     torch.manual_seed(0)
     vocabulary = case.model["vocab_size"]
@@ -98,9 +119,12 @@ def save_model(case: Case, folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
-    fast.save_pretrained(folder / "model")
-    config = Qwen2Config(**case.model, pad_token_id=0, eos_token_id=1, bos_token_id=None)
-    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, case.dtype)).save_pretrained(folder / "model")
+    kinds = (("model", case.model, AutoModelForCausalLM), ("reward", case.reward_model, AutoModelForSequenceClassification))
+    for name, fields, auto in kinds:
+        if fields is not None:
+            config = Qwen2Config(**fields, pad_token_id=0, eos_token_id=1, bos_token_id=None, num_labels=1)
+            auto.from_config(config, dtype=getattr(torch, case.dtype)).save_pretrained(folder / name)
+            fast.save_pretrained(folder / name)
 
 
 def reward(completions: list[str], **_: Any) -> list[float]:
@@ -113,7 +137,7 @@ def make_trainer(case: Case, folder: Path) -> Any:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
     from trl import GRPOConfig, GRPOTrainer
 
     run = options(case, folder)
@@ -123,9 +147,13 @@ def make_trainer(case: Case, folder: Path) -> Any:
     adapters = lora and LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, lora_dropout=0.0, task_type="CAUSAL_LM"
     )
+    dtype = getattr(torch, case.dtype)
+    judge = reward
+    if case.reward_model:
+        judge = AutoModelForSequenceClassification.from_pretrained(folder / "reward", dtype=dtype)
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=getattr(torch, case.dtype)),
-        reward_funcs=reward,
+        model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype),
+        reward_funcs=judge,
         args=GRPOConfig(
             str(folder / "out"),
             **run.training,
