@@ -1,0 +1,90 @@
+"""Fed with the samples of the toy engine, the script takes the toy engine's steps.
+
+Left alone, the two draw other prompts and other tokens, so what they reach can be compared in distribution only
+(`make benchmark-llm`). Here the script reads the prompts in the toy engine's order, and each generation is replaced by
+what the toy engine drew at that step. What is left is scoring, rewards, advantages, loss, gradient and Adam.
+"""
+
+import math
+
+import pytest
+from datasets import Dataset
+
+from dar_ref.llm.options import RewardOptions
+from dar_ref.llm.rewards import make_reward
+from dar_ref.toy import train as toy
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.policy import EOS_ID
+from tests.llm.training import make_trainer, options, parameters
+
+K, PROMPTS, STEPS = 4, 8, 6
+RATE = 1e-3
+
+# TRL divides by each group's std with K - 1 below the root and 1e-4 added, the toy engine by that with K. Adam divides
+# a common scale out again, so all that is left of the difference is the weight of the KL beside it.
+GRPO_KL = 0.04 * math.sqrt(K / (K - 1))
+
+CASES = {
+    "dar": ({"alpha": 0.3, "beta": 0.7, "w_clip": 3.0}, {"alpha": 0.3, "beta": 0.7, "w_clip": 3.0}),
+    "dao": ({"alpha": 0.3, "beta": 0.7}, {"alpha": 0.3, "beta": 0.7}),
+    "rloo": ({"beta": 0.05, "normalize_advantages": False}, {"kl_coef": 0.05}),
+    "grpo": ({"beta": 0.04, "loss_type": "grpo", "scale_rewards": "group"}, {"kl_coef": GRPO_KL}),
+}
+ROUNDING = {"dar": 1e-4, "dao": 1e-4, "rloo": 1e-4, "grpo": 1e-2}  # of the distance gone; grpo: TRL's 1e-4
+
+
+def of_toy_engine(start, config, monkeypatch):
+    """The policy that the toy engine ends with, and what it drew at each step."""
+    drawn, sample = [], toy.sample
+
+    def watched(*args):
+        sampled = sample(*args)
+        drawn.append(sampled.completions)
+        return sampled
+
+    monkeypatch.setattr(toy, "sample", watched)
+    return parameters(toy.train(start, config).policy), drawn
+
+
+def of_script(exported, out, method, of_method, drawn, task):
+    """The policy that the script ends with, on the prompts and the completions of `drawn`."""
+    chosen = options(
+        exported,
+        method=method,
+        training={"max_steps": STEPS, "learning_rate": RATE, "per_device_train_batch_size": K * PROMPTS},
+        generation={"shuffle_dataset": False, "max_completion_length": task.max_new_tokens},
+        **of_method,
+    )
+    judge = RewardOptions("model", str(exported / "reward_model"), dtype="float32", separator=" ")
+    reward = make_reward(judge, device="cpu", eos_token_ids={EOS_ID})
+    trainer = make_trainer(exported, out, chosen, reward_function=reward)
+    prompts = [" ".join(task.vocabulary[i] for i in row) for step in drawn for row in step.prompt_ids.tolist()]
+    trainer.train_dataset = Dataset.from_dict({"prompt": prompts})  # put in here, since a prompt may come again
+    steps = iter(drawn)
+
+    def replayed(prompt_ids, *_):
+        step = next(steps)
+        assert prompt_ids == step.prompt_ids.repeat_interleave(K, dim=0).tolist()
+        ids = [row[keep].tolist() for row, keep in zip(step.ids, step.mask, strict=True)]
+        return ids if method == "rloo" else (ids, None)
+
+    trainer._generate_single_turn = replayed
+    trainer.train()
+    assert next(steps, None) is None
+    return parameters(trainer.model)
+
+
+def distance(first, second):
+    return math.sqrt(math.fsum(((first[name] - second[name]).double() ** 2).sum().item() for name in second))
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_same_samples_same_path(start, exported, tmp_path, monkeypatch, method):
+    of_method, of_toy = CASES[method]
+    config = RunConfig(
+        method=method, steps=STEPS, batch_prompts=PROMPTS, num_generations=K, learning_rate=RATE, **of_toy
+    )
+    expected, drawn = of_toy_engine(start, config, monkeypatch)
+    found = of_script(exported, tmp_path / "script", method, of_method, drawn, start.task)
+    gone = distance(expected, parameters(start.pi_0))
+    assert distance(found, expected) <= ROUNDING[method] * gone
