@@ -49,9 +49,8 @@ def table(content: dict[str, Any]) -> str:
     rows = logged(content)
     chosen = [rows[0], rows[len(rows) // 2], rows[-1]]
     lines = ["| figure | " + " | ".join(f"step {row['step']}" for row in chosen) + " |", "| --- | ---: | ---: | ---: |"]
-    for name in sorted(chosen[0]):
-        if name != "step":
-            lines.append(f"| `{name}` | " + " | ".join(f"{row[name]:z.4g}" for row in chosen) + " |")
+    for name in sorted(set(chosen[0]) - {"step"}):
+        lines += [f"| `{name}` | " + " | ".join(f"{row[name]:z.4g}" for row in chosen) + " |"]
     return "\n".join(lines) + "\n"
 
 

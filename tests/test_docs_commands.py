@@ -16,7 +16,8 @@ from dar_ref.toy.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "assets" not in path.parts)]
-BLOCK = re.compile(r"^( *)```(?:bash)?\n(.*?)^\1```", flags=re.MULTILINE | re.DOTALL)
+# Blocks of every kind, so that the end of one is not taken for the beginning of the next.
+BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", flags=re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?(?:dar-ref|make|python) [^`\n]+)`")
 TARGET = re.compile(r"^([a-z-]+):.*##", flags=re.MULTILINE)
 OTHER_PROGRAMS = {"pip", "git", "cd", "export"}
@@ -25,9 +26,9 @@ OTHER_PROGRAMS = {"pip", "git", "cd", "export"}
 def commands(path):
     """The command lines of a page: those of its bash blocks, and those in the text."""
     text = path.read_text(encoding="utf-8")
-    blocks = [block.group(2) for block in BLOCK.finditer(text) if block.group(0).lstrip().startswith("```bash")]
+    blocks = [block.group(3) for block in BLOCK.finditer(text) if block.group(2) == "bash"]
     if path.name == "README.md":  # its two commands stand in a plain block
-        blocks += [block.group(2) for block in BLOCK.finditer(text) if block.group(2).startswith("make ")]
+        blocks += [block.group(3) for block in BLOCK.finditer(text) if block.group(3).startswith("make ")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line for line in [*lines, *INLINE.findall(text)] if line.strip() and not line.lstrip().startswith("#")]
 
@@ -43,7 +44,7 @@ def fault(line):
     if program == "make":
         targets = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
         return next((f"no target {target}" for target in arguments if target not in targets), None)
-    if program in ("python", "accelerate"):
+    if program in ("python", "accelerate", "torchrun"):
         return script_fault(arguments)
     return None if program in OTHER_PROGRAMS else f"{program} is not known: is it meant? then list it"
 
