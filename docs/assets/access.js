@@ -3,7 +3,7 @@
   for (const dialog of document.querySelectorAll(".md-search[role=dialog]")) dialog.setAttribute("aria-label", "Search");
 
   // What scrolls in itself can be reached with the tab key, as soon as it is wider than its place.
-  const SCROLLING = ".highlight-ipynb, .md-typeset__scrollwrap, .md-typeset pre > code, .jp-RenderedText, div.arithmatex";
+  const SCROLLING = ".highlight-ipynb, .md-typeset__scrollwrap, .md-typeset pre > code, .jp-OutputArea-output, .katex-display, div.arithmatex";
   const reachable = () => {
     for (const box of document.querySelectorAll(SCROLLING)) {
       const scrolls = box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0;
