@@ -1,0 +1,325 @@
+"""Every formula of the plan against the tensors that it counts: real models, real optimizers, autograd's own saving."""
+
+import itertools
+import math
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from torch.profiler import ProfilerActivity, profile
+from transformers import (
+    Adafactor,
+    AutoModelForCausalLM,
+    DynamicCache,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+from trl.kernels import ChunkedLogProbFunction
+
+from dar_ref.llm import memory, phases
+from dar_ref.llm.architecture import describe, read_architecture
+from dar_ref.llm.memory import Lora, Types
+from dar_ref.llm.phases import Run
+
+CLASSES = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig, "mistral": MistralConfig}
+TARGETS = {"full": None, "all-linear": "all-linear", "q and v": ["q_proj", "v_proj"]}
+RANK, B, T = 4, 3, 11
+
+
+def config(kind, layers=2, **changes):
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 8, "num_key_value_heads": 2}
+    sizes |= {"num_hidden_layers": layers, "vocab_size": 97, "max_position_embeddings": 64, "head_dim": 8}
+    return CLASSES[kind](**(sizes | changes))
+
+
+def build(kind="qwen2", dtype=torch.float32, targets=None, **changes):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config(kind, **changes), dtype=dtype)
+    if targets is not None:
+        model = get_peft_model(model, LoraConfig(r=RANK, target_modules=targets))
+        model.enable_input_require_grads()
+    return model.train()
+
+
+def adapters(architecture, targets):
+    if targets is None:
+        return None
+    names = architecture.linears
+    return Lora(RANK, frozenset(n for n in names if targets == "all-linear" or n.split(".")[-1] in targets))
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_parameters_are_those_of_the_model(kind, tied):
+    model = build(kind, tie_word_embeddings=tied)
+    described = describe(kind, config(kind, tie_word_embeddings=tied))
+    assert described.count == sum(p.numel() for p in model.parameters())
+    blocks = sum(p.numel() for p in model.model.layers[0].parameters())
+    assert described.block_count == blocks
+    assert described.root_count == described.count - 2 * blocks
+    assert described.tied == tied
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], ["down_proj"]])
+def test_adapters_are_those_of_peft(targets):
+    model = build(targets=targets)
+    described = describe("qwen2", config("qwen2"))
+    shapes = adapters(described, targets).shapes(described)
+    trained = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
+    assert sorted(shapes) == sorted(trained)
+
+
+def test_adapters_of_a_bfloat16_model_are_float32():
+    assert {p.dtype for p in build(dtype=torch.bfloat16, targets="all-linear").parameters() if p.requires_grad} == {
+        torch.float32
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "count"),
+    [
+        ("Qwen/Qwen2-7B", "causal", 7_615_616_512),
+        ("Qwen/Qwen2-0.5B", "causal", 494_032_768),
+        # published with a language model's head of 50304 x 2560, here with one score
+        ("trl-lib/pythia-2.8b-deduped-tldr-rm", "reward", 2_775_208_960 - 50304 * 2560 + 2560),
+        ("trl-lib/pythia-1b-deduped-tldr-rm", "reward", 1_011_781_632 - 50304 * 2048 + 2048),
+        ("Skywork/Skywork-Reward-V2-Qwen3-4B", "reward", 4_022_468_096 + 2560),
+    ],
+)
+def test_the_descriptions_that_come_along_have_the_published_sizes(name, kind, count):
+    assert read_architecture(name, kind=kind).count == count
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+
+
+def saved_by_autograd(kind, layers, dtype, autocast, targets, masked):
+    """Bytes of all storages that the decoder's forward saves, parameters and their copies left out."""
+    model = build(kind, dtype, targets, layers=layers)
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    shapes = {tuple(s) for p in model.parameters() for s in (p.shape, p.shape[::-1])}
+    ids, mask = torch.randint(0, 97, (B, T)), torch.ones(B, T, dtype=torch.long)  # (B, T)
+    if masked:
+        mask[0, :4] = 0
+    seen, alive = {}, []
+
+    def pack(tensor):
+        alive.append(tensor)  # so that no address is used twice
+        storage = tensor.untyped_storage()
+        copy = autocast and tuple(tensor.shape) in shapes
+        if storage.data_ptr() not in parameters and not copy:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    decoder = (model.get_base_model() if targets else model).model
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast),
+    ):
+        decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+    return sum(seen.values())
+
+
+ACTIVATIONS = [
+    *itertools.product(["qwen2"], ["float32", "bfloat16"], [False, True], TARGETS, [True, False]),
+    *itertools.product(["qwen3"], ["float32", "bfloat16"], [True], ["full", "all-linear"], [True]),
+    *itertools.product(["llama", "mistral"], ["float32"], [False], ["full", "all-linear"], [True]),
+]
+
+
+@pytest.mark.parametrize(("kind", "dtype", "autocast", "targets", "masked"), ACTIVATIONS)
+def test_a_layer_saves_what_autograd_saves(kind, dtype, autocast, targets, masked):
+    arguments = (getattr(torch, dtype), autocast, TARGETS[targets], masked)
+    one_more = saved_by_autograd(kind, 3, *arguments) - saved_by_autograd(kind, 2, *arguments)
+    architecture, size = describe(kind, config(kind)), memory.BYTES[dtype]
+    types = Types(size, 2 if autocast else size, autocast, None if TARGETS[targets] is None else 4)
+    lora = adapters(architecture, TARGETS[targets])
+    assert memory.layer_saved(architecture, types, lora, B, T, masked=masked) == one_more
+
+
+def peak_of(work):
+    """Most bytes of tensors that `work` has at once, beside what it was given."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        start = time.time_ns()
+        work()
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]" and e.start_ns() >= start)
+    return max(itertools.accumulate(change for _, change in changes))
+
+
+@pytest.mark.parametrize("vocabulary", [40_000, 5_000])
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_head_takes_what_trls_kernel_takes(vocabulary, trained):
+    architecture = describe("qwen2", config("qwen2", vocab_size=vocabulary))
+    types, tokens = Types(4, 4, autocast=False), 48
+    hidden = torch.randn(tokens, 64, requires_grad=True)
+    weight = torch.randn(vocabulary, 64, requires_grad=trained)
+    targets = torch.randint(0, vocabulary, (tokens,))
+    made = []
+
+    def forward():
+        made.append(ChunkedLogProbFunction.apply(hidden, weight, None, targets, 1.0, 32768, None, 1.0, ("entropy",)))
+
+    assert peak_of(forward) == pytest.approx(memory.head_forward(architecture, types, tokens, cuda=False), rel=0.01)
+    planned = memory.head_backward(architecture, types, tokens, cuda=False, trained=trained)
+    assert peak_of(lambda: made[0][0].sum().backward()) == pytest.approx(planned, rel=0.01)
+
+
+# --- cache, optimizer, rollout ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cache_is_a_dynamic_cache(dtype):
+    cache = DynamicCache()
+    build(dtype=dtype)(input_ids=torch.zeros(B, T, dtype=torch.long), past_key_values=cache, use_cache=True)
+    actual = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    architecture = describe("qwen2", config("qwen2"))
+    assert memory.cache_bytes(architecture, B, T, dtype.itemsize) == actual
+    assert memory.cache_growth(architecture, B, T, dtype.itemsize) == cache.layers[0].keys.nbytes
+
+
+def optimizer(name, parameters):
+    if name == "adafactor":
+        return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=1e-3)
+    return torch.optim.AdamW(parameters, lr=1e-3, fused=name.endswith("fused"))
+
+
+@pytest.mark.parametrize("targets", [None, "all-linear"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"])
+def test_the_optimizers_state_is_what_a_step_leaves(name, dtype, targets):
+    model = build(dtype=dtype, targets=targets)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    stepping = optimizer(name, trained)
+    model(input_ids=torch.zeros(B, T, dtype=torch.long)).logits.float().sum().backward()
+    stepping.step()
+    values = (value for state in stepping.state.values() for value in state.values())
+    actual = sum(value.nbytes for value in values if isinstance(value, torch.Tensor) and value.numel() > 1)
+    steps = 4 * len(trained) * name.startswith("adamw")  # float32 counters, one a tensor
+    shapes = [tuple(p.shape) for p in trained]
+    assert memory.optimizer_bytes(name, shapes, trained[0].dtype.itemsize) == actual + steps
+    assert sum(p.grad.nbytes for p in trained) == memory.count(shapes) * trained[0].dtype.itemsize
+
+
+@pytest.mark.parametrize("name", ["adamw_torch", "adafactor"])
+def test_an_optimizer_step_takes_what_it_takes(name):
+    parameters = [torch.nn.Parameter(torch.randn(300, 400)), torch.nn.Parameter(torch.randn(500))]
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    stepping = optimizer(name, parameters)
+    stepping.step()  # the state is there from now on
+    planned = memory.step_bytes(name, [(300, 400), (500,)], 4, cuda=False)
+    assert peak_of(stepping.step) == pytest.approx(planned, rel=0.02)
+
+
+def test_eight_bit_moments_are_a_byte_and_a_scale_for_256_entries():
+    assert memory.optimizer_bytes("adamw_8bit", [(256, 256)], 4) == 2 * (65536 + 4 * 256)
+    assert memory.optimizer_bytes("adamw_8bit", [(63,)], 4) == 2 * 4 * 63
+
+
+# --- a run on several devices -----------------------------------------------------------------------------------------
+
+SMALL, DEEP = (describe("qwen2", config("qwen2", layers=layers)) for layers in (3, 24))
+
+
+def run(**changes):
+    """A run of `SMALL` in bfloat16 under autocast."""
+    fields = {"model": SMALL, "types": Types(2, 2, autocast=True), "storage": 2, "lora": None, "batch": 4}
+    fields |= {"micro_batches": 2, "generation_rows": 8, "buffer_rows": 8, "prompt": 16, "completion": 16}
+    fields |= {"checkpointing": True, "optim": "adamw_torch_fused", "reference": True, "old": False}
+    return Run(**(fields | changes))
+
+
+@given(total=st.integers(0, 10**12), devices=st.integers(1, 4096))
+def test_shares_sum_to_the_whole(total, devices):
+    share = memory.share(total, devices)
+    assert share * devices >= total > (share - 1) * devices or share == total == 0
+
+
+@pytest.mark.parametrize("devices", [2, 3, 8, 64])
+def test_split_state_sums_to_the_whole(devices):
+    """Over all devices FULL_SHARD and ZeRO-3 hold what one device would hold in the same types, up to rounding."""
+    for sharding in ("fsdp", "zero3"):
+        whole, split = run(sharding=sharding), run(sharding=sharding, devices=devices)
+        for part in (phases.weight_bytes, phases.gradient_bytes, phases.reference_bytes, phases.state_bytes):
+            assert 0 <= devices * part(split) - part(whole) <= 16 * devices
+
+
+def test_what_each_sharding_splits():
+    one = {name: run(sharding=name) for name in phases.SHARDINGS}
+    four = {name: run(sharding=name, devices=4) for name in phases.SHARDINGS if name != "none"}
+    parts = (phases.weight_bytes, phases.gradient_bytes, phases.state_bytes, phases.reference_bytes)
+    split = {name: [part(four[name]) < part(one[name]) for part in parts] for name in four}
+    assert split == {
+        "ddp": [False, False, False, False],
+        "fsdp": [True, True, True, True],
+        "zero2": [False, True, True, False],
+        "zero3": [True, True, True, True],
+    }
+
+
+def test_zero3_gathers_the_model_to_generate_unless_told_not_to():
+    def gathered(**changes):
+        return phases.peaks(run(sharding="zero3", devices=64, **changes))[0].terms["gathered weights"]
+
+    assert gathered() == SMALL.count * 2
+    assert gathered(gather_for_generation=False) == min(SMALL.count, phases.ZERO3_LIVE) * 2
+
+
+def peak(made):
+    return max(moment.total for moment in phases.peaks(made))
+
+
+SIZES = st.fixed_dictionaries(
+    {
+        "batch": st.integers(1, 64),
+        "prompt": st.integers(1, 2048),
+        "completion": st.integers(1, 2048),
+        "generation_rows": st.integers(1, 512),
+        "micro_batches": st.integers(1, 32),
+        "checkpointing": st.booleans(),
+        "cuda": st.booleans(),
+        "optim": st.sampled_from(memory.OPTIMIZERS),
+        "sharding": st.sampled_from(phases.SHARDINGS[1:]),
+    }
+)
+
+
+@given(
+    sizes=SIZES,
+    name=st.sampled_from(["batch", "prompt", "completion", "generation_rows"]),
+    factor=st.integers(1, 5),
+)
+def test_more_of_anything_takes_no_less(sizes, name, factor):
+    for lora in (None, Lora(RANK, frozenset(SMALL.linears))):
+        types = Types(2, 2, autocast=True, adapters=lora and 4)
+        small = run(**sizes, types=types, lora=lora)
+        large = run(**(sizes | {name: sizes[name] * factor}), types=types, lora=lora)
+        assert peak(large) >= peak(small)
+
+
+@given(sizes=SIZES, devices=st.integers(2, 512), factor=st.integers(1, 5))
+def test_more_devices_take_no_more_of_each(sizes, devices, factor):
+    assert peak(run(**sizes, devices=devices * factor)) <= peak(run(**sizes, devices=devices))
+
+
+@given(sizes=SIZES)
+def test_checkpointing_never_takes_more_activations_of_all_layers(sizes):
+    with_it = peak(run(**(sizes | {"checkpointing": True}), model=DEEP))
+    assert with_it <= peak(run(**(sizes | {"checkpointing": False}), model=DEEP))
+
+
+def test_terms_of_a_moment_sum_to_its_total():
+    for moment in phases.moments(run(devices=2, sharding="ddp")):
+        assert moment.total == math.fsum(moment.terms.values())
+        assert all(count > 0 for count in moment.terms.values())
