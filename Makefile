@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-gpu coverage mutation clean
+.PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-llm benchmark-gpu coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -43,6 +43,9 @@ benchmark: .venv/dev ## the speed ratios, side by side in one run
 
 benchmark-trl: .venv/llm ## samples per second of the toy engine against TRL, and where its time goes
 	$(BIN)/python -m tests.benchmarks.toy_against_trl --json docs/results/speed.json
+
+benchmark-llm: .venv/llm ## every method of the script on the toy export, and the toy engine beside it (about half an hour)
+	$(BIN)/python -m tests.benchmarks.llm_methods
 
 benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens a second of a 7B step, against the plan and TRL's GRPO
 	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
