@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-llm benchmark-gpu coverage mutation clean
+.PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -49,6 +49,9 @@ benchmark-llm: .venv/llm ## every method of the script on the toy export, and th
 
 benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens a second of a 7B step, against the plan and TRL's GRPO
 	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
+
+benchmark-plan: .venv/dev ## what `dar-ref plan` says against the memory that runs take (about half an hour)
+	$(BIN)/python -m tests.benchmarks.plan_against_measured
 
 coverage: .venv/dev ## branch coverage of theory, losses and evaluation; fails below 100 %
 	$(BIN)/pytest tests/theory tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from dar_ref.llm.memory import Lora
-from dar_ref.llm.phases import Run, peaks
+from dar_ref.llm.phases import peaks
+from dar_ref.llm.state import Run
 
 COUNTS = (2, 4, 8, 16, 32, 64)
 RANK = 64
@@ -72,9 +73,8 @@ def _with_batch(run: Run, batch: int) -> Change:
 
 def _fewer_at_once(run: Run) -> Iterator[Change]:
     """Half of the completions at once, which are then scored under a pi_t that has not moved."""
-    steps = run.generation_rows // run.batch
-    if steps % 2 == 0 and steps and run.micro_batches % (steps // 2) == 0:
-        rows = run.generation_rows // 2
+    steps, rows = run.generation_rows // run.batch, run.generation_rows // 2
+    if steps and steps % 2 == 0 == run.micro_batches % (steps // 2) and rows * run.devices % run.num_generations == 0:
         yield f"generation.steps_per_generation={steps // 2}", replace(run, generation_rows=rows, buffer_rows=rows)
 
 

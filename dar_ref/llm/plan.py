@@ -1,7 +1,6 @@
 """From a run's options and a `config.json` to memory per device, tokens and hours: `dar-ref plan`. No weights, no GPU.
 
-Options that are not set take TRL's defaults from the tables below, so that nothing of TRL is imported; a test compares
-them with its classes. Lengths are the longest that the options allow: what must fit is the largest batch.
+Lengths are the longest that the options allow: what must fit is the largest batch.
 """
 
 import re
@@ -12,38 +11,12 @@ from typing import Any
 from dar_ref import scalars
 from dar_ref.llm import phases
 from dar_ref.llm.architecture import Architecture, read_architecture
-from dar_ref.llm.memory import BYTES, OPTIMIZERS, Lora, Types
+from dar_ref.llm.memory import BYTES, Lora, Types
 from dar_ref.llm.options import ONLINE, LoraOptions, RunOptions
-from dar_ref.llm.phases import GIB, SHARDINGS, Moment, Run
+from dar_ref.llm.phases import Moment
+from dar_ref.llm.plan_settings import resolve, steps_per_generation
+from dar_ref.llm.state import GIB, SHARDINGS, Run
 
-TRAINING: dict[str, Any] = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "gradient_checkpointing": True,
-    "bf16": None,  # on unless fp16 is
-    "fp16": False,
-    "optim": "adamw_torch_fused",
-    "num_train_epochs": 3.0,
-    "max_steps": -1,
-}
-GENERATION: dict[str, Any] = {
-    "num_generations": 8,
-    "max_completion_length": 512,
-    "steps_per_generation": None,  # as many as gradients are accumulated
-    "generation_batch_size": None,
-    "num_iterations": 1,
-    "temperature": 1.0,
-    "use_vllm": False,
-    "vllm_mode": "colocate",
-    "vllm_gpu_memory_utilization": 0.3,
-    "use_transformers_continuous_batching": False,
-    "ds3_gather_for_generation": True,
-}
-OF_METHOD: dict[str, dict[str, Any]] = {
-    "grpo": {"beta": 0.0},
-    "rloo": {"num_generations": 2, "beta": 0.05},
-    "dpo": {"max_length": 1024},
-}
 DEVICES = {  # GiB
     "T4-16GB": 16,
     "RTX3090-24GB": 24,
@@ -135,40 +108,6 @@ def plan(
     return Plan(options, run, peaks, work, device_memory, fitting(run, device_memory or 0) if too_much else [])
 
 
-def resolve(options: RunOptions) -> dict[str, Any]:
-    """The options that count here, with TRL's defaults; `methods.<method>` has the last word.
-
-    Raises:
-        ValueError, TypeError: a value out of range, or a way to sample or an optimizer that is not planned.
-    """
-    if options.method == "online_dpo":
-        raise ValueError("method = online_dpo is not planned: it forms whole logits; plan another method")
-    given = options.training | (options.generation if options.method in ONLINE else {})
-    settings = TRAINING | GENERATION | OF_METHOD.get(options.method, {}) | given | options.section(f"methods.{options.method}")
-    for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length"):
-        scalars.integer(name, settings[name], 1)
-    for name in ("num_generations", "num_iterations"):
-        scalars.integer(name, settings[name], 1)
-    for name in ("steps_per_generation", "generation_batch_size"):
-        if settings[name] is not None:
-            scalars.integer(name, settings[name], 1)
-    scalars.integer("data.max_prompt_tokens", options.data.max_prompt_tokens, 1)
-    scalars.positive("temperature", settings["temperature"])
-    scalars.choice("training.optim", settings["optim"], OPTIMIZERS)
-    if settings["max_steps"] != -1:
-        scalars.integer("training.max_steps", settings["max_steps"], 1)
-    scalars.positive("training.num_train_epochs", settings["num_train_epochs"])
-    if settings["bf16"] is None:
-        settings["bf16"] = not settings["fp16"]
-    if settings["bf16"] and settings["fp16"]:
-        raise ValueError("training.bf16 and training.fp16 are both on; leave one of them out")
-    if settings["use_transformers_continuous_batching"]:
-        raise ValueError("use_transformers_continuous_batching = True is not planned; its cache takes what is free")
-    if options.model.dtype == "float64":
-        raise ValueError("model.dtype = float64 is for tests and not planned; set float32 or bfloat16")
-    return settings
-
-
 def make_run(
     options: RunOptions,
     settings: Mapping[str, Any],
@@ -194,7 +133,7 @@ def make_run(
             f"data.max_prompt_tokens = {prompt} and {completion} new tokens are {prompt + completion} positions,"
             f" and {model.name} has {model.max_positions}; shorten one of them"
         )
-    steps = _steps_per_generation(settings, devices) if online else 0
+    steps = steps_per_generation(settings, devices) if online else 0
     reward, reward_types = _reward(options)
     types, storage = make_types(options, settings, sharding)
     return Run(
@@ -210,9 +149,10 @@ def make_run(
         completion=completion,
         checkpointing=bool(settings["gradient_checkpointing"]),
         optim=settings["optim"],
-        reference=options.method != "grpo" or settings["beta"] != 0.0,
-        old=online and (bool(settings["use_vllm"]) or micro % (steps * settings["num_iterations"]) != 0),
+        reference=options.method not in ("grpo", "rloo") or settings["beta"] != 0.0,
+        old=online and _scores_pi_t(options, settings, micro % (steps * settings["num_iterations"]) == 0),
         temperature=float(settings["temperature"]),
+        num_generations=settings["num_generations"] if online else 1,
         pairs=not online,
         reward=reward,
         reward_types=reward_types,
@@ -248,8 +188,8 @@ def make_lora(options: LoraOptions, model: Architecture) -> Lora:
     scalars.integer("lora.r", options.r, 1)
     if options.r > model.hidden_size:
         raise ValueError(
-            f"lora.r = {options.r} is above the hidden size {model.hidden_size} of {model.name}, where it saves nothing;"
-            " lower it, or set lora=null to train all weights"
+            f"lora.r = {options.r} is above the hidden size {model.hidden_size} of {model.name}, where it saves"
+            " nothing; lower it, or set lora=null to train all weights"
         )
     wanted = options.target_modules
     if wanted == "all-linear":
@@ -300,31 +240,17 @@ def device_bytes(text: str) -> int:
     return int(scalars.positive("--device-memory", gib) * GIB)
 
 
+def _scores_pi_t(options: RunOptions, settings: Mapping[str, Any], aligned: bool) -> bool:
+    """Whether pi_t is scored apart: not where each rollout is used up by one optimizer step, unless vLLM drew it; RLOO
+    always does, since its reward contains log-probs."""
+    return options.method == "rloo" or bool(settings["use_vllm"]) or not aligned
+
+
 def _check_devices(devices: int, sharding: str) -> None:
     scalars.integer("--devices", devices, 1)
     scalars.choice("--sharding", sharding, SHARDINGS)
     if sharding == "none" and devices > 1:
         raise ValueError(f"--sharding none uses one device, not {devices}; choose ddp, fsdp, zero2 or zero3")
-
-
-def _steps_per_generation(settings: Mapping[str, Any], devices: int) -> int:
-    """Micro-batches that are sampled at once, by the rules of `GRPOConfig`."""
-    batch, whole = settings["per_device_train_batch_size"], settings["generation_batch_size"]
-    steps, together = settings["steps_per_generation"], batch * devices
-    if whole is not None and steps is not None:
-        raise ValueError("generation_batch_size and steps_per_generation are both set; leave one of them out")
-    if whole is not None and whole % together:
-        raise ValueError(
-            f"generation_batch_size = {whole} is no multiple of {together}, the completions of a micro-batch on"
-            f" {devices} device(s); raise it, or use fewer devices or a smaller per_device_train_batch_size"
-        )
-    steps = whole // together if whole is not None else steps or settings["gradient_accumulation_steps"]
-    if together * steps % settings["num_generations"]:
-        raise ValueError(
-            f"num_generations = {settings['num_generations']} does not divide the {together * steps} completions that"
-            " are sampled at once; change it, or per_device_train_batch_size or gradient_accumulation_steps"
-        )
-    return int(steps)
 
 
 def _reward(options: RunOptions) -> tuple[Architecture | None, Types | None]:

@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from dar_ref import results, scalars
-from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
+from dar_ref.llm.options import METHODS, RunOptions, load_options
 from dar_ref.llm.plan import device_bytes, plan
 from dar_ref.llm.plan_report import report, show
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dar_ref.llm.phases import GIB
 from dar_ref.llm.plan import Plan
+from dar_ref.llm.state import GIB
 
 MIB = 2**20
 
@@ -26,9 +26,7 @@ def report(plan: Plan) -> dict[str, Any]:
         "device_memory_bytes": plan.device_memory,
         "fits": plan.fits,
         "knobs": plan.knobs,
-        "phases": [
-            {"phase": m.phase, "moment": m.name, "total_bytes": m.total, "terms": m.terms} for m in plan.peaks
-        ],
+        "phases": [{"phase": m.phase, "moment": m.name, "total_bytes": m.total, "terms": m.terms} for m in plan.peaks],
         "per_step": {
             "samples": work.samples,
             "prompt_tokens": work.prompt_tokens,
@@ -87,7 +85,9 @@ def _work(plan: Plan) -> list[str]:
     work = plan.work
     step = f"a step: {work.samples:,} samples, {work.prompt_tokens:,} prompt and {work.sampled_tokens:,} sampled tokens"
     if plan.run.pairs:
-        step = f"a step: {work.samples:,} pairs, {work.prompt_tokens:,} prompt and {work.sampled_tokens:,} answer tokens"
+        step = (
+            f"a step: {work.samples:,} pairs, {work.prompt_tokens:,} prompt and {work.sampled_tokens:,} answer tokens"
+        )
     if work.steps is None:
         return [f"{step}, at most", "the run's length is not known: set training.max_steps or data.limit"]
     line = f"the run: {work.steps:,} steps, {work.total_samples:,} samples, {work.tokens:,} tokens, at most"

@@ -87,8 +87,18 @@ def run_case(case: Case) -> dict[str, Any]:
 
 def spawn(job: str, case: Case, folder: str) -> dict[str, Any]:
     """One job in a fresh process; the last line that it prints is its answer."""
-    command = [sys.executable, "-m", "tests.benchmarks.plan_against_measured", "--child", job, case.name, "--out", folder]
-    done = subprocess.run(command, env=os.environ | MALLOC, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.plan_against_measured",
+        "--child",
+        job,
+        case.name,
+        "--out",
+        folder,
+    ]
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | MALLOC
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{case.name}, {job}:\n{done.stderr[-4000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().split("\n")[-1])

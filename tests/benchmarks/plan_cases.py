@@ -35,7 +35,9 @@ class Case:
     reward_model: dict[str, Any] | None = None
 
 
-def sizes(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int, tied: bool) -> dict[str, Any]:
+def sizes(
+    hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int, tied: bool
+) -> dict[str, Any]:
     """Fields of a Qwen2 configuration."""
     return {
         "hidden_size": hidden,
@@ -119,7 +121,10 @@ def save_models(case: Case, folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
-    kinds = (("model", case.model, AutoModelForCausalLM), ("reward", case.reward_model, AutoModelForSequenceClassification))
+    kinds = (
+        ("model", case.model, AutoModelForCausalLM),
+        ("reward", case.reward_model, AutoModelForSequenceClassification),
+    )
     for name, fields, auto in kinds:
         if fields is not None:
             config = Qwen2Config(**fields, pad_token_id=0, eos_token_id=1, bos_token_id=None, num_labels=1)
