@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
 
 demo: .venv/base ## the main job: verify, train the digits bandit, write out/demo/report.html (about a minute)
 	$(BIN)/dar-ref demo --out out/demo

@@ -110,6 +110,15 @@ def _kept(run: Run) -> int:
     return memory.layer_saved(run.model, run.types, run.lora, run.rows, run.length)
 
 
+def _made_again(run: Run) -> int:
+    """What a checkpointed layer saves when its forward runs again: in float32 its input is there already, otherwise the
+    norm saves a float32 copy of it."""
+    if not run.checkpointing:
+        return 0
+    layer = memory.layer_saved(run.model, run.types, run.lora, run.rows, run.length)
+    return layer - (_kept(run) if run.types.weights == memory.F32 else 0)
+
+
 def _waiting(run: Run) -> int:
     """What the policy's forward keeps for its backward."""
     a, t, rows = run.model, run.types, run.rows
@@ -136,10 +145,8 @@ def _updating(run: Run) -> list[Moment]:
     a, t, rows, length = run.model, run.types, run.rows, run.length
     tokens = memory.head_tokens(rows, length, run.completion, cuda=run.cuda)
     trained_head = run.lora is None
-    layer = memory.layer_saved(a, t, run.lora, rows, length)
     kept = _kept(run)
-    # a checkpointed layer is made again for its backward; its input is among what it keeps
-    at_work = memory.layer_backward(a, t, run.lora, rows, length) + (layer - kept)
+    at_work = memory.layer_backward(a, t, run.lora, rows, length) + _made_again(run)
     stream = rows * length * a.hidden_size * t.weights
     layers = a.layers * kept + memory.mask_bytes(rows, length, 0)
     saved = layers + memory.last_norm_saved(a, t, rows, length)

@@ -18,7 +18,7 @@ from transformers import (
 )
 from trl.kernels import ChunkedLogProbFunction
 
-from dar_ref.llm import memory
+from dar_ref.llm import memory, phases, state
 from dar_ref.llm.architecture import describe, read_architecture
 from dar_ref.llm.memory import Lora, Types
 
@@ -149,6 +149,39 @@ def peak_of(work):
     events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]" and e.start_ns() >= start)
     return max(itertools.accumulate(change for _, change in changes))
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("targets", ["full", "all-linear"])
+@pytest.mark.parametrize(("dtype", "autocast"), [("float32", False), ("bfloat16", True), ("float32", True)])
+def test_the_backward_of_the_layers_takes_what_it_takes(dtype, autocast, targets, checkpointing):
+    """Two moments are counted, the backward of the last layer and that of the first, when all gradients are there."""
+    rows, length, shape = 8, 160, {"hidden_size": 128, "intermediate_size": 512, "head_dim": 16, "layers": 4}
+    model = build(dtype=getattr(torch, dtype), targets=TARGETS[targets], **shape, max_position_embeddings=512)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    ids, mask = torch.randint(0, 97, (rows, length)), torch.ones(rows, length, dtype=torch.long)  # (B, T)
+    mask[0, :9] = 0
+    decoder = (model.get_base_model() if TARGETS[targets] else model).model
+
+    def work():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            last = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        last.backward(torch.ones_like(last))
+
+    a = describe("qwen2", config("qwen2", **shape))
+    size = memory.BYTES[dtype]
+    types = Types(size, 2 if autocast else size, autocast, None if TARGETS[targets] is None else 4)
+    fields = {"model": a, "types": types, "storage": size, "lora": adapters(a, TARGETS[targets]), "batch": rows}
+    fields |= {"micro_batches": 1, "generation_rows": 0, "buffer_rows": rows, "prompt": 80, "completion": 80}
+    fields |= {"checkpointing": checkpointing, "optim": "sgd", "reference": False, "old": False, "cuda": False}
+    moments = phases.moments(state.Run(**fields))
+    layers = [m for m in moments if m.name in ("the last layer's backward", "the first layer's backward")]
+    planned = max(m.total - m.terms["weights"] - m.terms["rollout"] for m in layers)
+    if targets == "full":  # without the head's gradient and, in what `last` is made of, the head
+        planned -= a.vocabulary_count * size
+    output = 2 * rows * length * a.hidden_size * size  # `last` and its gradient, which the head would hold
+    assert planned + output == pytest.approx(peak_of(work), rel=0.1)
 
 
 @pytest.mark.parametrize("vocabulary", [40_000, 5_000])
