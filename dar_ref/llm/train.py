@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
-from transformers import ProgressCallback, TrainerCallback
+from transformers import ProgressCallback
 from transformers.trainer_callback import PrinterCallback
 
 from dar_ref import results
@@ -127,22 +127,34 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-class ShortLines(ProgressCallback):  # type: ignore[misc]
-    """A progress bar, and for every log the few figures that tell whether a run is healthy."""
+def short_line(step: int, logs: dict[str, Any] | None) -> str | None:
+    """The few figures of a log that tell whether a run is healthy; None if it has none of them."""
+    shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs and logs.get(name) is not None]
+    return f"step {step}: " + ", ".join(shown) if shown else None
+
+
+class Bar(ProgressCallback):  # type: ignore[misc]
+    """A progress bar, with a short line above it for every log."""
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Write one line above the bar."""
-        if state.is_world_process_zero and self.training_bar is not None and logs:
-            shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs.get(name) is not None]
-            if shown:
-                self.training_bar.write(f"step {state.global_step}: " + ", ".join(shown))
+        """Write the line."""
+        if self.training_bar is not None and (line := short_line(state.global_step, logs)):
+            self.training_bar.write(line)
+
+
+class Lines(PrinterCallback):  # type: ignore[misc]
+    """A short line for every log, where `training.disable_tqdm` leaves out the bar."""
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Print the line."""
+        if state.is_world_process_zero and (line := short_line(state.global_step, logs)):
+            print(line, flush=True)
 
 
 def _short_lines(trainer: Any) -> None:
-    bar: type[TrainerCallback] = PrinterCallback if trainer.args.disable_tqdm else ProgressCallback
-    if not trainer.args.disable_tqdm:
-        trainer.remove_callback(bar)
-        trainer.add_callback(ShortLines())
+    usual, ours = (PrinterCallback, Lines) if trainer.args.disable_tqdm else (ProgressCallback, Bar)
+    trainer.remove_callback(usual)
+    trainer.add_callback(ours())
 
 
 def run(arguments: argparse.Namespace) -> int:

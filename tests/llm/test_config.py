@@ -146,6 +146,16 @@ def test_overrides_go_on_top_of_the_file(tmp_path):
     assert plain(found)["methods"]["dar"]["w_clip"] == "infinity"
 
 
+def test_yaml_is_1_2(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {name: m}\ndata: {prompts: p}\nreward: {kind: model, name: r}\n")
+    words = ["save_strategy=no", "a=on", "b=true", "c=False", "d=1e-3", "e=1.5e2", "f=3", "g=null", "h=.inf", "i=yes"]
+    found = load_options(file, [f"training.{word}" for word in words]).training
+    expected = ["no", "on", True, False, 1e-3, 150.0, 3, None, math.inf, "yes"]
+    assert list(found.values()) == expected
+    assert [type(value) for value in found.values()] == [type(value) for value in expected]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -52,9 +52,14 @@ def test_a_run_from_the_command_line(config, exported, tmp_path, capsys):
     assert sorted(p.name for p in (out / "checkpoints").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
 
 
-def test_it_says_how_a_run_goes(config, tmp_path, capsys):
-    dar_ref("--config", config, "--out", tmp_path / "out", "training.max_steps=2")
-    assert "step 2: loss" in "".join(capsys.readouterr())
+@pytest.mark.parametrize("without_bar", ["true", "false"])
+def test_it_says_how_a_run_goes(config, tmp_path, capsys, without_bar):
+    options = ("training.max_steps=2", f"training.disable_tqdm={without_bar}")
+    dar_ref("--config", config, "--out", tmp_path / "out", *options)
+    shown = "".join(capsys.readouterr())
+    assert "step 2: loss" in shown
+    assert "24 of 24 rows kept" in shown
+    assert "frac_reward_zero_std" not in shown  # the whole row is in results.json
 
 
 def test_resume_on_the_command_line(config, tmp_path, capsys):
