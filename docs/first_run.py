@@ -16,37 +16,43 @@ from typing import Any
 from dar_ref import results
 
 HERE = Path(__file__).parent / "results" / "first-run"
-# As dar_ref.llm.train.SHOWN, which a test compares; not imported, since it brings TRL with it.
+# As dar_ref.llm.logs.SHOWN, which a test compares; not imported, since it brings TRL with it.
 SHOWN = {
     "loss": "loss",
     "reward": "reward",
+    "objective/scores": "reward",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
     "weight/ess": "ESS",
     "weight/clipped": "clipped",
     "kl/pi_0_k1": "KL",
+    "kl": "KL a token",
     "entropy": "entropy",
     "completions/mean_length": "length",
     "completions/clipped_ratio": "no EOS",
+    "val/contain_eos_token": "EOS",
     "tokens_per_second": "tok/s",
 }
 
 
-def logged(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a run's log, without the summary that ends it."""
-    return [row for row in content["log"] if "loss" in row]
+def logged(content: dict[str, Any], run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a run's log with their times."""
+    times = {row["step"]: row for row in run["times"]}
+    return [row | times.get(row["step"], {}) for row in content["log"] if "loss" in row]
 
 
-def printed(content: dict[str, Any]) -> str:
+def printed(content: dict[str, Any], run: dict[str, Any]) -> str:
     """The lines that `dar-ref train` prints beside its progress bar."""
     lines = []
-    for row in logged(content):
+    for row in logged(content, run):
         shown = [f"{title} {row[name]:.4g}" for name, title in SHOWN.items() if row.get(name) is not None]
         lines.append(f"step {row['step']}: " + ", ".join(shown))
     return "\n".join([*lines, f"dar: {content['steps']} steps; policy in out/train/policy"]) + "\n"
 
 
-def table(content: dict[str, Any]) -> str:
+def table(content: dict[str, Any], run: dict[str, Any]) -> str:
     """Every logged figure at the beginning, in the middle and at the end of the run, in Markdown."""
-    rows = logged(content)
+    rows = logged(content, run)
     chosen = [rows[0], rows[len(rows) // 2], rows[-1]]
     lines = ["| figure | " + " | ".join(f"step {row['step']}" for row in chosen) + " |", "| --- | ---: | ---: | ---: |"]
     for name in sorted(set(chosen[0]) - {"step"}):
@@ -56,12 +62,12 @@ def table(content: dict[str, Any]) -> str:
 
 def main(folder: Path) -> None:
     """Write docs/results/first-run from the folder of a run."""
-    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    content, run = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", "run.json"))
     HERE.mkdir(parents=True, exist_ok=True)
     for name in ("results.json", "run.json"):
         shutil.copyfile(folder / name, HERE / name)
-    results.write_text(HERE / "printed.txt", printed(content))
-    results.write_text(HERE / "table.md", table(content))
+    results.write_text(HERE / "printed.txt", printed(content, run))
+    results.write_text(HERE / "table.md", table(content, run))
 
 
 if __name__ == "__main__":

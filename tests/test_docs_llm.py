@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dar_ref import cli
-from dar_ref.llm import train
+from dar_ref.llm import logs, train
 from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import classes, make_arguments
 from dar_ref.llm.config import NO_MEANING
@@ -154,14 +154,15 @@ def first_run():
 
 
 def test_the_first_run_is_shown_as_it_was():
-    module, content = first_run(), json.loads((FIRST_RUN / "results.json").read_text(encoding="utf-8"))
-    assert module.SHOWN == train.SHOWN
-    assert (FIRST_RUN / "printed.txt").read_text(encoding="utf-8") == module.printed(content)
-    assert (FIRST_RUN / "table.md").read_text(encoding="utf-8") == module.table(content)
+    module = first_run()
+    content, run = (json.loads((FIRST_RUN / n).read_text(encoding="utf-8")) for n in ("results.json", "run.json"))
+    assert module.SHOWN == logs.SHOWN
+    assert (FIRST_RUN / "printed.txt").read_text(encoding="utf-8") == module.printed(content, run)
+    assert (FIRST_RUN / "table.md").read_text(encoding="utf-8") == module.table(content, run)
     assert load_options("toy_cpu").methods["dar"] == content["options"]["methods"]["dar"]
     assert load_options("toy_cpu").training == content["options"]["training"]
     names = {*named(page("llm/metrics.md")), "step"}
-    assert all(explained(name, names) for row in module.logged(content) for name in row)
+    assert all(explained(name, names) for row in module.logged(content, run) for name in row)
 
 
 def messages():

@@ -4,8 +4,10 @@ Configuration, one row of the data, the tokenizer and its template, the reward o
 would stop a run after an hour of waiting stops it here.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 import yaml
 from rich.console import Console
 
@@ -31,7 +33,12 @@ def dry_run(options: RunOptions, out: Path) -> int:
         ValueError, TypeError, OSError: what the run would raise.
     """
     console = Console(highlight=False, soft_wrap=True)
-    arguments = make_arguments(options, out / "checkpoints")
+    on_cpu = bool(options.training.get("use_cpu"))
+    here = options
+    if not on_cpu and not torch.accelerator.is_available():  # bf16 on a card cannot even be configured here
+        here = replace(options, training={**options.training, "use_cpu": True})
+        console.print("no accelerator here: options are checked as for a CPU, the plan is a GPU's")
+    arguments = make_arguments(here, out / "checkpoints")
     check_save_steps(arguments)
     console.print(
         f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences a"
@@ -61,7 +68,7 @@ def dry_run(options: RunOptions, out: Path) -> int:
             console.print(judged.text, markup=False, style="cyan")
             console.print(f"reward = {judged.reward}")
     try:
-        show(plan(options, cuda=arguments.device.type == "cuda"), console)
+        show(plan(options, cuda=not on_cpu), console)
     except ValueError as error:
         console.print(f"plan: {error}", markup=False)
     console.print("options:\n" + yaml.safe_dump(plain(options), sort_keys=False), markup=False, style="dim")

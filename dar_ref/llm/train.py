@@ -5,14 +5,14 @@
 Everything that can be wrong is looked at before the weights are loaded. In the folder `--out`:
 
     checkpoints/checkpoint-N/   policy or adapter, optimizer, schedule, random numbers, and pi_0.json, what pi_0 is
-    policy/                     the trained policy or adapter and its tokenizer, in safetensors
-    results.json, run.json      the options, what was logged, versions, commit, times
+    policy/                     the trained policy or adapter, weights in safetensors, and its tokenizer
+    results.json                the options and what was logged, as far as the seed determines it
+    run.json                    versions, commit, times
 
 Start it again with the same command and `--resume`, and it goes on from the last checkpoint, bit for bit on a CPU.
 """
 
 import argparse
-import math
 import sys
 import time
 import warnings
@@ -21,29 +21,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
-from transformers import ProgressCallback
-from transformers.trainer_callback import PrinterCallback
 
 from dar_ref import results
 from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import make_arguments, make_trainer
 from dar_ref.llm.checkpoint import STOPPED, Keeper, check_save_steps, last_checkpoint, steps_per_buffer
 from dar_ref.llm.data import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.logs import show_short_lines, split_log
 from dar_ref.llm.models import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, load_options, plain
 from dar_ref.llm.rewards import for_online_dpo, make_reward
-
-SHOWN = {
-    "loss": "loss",
-    "reward": "reward",
-    "weight/ess": "ESS",
-    "weight/clipped": "clipped",
-    "kl/pi_0_k1": "KL",
-    "entropy": "entropy",
-    "completions/mean_length": "length",
-    "completions/clipped_ratio": "no EOS",
-    "tokens_per_second": "tok/s",
-}
 
 
 class Trained(NamedTuple):
@@ -91,18 +78,19 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
             reward = for_online_dpo(reward, ends)
     keeper = Keeper(pi_0.sha256, steps_per_buffer(arguments))
     trainer = make_trainer(options, arguments, model, tokenizer, train_dataset, eval_dataset, reward, [keeper])
-    _short_lines(trainer)
+    show_short_lines(trainer)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if trainer.is_world_process_zero():
+        log, times = split_log(trainer.state.log_history)
         content = {
             "options": plain(options),
             "pi_0": pi_0.sha256,
             "data": {**vars(report), "left_out": dict(report.left_out)},
             "steps": trainer.state.global_step,
-            "log": [_finite(row) for row in trainer.state.log_history],
+            "log": log,
         }
         results.write_json(out / "results.json", content)
-        results.write_json(out / "run.json", results.run_info(command, began))
+        results.write_json(out / "run.json", results.run_info(command, began) | times)
     if not keeper.stopped:
         trainer.save_model(str(out / "policy"))
     return Trained(trainer, keeper.stopped)
@@ -121,40 +109,6 @@ def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any
         return pairs.dataset, None, pairs.report
     prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
     return prompts.dataset, None if held_out is None else held_out.dataset, prompts.report
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-
-
-def short_line(step: int, logs: dict[str, Any] | None) -> str | None:
-    """The few figures of a log that tell whether a run is healthy; None if it has none of them."""
-    shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs and logs.get(name) is not None]
-    return f"step {step}: " + ", ".join(shown) if shown else None
-
-
-class Bar(ProgressCallback):  # type: ignore[misc]
-    """A progress bar, with a short line above it for every log."""
-
-    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Write the line."""
-        if self.training_bar is not None and (line := short_line(state.global_step, logs)):
-            self.training_bar.write(line)
-
-
-class Lines(PrinterCallback):  # type: ignore[misc]
-    """A short line for every log, where `training.disable_tqdm` leaves out the bar."""
-
-    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Print the line."""
-        if state.is_world_process_zero and (line := short_line(state.global_step, logs)):
-            print(line, flush=True)
-
-
-def _short_lines(trainer: Any) -> None:
-    usual, ours = (PrinterCallback, Lines) if trainer.args.disable_tqdm else (ProgressCallback, Bar)
-    trainer.remove_callback(usual)
-    trainer.add_callback(ours())
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,11 +11,14 @@ different, and nothing else:
    by. So do the others of a group in which only one is left, since it is its own mean.
 4. Where vLLM samples, each completion is weighted by pi_t / pi_sampler as TRL computes it for whole sequences.
 5. With float64 weights the logits are formed whole, in float64: TRL's fused head sums in float32.
+6. Prompts are padded on the left, and positions are counted from the first token that is not padding, as in sampling:
+   TRL leaves them out when it scores, which rotary positions forgive and absolute ones do not.
 
 Shapes: `B` completions of `T` tokens on this process, `G` of all processes; mask 1 = keep. A "batch" is what was
 sampled at once; where it is used for several optimizer steps, what it is divided by is its average over them.
 """
 
+import inspect
 import time
 from typing import Any, NamedTuple
 
@@ -77,6 +80,9 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         if not isinstance(args, self.config_class):
             raise TypeError(f"args is a {type(args).__name__}; pass a {self.config_class.__name__}")
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **of_grpo)
+        for scored_by in (self.model, self.ref_model):
+            if scored_by is not None:
+                number_positions(scored_by)
         self._gathered_rewards = torch.empty(0)
         self._window: list[metrics.MicroBatch] = []
         self._clock = metrics.Clock()
@@ -267,11 +273,32 @@ def token_mask(batch: dict[str, Any]) -> Tensor:
     return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask
 
 
+def number_positions(model: Any) -> None:
+    """Let `model` count positions from each row's first token that is not padding whenever it scores, that is, when it
+    is called with `fused_lm_head`; one that takes no positions is left alone. Generation numbers them itself."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
+    if "position_ids" not in inspect.signature(type(inner).forward).parameters:
+        return
+
+    def add_positions(_model: Any, positional: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if "fused_lm_head" in named:
+            named = {**named, "position_ids": positions(named["attention_mask"])}
+        return positional, named
+
+    model.register_forward_pre_hook(add_positions, with_kwargs=True)
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """Place of each token in its row, from 0 at the first that is not padding, (B, T); 0 under the mask."""
+    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+
+
 def whole_logps(
     model: Any, ids: Tensor, mask: Tensor, logits_to_keep: int, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Log-probs of the last `logits_to_keep` tokens and entropies, (B, T) each, by whole logits in their own type."""
-    logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=logits_to_keep + 1, use_cache=False).logits
+    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    logits = model(**inputs, logits_to_keep=logits_to_keep + 1, fused_lm_head=False).logits
     log_probs = (logits[:, :-1] / temperature).log_softmax(dim=-1)
     logps = log_probs.gather(-1, ids[:, -logits_to_keep:, None])[..., 0]
     return logps, -(log_probs.exp() * log_probs).sum(dim=-1)

@@ -1,15 +1,17 @@
 """The gradient of a training step against an independent computation in float64 that shares nothing but the sampled
 ids: one completion at a time without padding, its own softmax, its own advantages, weights and adapters, in loops."""
 
+import json
 import math
+import shutil
 from collections import defaultdict
 
 import pytest
 import torch
 from torch.func import functional_call
-from transformers import Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from tests.llm.training import Recorder, make_trainer, score
+from tests.llm.training import Recorder, make_trainer, prompts_of_many_lengths, score
 
 BETA, ALPHA, W_CLIP = 0.7, 0.3, 3.0
 LORA = {"r": 3, "alpha": 6}
@@ -20,7 +22,7 @@ class Enumerated:
     """The policy in float64 as a function of a trainer's parameters, adapters multiplied out."""
 
     def __init__(self, folder, decode):
-        self.model, self.decode = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float64).eval(), decode
+        self.model, self.decode = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval(), decode
         self.pi_0 = {name: p.detach() for name, p in self.model.named_parameters()}
 
     def weights(self, parameters):
@@ -79,16 +81,19 @@ def relative_error(found, expected):
     return math.sqrt(difference / math.fsum((expected[n] ** 2).sum().item() for n in expected))
 
 
-def error_of(exported, tmp_path, *, dtype, lora=None, accumulation=1, temperature=1.0, drop=None, **training):
+def error_of(
+    exported, tmp_path, *, dtype, lora=None, accumulation=1, temperature=1.0, drop=None, prompts=None, **training
+):
     generation = {"temperature": temperature}
     if drop:
         generation["mask_truncated_completions"] = True
     recorder = Recorder()
     trainer = make_trainer(
         exported,
-        tmp_path,
+        tmp_path / "out",
         model={"dtype": dtype},
         lora=lora,
+        prompts=prompts,
         training={"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 16, **training},
         generation={**generation, "max_completion_length": 3 if drop else 4},
         alpha=ALPHA,
@@ -140,3 +145,27 @@ def test_gradient_with_truncated_completions_left_out(exported, tmp_path, dtype,
 @pytest.mark.parametrize("reuse", [{"steps_per_generation": 3}, {"num_iterations": 3}], ids=str)
 def test_gradient_on_samples_of_an_older_policy(exported, tmp_path, dtype, reuse):
     assert error_of(exported, tmp_path, dtype=dtype, **reuse) <= LIMIT[dtype]
+
+
+def gpt2_in_place_of_qwen2(exported, folder):
+    """The export with a drawn GPT-2, whose positions are absolute: padding must not move them."""
+    shutil.copytree(exported, folder)
+    size = json.loads((folder / "policy" / "config.json").read_text())["vocab_size"]
+    torch.manual_seed(0)
+    sizes = {"vocab_size": size, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    config = GPT2Config(**sizes, eos_token_id=0, bos_token_id=0, pad_token_id=0, initializer_range=0.5)
+    GPT2LMHeadModel(config).save_pretrained(folder / "policy")
+    return folder
+
+
+@pytest.mark.parametrize("dtype", LIMIT)
+@pytest.mark.parametrize(
+    ("lora", "positions"),
+    [(None, "rotary"), (LORA, "rotary"), (None, "absolute")],  # `Enumerated` does not multiply out GPT-2's layers
+    ids=["full-rotary", "lora-rotary", "full-absolute"],
+)
+def test_gradient_with_padded_prompts(exported, tmp_path, dtype, lora, positions):
+    if positions == "absolute":
+        exported = gpt2_in_place_of_qwen2(exported, tmp_path / "exported")
+    prompts = prompts_of_many_lengths(exported, tmp_path / "prompts.jsonl")
+    assert error_of(exported, tmp_path, dtype=dtype, lora=lora, prompts=prompts) <= LIMIT[dtype]

@@ -94,6 +94,15 @@ def test_a_dry_run_reads_no_weights_and_writes_nothing(config, exported, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_of_a_gpu_s_configuration_needs_no_gpu(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    gpu = ["training.use_cpu=false", "training.bf16=true", "model.dtype=bfloat16"]
+    assert dar_ref("--config", config, "--dry-run", "--out", tmp_path / "out", *gpu) == 0
+    shown = capsys.readouterr().out
+    assert "checked as for a CPU" in shown
+    assert "use_cpu: false" in shown
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

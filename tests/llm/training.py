@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import os
 import time
 from pathlib import Path
@@ -39,14 +40,24 @@ def reward(prompts, completion_ids, **_):
     return [score(prompt, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
 
 
-def options(folder: Path, method="dar", model=(), training=(), generation=(), lora=None, **of_method):
+def prompts_of_many_lengths(folder: Path, file: Path) -> Path:
+    """The exported prompts, some with their first words left out, so that a batch has padding."""
+    rows = [
+        json.loads(line)["prompt"].split() for line in (folder / "prompts" / "train.jsonl").read_text().splitlines()
+    ]
+    texts = sorted({" ".join(words[i % len(words) :]) for i, words in enumerate(rows)})
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    return file
+
+
+def options(folder: Path, method="dar", model=(), training=(), generation=(), lora=None, prompts=None, **of_method):
     """Options of a run from the folder that `dar-ref toy export` wrote."""
     return make_options(
         {
             "method": method,
             "model": {"name": str(folder / "policy"), "dtype": "float32", **dict(model)},
             "data": {
-                "prompts": str(folder / "prompts" / "train.jsonl"),
+                "prompts": str(prompts or folder / "prompts" / "train.jsonl"),
                 "preferences": str(folder / "preferences.jsonl"),
             },
             "reward": {"kind": "function", "name": "tests.llm.training:reward"},

@@ -1,0 +1,81 @@
+"""What a run shows while it runs, and what of its log is kept where.
+
+The log is split as everywhere in this package: `results.json` gets what the seed determines, `run.json` beside it the
+times and the summary that transformers ends a log with.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import ProgressCallback
+from transformers.trainer_callback import PrinterCallback
+
+SHOWN = {  # of a log, on the screen; a method has some of them
+    "loss": "loss",
+    "reward": "reward",
+    "objective/scores": "reward",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "weight/ess": "ESS",
+    "weight/clipped": "clipped",
+    "kl/pi_0_k1": "KL",
+    "kl": "KL a token",
+    "entropy": "entropy",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "no EOS",
+    "val/contain_eos_token": "EOS",
+    "tokens_per_second": "tok/s",
+}
+TIMES = ("seconds/", "tokens_per_second", "step_time")
+OF_SUMMARY = "train_runtime"
+
+
+def split_log(history: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows that the seed determines, and what it does not: times by step, and the summary."""
+    rows, times, summary = [], [], {}
+    for row in history:
+        kept = {name: _finite(value) for name, value in row.items()}
+        if OF_SUMMARY in row:
+            summary = kept
+            continue
+        is_time = {name: name.startswith(TIMES) or name.endswith(("_runtime", "_per_second")) for name in kept}
+        rows.append({name: value for name, value in kept.items() if not is_time[name]})
+        if any(is_time.values()):
+            times.append({name: value for name, value in kept.items() if is_time[name] or name == "step"})
+    return rows, {"times": times, "summary": summary}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def short_line(step: int, logs: Mapping[str, Any] | None) -> str | None:
+    """The few figures of a log that tell whether a run is healthy; None if it has none of them."""
+    shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs and logs.get(name) is not None]
+    return f"step {step}: " + ", ".join(shown) if shown else None
+
+
+class Bar(ProgressCallback):  # type: ignore[misc]
+    """A progress bar, with a short line above it for every log."""
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Write the line."""
+        if self.training_bar is not None and (line := short_line(state.global_step, logs)):
+            self.training_bar.write(line)
+
+
+class Lines(PrinterCallback):  # type: ignore[misc]
+    """A short line for every log, where `training.disable_tqdm` leaves out the bar."""
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Print the line."""
+        if state.is_world_process_zero and (line := short_line(state.global_step, logs)):
+            print(line, flush=True)
+
+
+def show_short_lines(trainer: Any) -> None:
+    """Put `Bar` or `Lines` in the place of what transformers prints: every figure, in one line."""
+    usual, ours = (PrinterCallback, Lines) if trainer.args.disable_tqdm else (ProgressCallback, Bar)
+    trainer.remove_callback(usual)
+    trainer.add_callback(ours())
