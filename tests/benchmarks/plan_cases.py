@@ -153,6 +153,7 @@ def make_trainer(case: Case, folder: Path) -> Any:
         r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, lora_dropout=0.0, task_type="CAUSAL_LM"
     )
     dtype = getattr(torch, case.dtype)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "model")
     judge = reward
     if case.reward_model:
         judge = AutoModelForSequenceClassification.from_pretrained(folder / "reward", dtype=dtype)
@@ -172,7 +173,8 @@ def make_trainer(case: Case, folder: Path) -> Any:
             dataloader_pin_memory=False,
         ),
         train_dataset=Dataset.from_dict({"prompt": prompts}),
-        processing_class=PreTrainedTokenizerFast.from_pretrained(folder / "model"),
+        processing_class=tokenizer,
+        reward_processing_classes=tokenizer if case.reward_model else None,
         peft_config=adapters,
     )
 
