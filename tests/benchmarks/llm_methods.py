@@ -32,7 +32,19 @@ from dar_ref.evaluation import (
     student,
 )
 from dar_ref.llm.options import METHODS, load_options
-from tests.benchmarks.llm_runs import CONFIG, FIGURES, IN_BOTH, PER_PROMPT, Folders, Job, bar, do, figures_of, jobs
+from tests.benchmarks.llm_runs import (
+    CONFIG,
+    FIGURES,
+    IN_BOTH,
+    PER_PROMPT,
+    Folders,
+    Job,
+    bar,
+    do,
+    figures_of,
+    folder_of,
+    jobs,
+)
 
 FEW, MANY = map(str, PER_PROMPT)
 COMPARED = ("proxy", "gold", "win_rate", "length", "kl")
@@ -51,7 +63,8 @@ COLUMNS = {
 
 def measure_all(seeds: int, folders: Folders, processes: int) -> dict[str, Any]:
     """Figures of every run: engine -> method -> one entry a seed. Each run has a process of its own."""
-    todo = jobs(seeds)
+    everything = jobs(seeds)
+    todo = [job for job in everything if not folder_of(job, folders).is_dir()]
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool, bar() as progress:
         shown = progress.add_task("runs", total=len(todo))
@@ -64,7 +77,7 @@ def measure_all(seeds: int, folders: Folders, processes: int) -> dict[str, Any]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     found: dict[str, Any] = {}
-    for engine, method in dict.fromkeys(job[:2] for job in todo):
+    for engine, method in dict.fromkeys(job[:2] for job in everything):
         of_seeds = [figures_of(Job(engine, method, seed), folders) for seed in range(seeds)]
         found.setdefault(engine, {})[method] = of_seeds
     return found
@@ -97,7 +110,8 @@ def differences(found: dict[str, Any], level: float = 0.95) -> dict[str, dict[st
 def tables(found: dict[str, Any], seeds: int) -> list[Table]:
     """Every method by the script; both engines; their differences."""
     risen = rises(found)
-    rows: dict[str, dict[str, Interval | None]] = {"pi_0": _intervals(found["pi_0"]["pi_0"], FIGURES, FEW)}
+    before = {"steps": _fixed(0.0), "rise": _fixed(0.0), **_intervals(found["pi_0"]["pi_0"], FIGURES, FEW)}
+    rows: dict[str, dict[str, Interval | None]] = {"pi_0": before}
     for method, runs in found["script"].items():
         rows[method] = {"steps": _fixed(steps(method)), "rise": risen[method], **_intervals(runs, FIGURES, FEW)}
     both = {
