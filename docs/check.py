@@ -1,4 +1,4 @@
-"""Check of the built site: nothing from outside, no dead link, no mathematics left as text.
+"""Check of the built site: nothing from outside, no dead link, no mathematics or reference left as text.
 
     python docs/check.py [site]
 
@@ -18,6 +18,7 @@ NOT_TEXT = {"script", "style", "pre", "code", "textarea", "option", "annotation"
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 OUTSIDE = re.compile(r"^(https?:)?//", flags=re.IGNORECASE)
 CSS_URL = re.compile(r"url\(\s*[\"']?([^)\"']+)|@import\s+[\"']([^\"']+)")
+REFERENCE = re.compile(r"\]\[([A-Za-z_][\w.]*)\]")
 IN_SCRIPT = re.compile(r"(?:src|href)\s*=\s*[\"']https?://|import[\s(]+[^;\n]*[\"']https?://|fetch\([\"']https?://")
 
 
@@ -50,6 +51,8 @@ class Page(HTMLParser):
             self.resources.append(values[RESOURCES[tag]])
         if "srcset" in values:
             self.resources += [candidate.split()[0] for candidate in values["srcset"].split(",")]
+        if tag == "blockquote":  # no page quotes; a docstring's ">= 0" becomes one
+            self.faults.append("a line that begins with > became a quotation")
         if tag == "link" and values.get("rel") not in ("canonical", "prev", "next", "alternate", "edit"):
             self.resources.append(values.get("href", ""))
         if tag == "a" and "href" in values:
@@ -82,6 +85,12 @@ def mathematics_faults(page: Page) -> list[str]:
     if page.is_notebook:
         return [f"odd number of $ in the text: {text.count('$')}"] if text.count("$") % 2 else []
     return [f"mathematics left as text: {text[m.start() : m.start() + 40]!r}" for m in re.finditer(r"\$|\\[(\[]", text)]
+
+
+def reference_faults(page: Page) -> list[str]:
+    """References to a name that no API page has: `[text][name]` is then left as text. Notebooks index as they like."""
+    found = [] if page.is_notebook else REFERENCE.findall("".join(page.text))
+    return [f"reference left as text: {name}" for name in found]
 
 
 def resource_fault(site: Path, holder: Path, reference: str) -> str | None:
@@ -119,7 +128,7 @@ def check(site: Path) -> list[str]:
             continue
         found = [resource_fault(site, path, reference) for reference in page.resources]
         found += [link_fault(site, path, link, pages) for link in page.links]
-        found += [*mathematics_faults(page), *page.faults]
+        found += [*mathematics_faults(page), *reference_faults(page), *page.faults]
         faults += [f"{path.relative_to(site)}: {fault}" for fault in found if fault]
     for path in sorted(site.rglob("*.css")):
         found = [

@@ -113,6 +113,8 @@ def checker():
         ('<a href="../index.html">a</a>', "dead link: ../index.html"),
         ('<a href="#gone">a</a>', "dead anchor: #gone"),
         ('<a href="other.html#gone">a</a>', "dead anchor: other.html#gone"),
+        ("<p>[<code>f</code>][dar_ref.gone]</p>", "reference left as text: dar_ref.gone"),
+        ("<ul><li>seed: <blockquote><p>= 0</p></blockquote></li></ul>", "a line that begins with > became a quotation"),
         (r"<p>costs $5</p>", "mathematics left as text: '$5"),
         (r"<p>the weight \(w\)</p>", "mathematics left as text: '\\\\(w"),
         (r'<div class="jupyter-wrapper"><p>the weight $w</p></div>', "odd number of $ in the text: 1"),
@@ -130,7 +132,7 @@ def test_the_checker_finds(fault, found, tmp_path):
 def test_the_checker_passes_a_sound_page_and_refuses_an_empty_site(tmp_path):
     assert checker().check(tmp_path) == [f"no page in {tmp_path.resolve()}: build first"]
     page = r"""<a href="https://arxiv.org/abs/2602.11523">paper</a> <a href="#here">here</a> <a href="">top</a>
-    <p id="here"><span class="arithmatex">\(w\)</span> <code>$HOME</code></p>
+    <p id="here"><span class="arithmatex">\(w\)</span> <code>$HOME</code> <code>[text][dar_ref.name]</code></p>
     <img src="data:image/png;base64," alt="dot">"""
     (tmp_path / "index.html").write_text(page, encoding="utf-8")
     assert checker().check(tmp_path) == []

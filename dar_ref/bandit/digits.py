@@ -51,7 +51,7 @@ def digits_bandit(seed: int) -> Bandit:
     """The digits bandit; the seed decides splits, initial weights, and so `pi_0` and the proxy.
 
     Args:
-        seed: >= 0. Different seeds are different problems of one kind: a spread over seeds covers all of it.
+        seed: at least 0. Different seeds are different problems of one kind: a spread over seeds covers all of it.
 
     Returns:
         `Bandit` with 1000 training and 637 held-out contexts of 64 features in [0, 1], and 10 arms.

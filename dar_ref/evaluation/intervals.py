@@ -91,7 +91,7 @@ def bootstrap(
         resample: "units", "nested" or "crossed".
         level: nominal coverage, in (0, 1).
         resamples: how many, >= 1; at 2,000 the simulation moves a tail of 2.5 % by about 0.35 % (one sigma).
-        seed: >= 0; the same seed draws the same units for every method, which keeps methods comparable.
+        seed: at least 0; the same seed draws the same units for every method, which keeps methods comparable.
 
     Returns:
         `Interval(estimate, low, high, level)`, the estimate being the statistic of the samples as they are.

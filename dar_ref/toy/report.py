@@ -181,7 +181,8 @@ def collapse_table(content: Content) -> Table:
             "worst": Interval(min(gold), min(gold), min(gold), 0.95) if gold else None,
         }
     columns = (Column("collapsed", "Collapsed", "%", 100.0), DIVERGED, Column("gold", "Gold"), Column("worst", "Worst"))
-    return comparison_table(rows, columns, ours=f"toy tldr, gold reward, {_seeds(content)}; collapsed: see `collapsed`")
+    meant = "collapsed: less gold than pi_0 at the end, or numbers that are not finite"
+    return comparison_table(rows, columns, ours=f"toy tldr, gold reward, {_seeds(content)}; {meant}")
 
 
 def collapsed(run: Content) -> bool:

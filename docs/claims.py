@@ -1,0 +1,191 @@
+"""What of the paper's claims shows on the toy language model: verdict and numbers, from the committed result files.
+
+    python docs/claims.py
+
+Reads docs/results/*/results.json and writes docs/results/claims/table.md. A verdict is a condition on the numbers, so
+that it changes where they do; intervals are Student's at 95 % over seeds, of differences seed by seed.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from dar_ref import results
+from dar_ref.evaluation import TABLE_1, paired_difference, student
+from dar_ref.toy.report import collapsed, first_at
+
+HERE = Path(__file__).parent / "results"
+SHOWS, PARTLY, NOT = "shows", "partly", "does not"
+TASKS = ("tldr", "helpful", "harmless")
+OLD, FRESH = "20 updates a rollout", "1 update a rollout"
+
+Claim = tuple[str, str, str]  # verdict, numbers, page
+
+
+def settings(name: str) -> dict[tuple[str, str], Any]:
+    """The settings of an experiment, by task and label."""
+    content = json.loads((HERE / name / "results.json").read_text(encoding="utf-8"))
+    return {(row["task"], row["label"]): row for row in content["settings"]}
+
+
+def finals(row: Any, figure: str) -> list[float]:
+    """A figure at the end of each seed's run."""
+    return [run["final"][figure] for run in row["runs"]]
+
+
+def shown(interval: Any, digits: int = 2, scale: float = 1.0) -> str:
+    """Estimate and ends."""
+    estimate, low, high = (f"{scale * value:z.{digits}f}" for value in interval[:3])
+    return f"{estimate} [{low}, {high}]"
+
+
+def ends_of_alpha() -> Claim:
+    """alpha = 0 is hacked, alpha = 1 conservative: proxy falls and gold rises from one end to the other."""
+    rows = settings("ablate-alpha")
+    change = {
+        (figure, beta): paired_difference(
+            *(finals(rows["tldr", f"alpha {alpha}, beta {beta}"], figure) for alpha in ("0", "1"))
+        )
+        for figure in ("proxy", "gold")
+        for beta in ("0.05", "0.5")
+    }
+    found = [change["proxy", beta].low > 0 > change["gold", beta].high for beta in ("0.05", "0.5")]
+    numbers = (
+        f"\\(\\alpha=0\\) minus \\(\\alpha=1\\) at \\(\\beta=0.5\\): proxy {shown(change['proxy', '0.5'])}, gold"
+        f" {shown(change['gold', '0.5'])}; at 0.05 gold {shown(change['gold', '0.05'])}"
+    )
+    return SHOWS if any(found) else NOT, numbers, "ablate-alpha"
+
+
+def best_alpha() -> Claim:
+    """alpha = 0.1 is best: gold is highest there."""
+    rows = settings("ablate-alpha")
+    alphas = ("0", "0.03", "0.1", "0.3", "1")
+    gold = {alpha: fmean(finals(rows["tldr", f"alpha {alpha}, beta 0.05"], "gold")) for alpha in alphas}
+    best = max(gold, key=gold.__getitem__)
+    numbers = f"gold {gold['0.1']:.2f} at 0.1, {gold[best]:.2f} at {best}, the best"
+    return SHOWS if best == "0.1" else NOT, numbers, "ablate-alpha"
+
+
+def dao_unstable() -> Claim:
+    """DAO is unstable: runs that end below pi_0, with samples old and fresh."""
+    rows = settings("stability")
+    count = {age: sum(collapsed(run) for run in rows["tldr", f"dao, lr 0.003, {age}"]["runs"]) for age in (OLD, FRESH)}
+    of = len(rows["tldr", f"dao, lr 0.003, {OLD}"]["runs"])
+    verdict = NOT if not count[OLD] else SHOWS if count[FRESH] else f"{SHOWS}, on old samples"
+    return verdict, f"{count[OLD]} of {of} runs collapse on old samples, {count[FRESH]} on fresh ones", "stability"
+
+
+def dual_ppo_noisy() -> Claim:
+    """Dual PPO has a high variance: std of gold over seeds, against DAR's."""
+    rows = settings("stability")
+    spread = {
+        (method, rate, age): stdev(finals(rows["tldr", f"{method}, lr {rate}, {age}"], "gold"))
+        for method in ("dar", "dual_ppo")
+        for rate in ("0.001", "0.003")
+        for age in (OLD, FRESH)
+    }
+    wider = [
+        spread["dual_ppo", rate, age] > 2 * spread["dar", rate, age]
+        for age in (OLD, FRESH)
+        for rate in ("0.003", "0.001")
+    ]
+    old, fresh = (
+        f"{spread['dual_ppo', '0.003', age]:.3f} against DAR's {spread['dar', '0.003', age]:.3f}"
+        for age in (OLD, FRESH)
+    )
+    verdict = SHOWS if all(wider) else PARTLY if wider[0] else NOT
+    return (
+        verdict,
+        f"std of gold over seeds, learning rate 0.003: {old} on old samples, {fresh} on fresh ones",
+        "stability",
+    )
+
+
+def lead() -> Claim:
+    """Table 1: win rate above the baselines."""
+    rows = settings("compare")
+    mean = {
+        method: [fmean(seed) for seed in zip(*(finals(rows[task, method], "win_rate") for task in TASKS), strict=True)]
+        for method in ("dar", "grpo")
+    }
+    ahead = paired_difference(mean["dar"], mean["grpo"])
+    paper = {method: TABLE_1.values[method]["mean"] for method in mean}
+    numbers = (
+        f"DAR minus GRPO, mean of three tasks: {shown(ahead, 1, 100)} points; the paper's:"
+        f" {paper['dar'] - paper['grpo']:.1f}"
+    )
+    return SHOWS if ahead.low > 0 else NOT, numbers, "compare"
+
+
+def better_and_shorter() -> Claim:
+    """Table 2: a better score than RLOO's, and a length near pi_0's."""
+    rows = settings("standard")
+    score = {
+        m: paired_difference(finals(rows["helpful", "dar"], "gold"), finals(rows["helpful", m], "gold"))
+        for m in ("grpo", "rloo")
+    }
+    length = {m: student(finals(rows["helpful", m], "length")).estimate for m in ("dar", "grpo", "rloo")}
+    start = fmean(run["evaluations"][0]["length"] for run in rows["helpful", "dar"]["runs"])
+    better = all(difference.low > 0 for difference in score.values())
+    nearer = abs(length["dar"] - start) < min(abs(length["grpo"] - start), abs(length["rloo"] - start))
+    numbers = (
+        f"score, DAR minus GRPO: {shown(score['grpo'])}; length {length['dar']:.2f}, GRPO's {length['grpo']:.2f},"
+        f" \\(\\pi_0\\)'s {start:.2f}"
+    )
+    return SHOWS if better and nearer else PARTLY if better or nearer else NOT, numbers, "standard"
+
+
+def half_the_annotations() -> Claim:
+    """Online DPO's win rate with half its annotations, where every seed reaches it."""
+    rows = settings("efficiency")
+    needed: dict[str, dict[str, float]] = {}
+    for task in TASKS:
+        goal = fmean(finals(rows[task, "online_dpo"], "win_rate"))
+        reached = {
+            method: [first_at(run["evaluations"], goal) for run in rows[task, method]["runs"]]
+            for method in ("dar", "online_dpo")
+        }
+        if all(None not in values for values in reached.values()):
+            needed[task] = {method: fmean(v for v in values if v is not None) for method, values in reached.items()}
+    numbers = "; ".join(
+        f"`{task}`: {costs['dar']:,.0f} annotations, online DPO {costs['online_dpo']:,.0f}"
+        for task, costs in needed.items()
+    )
+    short = [task for task in TASKS if task not in needed]
+    numbers += f"; {' and '.join(f'`{task}`' for task in short)}: not reached by every seed" if short else ""
+    halved = [costs["dar"] <= 0.5 * costs["online_dpo"] for costs in needed.values()]
+    return SHOWS if halved and all(halved) else NOT, numbers, "efficiency"
+
+
+CLAIMS: dict[str, Callable[[], Claim]] = {
+    "\\(\\alpha=0\\) is hacked, \\(\\alpha=1\\) conservative": ends_of_alpha,
+    "\\(\\alpha=0.1\\) is best": best_alpha,
+    "DAO, the dual KL without the regression, is unstable": dao_unstable,
+    "dual PPO has a high variance": dual_ppo_noisy,
+    "Table 1: win rates above the baselines'": lead,
+    "Table 2: a better score than GRPO's and RLOO's, at the length of \\(\\pi_0\\)": better_and_shorter,
+    "online preference methods matched with half the annotations": half_the_annotations,
+}
+PAGES = {
+    "ablate-alpha": "Alpha",
+    "stability": "Stability",
+    "compare": "Methods compared",
+    "standard": "Standard measures",
+    "efficiency": "Cost",
+}
+
+
+def table() -> str:
+    """All claims, in Markdown."""
+    lines = ["| claim of the paper | does it show? | numbers, ours | page |", "| --- | --- | --- | --- |"]
+    for claim, judge in CLAIMS.items():
+        verdict, numbers, page = judge()
+        lines += [f"| {claim} | **{verdict}** | {numbers} | [{PAGES[page]}]({page}.md) |"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    results.write_text(HERE / "claims" / "table.md", table())

@@ -1,0 +1,54 @@
+"""Tables of the pages are what the committed result files say, by the code that writes them."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from dar_ref.evaluation import markdown
+from dar_ref.toy import report
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def content(name):
+    return json.loads((DOCS / "results" / name / "results.json").read_text(encoding="utf-8"))
+
+
+def table(name):
+    return (DOCS / "results" / name / "table.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", list(report.TABLES))
+def test_tables_of_an_experiment_are_those_of_its_results(name):
+    written = content(name)
+    assert table(name).endswith("\n".join(markdown(made) for made in report.TABLES[name](written)))
+    assert table(name).startswith(f"{written['question']}\n")
+
+
+def test_the_claims_are_judged_by_the_results():
+    assert table("claims") == script("claims").table()
+
+
+def test_a_verdict_follows_the_numbers(monkeypatch):
+    claims = script("claims")
+    paper = claims.settings("compare")
+    for (_, method), row in paper.items():
+        for run in row["runs"]:
+            run["final"]["win_rate"] += 0.3 * (method == "dar")
+    monkeypatch.setattr(claims, "settings", lambda _name: paper)
+    assert claims.lead()[0] == "shows"
+
+
+def test_the_small_runs_are_shown_as_they_were():
+    small = script("small_runs")
+    assert table("one-run") == small.one_run_table(content("one-run"))
+    assert table("missing-eos") == small.missing_eos_table(content("missing-eos"))
