@@ -153,7 +153,10 @@ def measured_peaks(case: Case, folder: Path) -> dict[str, Any]:
     trainer = make_trainer(case, folder)
     gc.collect()
     models = [trainer.model, trainer.ref_model, *trainer.reward_funcs]
-    tensors = sum(p.nbytes for model in models if isinstance(model, torch.nn.Module) for p in model.parameters())
+    parameters = [p for model in models if isinstance(model, torch.nn.Module) for p in model.parameters()]
+    tensors = sum(parameter.nbytes for parameter in parameters)
+    for parameter in parameters:
+        parameter.detach().sum()  # weights are mapped from their file and resident once they are read
     beside = 0 if cuda else resident("VmRSS") - base - tensors
     found: dict[str, int] = {}
     now = ""
