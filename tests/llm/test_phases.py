@@ -116,11 +116,17 @@ def test_more_devices_take_no_more_of_each(sizes, devices, factor):
 
 
 @given(sizes=SIZES)
-def test_checkpointing_takes_no_more_where_a_sequence_has_some_tokens(sizes):
-    """With a token or two it may: the inputs it keeps are then as large as what it saves."""
-    sizes = sizes | {"prompt": sizes["prompt"] + 8}
-    with_it = peak(run(**(sizes | {"checkpointing": True}), model=DEEP))
-    assert with_it <= peak(run(**(sizes | {"checkpointing": False}), model=DEEP))
+def test_checkpointing_takes_at_most_the_input_of_a_layer_more(sizes):
+    """It saves what all layers keep, but where the first layer's backward is the peak, only that layer's is left, and
+    checkpointing keeps its input as well."""
+    with_it, without = (peak(run(**(sizes | {"checkpointing": c}), model=DEEP)) for c in (True, False))
+    layer_input = sizes["batch"] * (sizes["prompt"] + sizes["completion"]) * DEEP.hidden_size * 2
+    assert with_it <= without + layer_input
+
+
+def test_checkpointing_saves_most_of_what_layers_keep():
+    update = [phases.peaks(run(checkpointing=c, batch=16, prompt=256, model=DEEP))[-1].terms for c in (True, False)]
+    assert update[0]["activations"] < update[1]["activations"] / 4
 
 
 def test_terms_of_a_moment_sum_to_its_total():
