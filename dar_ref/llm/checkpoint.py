@@ -6,13 +6,15 @@ refused before the run; a SIGTERM saves at the next boundary and ends the run.
 
 pi_0 is named by a hash of its weight files. The name is written into each checkpoint, last of all, so a checkpoint
 without it was cut off and is passed over; one with another name is refused: a policy regularised towards pi_0 cannot go
-on with another pi_0.
+on with another pi_0. Beside the name stand the options, and a run goes on with those it began with; only what does not
+touch the steps themselves, `MAY_CHANGE`, may be another.
 """
 
 import hashlib
 import json
 import math
 import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,31 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
+from dar_ref.llm.options import RunOptions, plain
 
 MARK = "pi_0.json"
+MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
+    "model.name",
+    "model.revision",
+    "training.max_steps",
+    "training.num_train_epochs",
+    "training.save_",
+    "training.logging_",
+    "training.log_",
+    "training.report_to",
+    "training.run_name",
+    "training.disable_tqdm",
+    "training.eval_",
+    "training.per_device_eval_batch_size",
+    "training.dataloader_",
+    "data.eval_",
+    "reward.base_url",
+    "reward.batch_size",
+    "reward.cache",
+    "reward.concurrency",
+    "reward.retries",
+    "reward.timeout",
+)
 STOPPED = 143  # exit status of a run that SIGTERM ended, 128 + 15, as shells report it
 
 
@@ -58,6 +83,12 @@ def steps_per_buffer(args: TrainingArguments) -> int:
     return max(1, micro_batches // args.gradient_accumulation_steps)
 
 
+def check_folder(out: Path, resume: bool) -> None:
+    """Raise ValueError if a run that does not resume would write into the folder of another."""
+    if not resume and list(out.glob("checkpoints/checkpoint-*")):
+        raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
+
+
 def check_save_steps(args: TrainingArguments) -> None:
     """Raise ValueError if checkpoints would fall inside a rollout buffer, or be written by other counts than steps."""
     period = steps_per_buffer(args)
@@ -75,32 +106,55 @@ def check_save_steps(args: TrainingArguments) -> None:
         )
 
 
-def last_checkpoint(folder: Path, pi_0: str) -> Path | None:
+def make_mark(pi_0: str, options: RunOptions) -> dict[str, Any]:
+    """What a checkpoint says of its run: the hash of pi_0, and the options that may not change, by their full names."""
+    content = plain(options)
+    content["methods"] = {options.method: options.section(f"methods.{options.method}")}
+    flat = dict(_flattened("", json.loads(json.dumps(content))))
+    return {"sha256": pi_0, "options": {k: v for k, v in flat.items() if not k.startswith(MAY_CHANGE)}}
+
+
+def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flattened(f"{prefix}{key}.", value)
+        else:
+            yield prefix + key, value
+
+
+def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> Path | None:
     """The newest whole checkpoint in `folder`; None if there is none.
 
     Raises:
-        ValueError: it belongs to another pi_0.
+        ValueError: it belongs to another pi_0, or to a run with other options.
     """
     found = sorted(folder.glob(f"checkpoint-*/{MARK}"), key=lambda path: int(path.parent.name.split("-")[-1]))
     if not found:
         return None
-    there = json.loads(found[-1].read_text(encoding="utf-8"))["sha256"]
-    if there != pi_0:
+    there, checkpoint = json.loads(found[-1].read_text(encoding="utf-8")), found[-1].parent
+    if there["sha256"] != mark["sha256"]:
         raise ValueError(
-            f"{found[-1].parent} was trained from another pi_0 (sha256 {there[:12]}..., not {pi_0[:12]}...);"
-            " resume with the model it began with, or choose another --out"
+            f"{checkpoint} was trained from another pi_0 (sha256 {there['sha256'][:12]}..., not"
+            f" {mark['sha256'][:12]}...); resume with the model it began with, or choose another --out"
         )
-    return found[-1].parent
+    old, new = there["options"], mark["options"]
+    if changed := sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
+        shown = ", ".join(f"{name} = {old.get(name)!r} there and {new.get(name)!r} here" for name in changed)
+        raise ValueError(
+            f"{checkpoint} was trained with other options: {shown}; a run goes on with those it began with: put them"
+            " back, or choose another --out"
+        )
+    return checkpoint
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints with pi_0, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
+    """Marks checkpoints with `make_mark`, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
 
     Gives each epoch its order of prompts. stopped: whether a SIGTERM came.
     """
 
-    def __init__(self, pi_0: str, period: int) -> None:
-        self.pi_0, self.period, self.stopped = pi_0, period, False
+    def __init__(self, mark: Mapping[str, Any], period: int) -> None:
+        self.mark, self.period, self.stopped = mark, period, False
         self._before: Any = signal.SIG_DFL
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -126,7 +180,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         """Write the mark, the last file of a checkpoint."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            results.write_json(folder / MARK, {"sha256": self.pi_0})
+            results.write_json(folder / MARK, self.mark)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop listening."""

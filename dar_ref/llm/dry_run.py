@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from dar_ref.llm.build import make_arguments
-from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
+from dar_ref.llm.checkpoint import check_folder, check_save_steps, steps_per_buffer
 from dar_ref.llm.data import sample_row
 from dar_ref.llm.models import model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, plain
@@ -23,7 +23,7 @@ from dar_ref.llm.rewards import check_reward, make_reward
 ANSWER = "This is a sample."
 
 
-def dry_run(options: RunOptions, out: Path) -> int:
+def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     """Check a run and print what it would do.
 
     Returns:
@@ -33,6 +33,7 @@ def dry_run(options: RunOptions, out: Path) -> int:
         ValueError, TypeError, OSError: what the run would raise.
     """
     console = Console(highlight=False, soft_wrap=True)
+    check_folder(out, resume)
     on_cpu = bool(options.training.get("use_cpu"))
     here = options
     if not on_cpu and not torch.accelerator.is_available():  # bf16 on a card cannot even be configured here
@@ -42,8 +43,8 @@ def dry_run(options: RunOptions, out: Path) -> int:
     check_save_steps(arguments)
     console.print(
         f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences a"
-        f" device times {arguments.gradient_accumulation_steps} accumulated; a generation lasts"
-        f" {steps_per_buffer(arguments)} steps"
+        f" device times {arguments.gradient_accumulation_steps} accumulated; optimizer steps a generation:"
+        f" {steps_per_buffer(arguments)}"
     )
     folder = model_folder(options.model, weights=False)
     tokenizer = policy_tokenizer(options.model, folder)

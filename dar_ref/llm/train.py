@@ -25,7 +25,15 @@ from accelerate import PartialState
 from dar_ref import results
 from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import make_arguments, make_trainer
-from dar_ref.llm.checkpoint import STOPPED, Keeper, check_save_steps, last_checkpoint, steps_per_buffer
+from dar_ref.llm.checkpoint import (
+    STOPPED,
+    Keeper,
+    check_folder,
+    check_save_steps,
+    last_checkpoint,
+    make_mark,
+    steps_per_buffer,
+)
 from dar_ref.llm.data import load_eval_prompts, load_preferences, load_prompts
 from dar_ref.llm.logs import show_short_lines, split_log
 from dar_ref.llm.models import initial_policy, load_policy, model_folder, policy_tokenizer
@@ -57,8 +65,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         RuntimeError: the policy is not pi_0 before the first step, or a reward endpoint is down.
     """
     began = time.time()
-    if not resume and list(out.glob("checkpoints/checkpoint-*")):
-        raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
+    check_folder(out, resume)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
     tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
@@ -67,7 +74,8 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         print(report, file=sys.stderr)
     with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
         pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
-    last = last_checkpoint(out / "checkpoints", pi_0.sha256) if resume else None
+    mark = make_mark(pi_0.sha256, options)
+    last = last_checkpoint(out / "checkpoints", mark) if resume else None
     model, tokenizer = load_policy(options.model, pi_0.folder)
     reward: Callable[..., Any] | None = None
     if options.method in ONLINE:
@@ -76,7 +84,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         reward = make_reward(options.reward, device=arguments.device, eos_token_ids=ends)
         if options.method == "online_dpo":
             reward = for_online_dpo(reward, ends)
-    keeper = Keeper(pi_0.sha256, steps_per_buffer(arguments))
+    keeper = Keeper(mark, steps_per_buffer(arguments))
     trainer = make_trainer(options, arguments, model, tokenizer, train_dataset, eval_dataset, reward, [keeper])
     show_short_lines(trainer)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -123,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         from dar_ref.llm.dry_run import dry_run
 
-        return dry_run(options, arguments.out)
+        return dry_run(options, arguments.out, arguments.resume)
     command = f"dar-ref train --config {arguments.config} " + " ".join(overrides)
     done = train(options, arguments.out, arguments.resume, command.strip())
     if done.stopped:

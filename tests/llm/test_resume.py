@@ -125,6 +125,29 @@ def test_another_pi_0_is_refused(exported, tmp_path, monkeypatch):
         train.train(run_of(copy), tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "grpo"}, "method = 'dar' there and 'grpo' here"),
+        ({"alpha": 0.7}, "methods.dar.alpha = None there and 0.7 here"),
+        ({"training": {"learning_rate": 1e-4}}, "training.learning_rate = 0.001 there and 0.0001 here"),
+        ({"generation": {"temperature": 0.5}}, "generation.temperature = None there and 0.5 here"),
+        ({"lora": LORA}, "lora.r = None there and 3 here"),
+    ],
+    ids=str,
+)
+def test_other_options_are_refused(exported, tmp_path, monkeypatch, changed, message):
+    killed_run(run_of(exported), tmp_path, monkeypatch, after=3)
+    with pytest.raises(ValueError, match=message):
+        train.train(run_of(exported, **changed), tmp_path, resume=True)
+
+
+def test_a_run_may_get_longer_and_be_logged_otherwise(exported, tmp_path):
+    train.train(run_of(exported), tmp_path)
+    longer = run_of(exported, training={"max_steps": 8, "logging_steps": 4, "save_steps": 4, "save_total_limit": 3})
+    assert train.train(longer, tmp_path, resume=True).trainer.state.global_step == 8
+
+
 def test_the_resumed_reference_is_pi_0_and_not_the_checkpoint(exported, tmp_path, monkeypatch):
     killed_run(run_of(exported), tmp_path / "run", monkeypatch, after=5)
     done = train.train(run_of(exported), tmp_path / "run", resume=True)

@@ -72,6 +72,14 @@ def test_resume_on_the_command_line(config, tmp_path, capsys):
     assert [row["step"] for row in log if "weight/ess" in row] == [1, 2, 3, 4]
 
 
+def test_a_dry_run_into_a_folder_with_checkpoints_is_refused_as_the_run_would_be(config, tmp_path, capsys):
+    arguments = ("--config", config, "--out", tmp_path / "out", "training.max_steps=2")
+    assert dar_ref(*arguments) == 0
+    assert dar_ref(*arguments, "--dry-run") == 2
+    assert "holds checkpoints of a run" in capsys.readouterr().err
+    assert dar_ref(*arguments, "--dry-run", "--resume") == 0
+
+
 def test_evaluation_on_other_prompts(config, tmp_path):
     evaluate = ["training.eval_strategy=steps", "training.eval_steps=2", "training.per_device_eval_batch_size=8"]
     assert dar_ref("--config", config, "--out", tmp_path / "out", "training.max_steps=2", *evaluate) == 0
