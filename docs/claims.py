@@ -41,6 +41,11 @@ def shown(interval: Any, digits: int = 2, scale: float = 1.0) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
+def apart(interval: Any) -> int:
+    """1 where the whole interval is above 0, -1 below, 0 where it holds 0."""
+    return int(interval.low > 0) - int(interval.high < 0)
+
+
 def ends_of_alpha() -> Claim:
     """alpha = 0 is hacked, alpha = 1 conservative: proxy falls and gold rises from one end to the other."""
     rows = settings("ablate-alpha")
@@ -51,12 +56,20 @@ def ends_of_alpha() -> Claim:
         for figure in ("proxy", "gold")
         for beta in ("0.05", "0.5")
     }
-    found = [change["proxy", beta].low > 0 > change["gold", beta].high for beta in ("0.05", "0.5")]
-    numbers = (
-        f"\\(\\alpha=0\\) minus \\(\\alpha=1\\) at \\(\\beta=0.5\\): proxy {shown(change['proxy', '0.5'])}, gold"
-        f" {shown(change['gold', '0.5'])}; at 0.05 gold {shown(change['gold', '0.05'])}"
+    beyond = {
+        beta: [name for name, sign in (("proxy", 1), ("gold", -1)) if apart(change[name, beta]) == sign]
+        for beta in ("0.5", "0.05")
+    }
+    whole = [beta for beta, names in beyond.items() if len(names) == 2]
+    verdict = NOT if not whole else SHOWS if len(whole) == 2 else f"{SHOWS} at \\(\\beta={whole[0]}\\)"
+    if len(whole) == 1:
+        other = next(beta for beta in beyond if beta not in whole)
+        verdict += f", at {other} for {beyond[other][0]} alone" if beyond[other] else f", not at {other}"
+    numbers = "\\(\\alpha=0\\) minus \\(\\alpha=1\\) " + "; ".join(
+        f"at {where}: proxy {shown(change['proxy', beta])}, gold {shown(change['gold', beta])}"
+        for beta, where in (("0.5", "\\(\\beta=0.5\\)"), ("0.05", "the paper's 0.05"))
     )
-    return SHOWS if any(found) else NOT, numbers, "ablate-alpha"
+    return verdict, numbers, "ablate-alpha"
 
 
 def best_alpha() -> Claim:
@@ -72,10 +85,19 @@ def best_alpha() -> Claim:
 def dao_unstable() -> Claim:
     """DAO is unstable: runs that end below pi_0, with samples old and fresh."""
     rows = settings("stability")
-    count = {age: sum(collapsed(run) for run in rows["tldr", f"dao, lr 0.003, {age}"]["runs"]) for age in (OLD, FRESH)}
+    count = {
+        (rate, age): sum(collapsed(run) for run in rows["tldr", f"dao, lr {rate}, {age}"]["runs"])
+        for rate in ("0.003", "0.001", "0.0003")
+        for age in (OLD, FRESH)
+    }
     of = len(rows["tldr", f"dao, lr 0.003, {OLD}"]["runs"])
-    verdict = NOT if not count[OLD] else SHOWS if count[FRESH] else f"{SHOWS}, on old samples"
-    return verdict, f"{count[OLD]} of {of} runs collapse on old samples, {count[FRESH]} on fresh ones", "stability"
+    old, fresh = ({rate: count[rate, age] for rate, of_age in count if of_age == age} for age in (OLD, FRESH))
+    verdict = NOT if not any(old.values()) else SHOWS if any(fresh.values()) else f"{SHOWS}, on old samples"
+    if any(old.values()) and not all(old.values()):
+        verdict += " and not at every learning rate"
+    rates = "; ".join(f"{old[rate]} and {fresh[rate]} at {rate}" for rate in old)
+    numbers = f"runs of {of} that collapse, on old samples and on fresh ones, by learning rate: {rates}"
+    return verdict, numbers, "stability"
 
 
 def dual_ppo_noisy() -> Claim:
