@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.m
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", flags=re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?(?:dar-ref|make|python) [^`\n]+)`")
 TARGET = re.compile(r"^([a-z-]+):.*##", flags=re.MULTILINE)
-OTHER_PROGRAMS = {"pip", "git", "cd", "export", "source"}
+OTHER_PROGRAMS = {"pip", "git", "cd", "export", "source", "trl"}
 
 
 def commands(path):
