@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dar_ref.evaluation import markdown
@@ -52,3 +53,15 @@ def test_the_small_runs_are_shown_as_they_were():
     small = script("small_runs")
     assert table("one-run") == small.one_run_table(content("one-run"))
     assert table("missing-eos") == small.missing_eos_table(content("missing-eos"))
+
+
+def test_the_caption_of_the_home_picture_names_its_settings():
+    figures, home = script("figures"), (DOCS / "index.md").read_text(encoding="utf-8")
+    pi_0 = r",\,".join(f"{probability:.2f}" for probability in np.exp(figures.LOG_PI_0))
+    reward = r",\,".join(f"{value:g}" for value in figures.REWARD)
+    tilts = r",\ ".join(map(str, figures.TILTS))
+    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in home
+    assert (
+        rf"at \(\tau={tilts}\), both radii {figures.EPS}, \(\alpha={figures.ALPHA:g}\), \(\beta={figures.BETA:g}\)"
+        in home
+    )
