@@ -134,6 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
         return dry_run(options, arguments.out, arguments.resume)
     command = f"dar-ref train --config {arguments.config} " + " ".join(overrides)
     done = train(options, arguments.out, arguments.resume, command.strip())
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()  # a thread of it that outlives its process is an abort
     if done.stopped:
         print(f"stopped by SIGTERM; `--resume` goes on from step {done.trainer.state.global_step}", file=sys.stderr)
         return STOPPED

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import save_file
 from trl.trainer import grpo_trainer
 
@@ -63,3 +64,5 @@ if __name__ == "__main__":
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         grpo_trainer.gather = lambda rewards: rewards.repeat(processes, 1)
         write(trained(folder, Path(file).parent / "stubbed", count), f"{file}.stubbed")
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()  # a thread of it that outlives its process is an abort
