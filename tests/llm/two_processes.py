@@ -65,4 +65,6 @@ if __name__ == "__main__":
         grpo_trainer.gather = lambda rewards: rewards.repeat(processes, 1)
         write(trained(folder, Path(file).parent / "stubbed", count), f"{file}.stubbed")
     PartialState().wait_for_everyone()
-    PartialState().destroy_process_group()  # a thread of it that outlives its process is an abort
+    PartialState().destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # threads of libraries that are still about when the interpreter ends have aborted it once
