@@ -54,18 +54,12 @@ class PPOTrainer(DARTrainer):
     def shaped_rewards(self, rewards: Tensor, batch: dict[str, Any]) -> Tensor:
         """`r - beta (logp_t - logp_0)`, with log-probs summed over the completion, (G,)."""
         if "old_per_token_logps" not in batch:
-            batch["old_per_token_logps"] = self._current_logps(batch)
+            with torch.no_grad():
+                size = self.args.per_device_train_batch_size
+                batch["old_per_token_logps"] = self._completion_logps(self.model, batch, batch_size=size)[0]
         drift = batch["old_per_token_logps"] - batch["ref_per_token_logps"]
         drift = self.accelerator.gather(sequence_logps(drift, token_mask(batch)))
         return rewards - self.args.beta * drift
-
-    @torch.no_grad()
-    def _current_logps(self, batch: dict[str, Any]) -> Tensor:
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        size, length = self.args.per_device_train_batch_size, batch["completion_ids"].shape[1]
-        logps: Tensor = self._get_per_token_logps_and_entropies(self.model, ids, attention_mask, length, size)[0]
-        return logps
 
 
 class DualPPOTrainer(DARTrainer):

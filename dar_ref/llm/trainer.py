@@ -18,7 +18,6 @@ Shapes: `B` completions of `T` tokens on this process, `G` of all processes; mas
 sampled at once; where it is used for several optimizer steps, what it is divided by is its average over them.
 """
 
-import inspect
 import time
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from trl import GRPOTrainer
 
 from dar_ref.llm import metrics
 from dar_ref.llm.config import DARConfig
+from dar_ref.llm.scoring import number_positions, whole_logps
 from dar_ref.losses import DARWeights, dar_loss, group_advantages, normalize_advantages, sequence_logps
 
 FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats a token; other types are coarser
@@ -136,9 +136,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         """Put DAR's advantages, which completions count, and what the loss is divided by into TRL's batch."""
         here = self.accelerator.process_index * len(batch["completion_mask"])
         local = slice(here, here + len(batch["completion_mask"]))
-        left = self.accelerator.gather(
-            (batch["completion_mask"].sum(dim=1) > 0).contiguous()
-        )  # truncated ones have none
+        left = self.accelerator.gather(batch["completion_mask"].sum(dim=1) > 0)  # those cut off have no token left
         rewards = self.shaped_rewards(self._gathered_rewards, batch)
         advantages, keep, std = self.global_advantages(rewards, left)
         batch["advantages"], batch["keep"] = advantages[local], keep[local]
@@ -196,15 +194,9 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> tuple[Scored, Any]:
         """The micro-batch under pi_theta beside what was scored when it was sampled, and entropies (B, T)."""
-        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        length = inputs["completion_ids"].shape[1]
-        logps, entropies, _ = self._get_per_token_logps_and_entropies(
-            model, ids, attention_mask, length, compute_entropy=True
-        )
+        logps, entropies, _ = self._completion_logps(model, inputs, compute_entropy=True)
         old = inputs.get("old_per_token_logps")
         old = logps.detach() if old is None else old  # TRL leaves it out where pi_theta is still pi_t
-        rows = len(ids)
         everything = torch.ones_like(inputs["advantages"])
         importance = inputs.get("importance_sampling_ratio")
         scored = Scored(
@@ -214,11 +206,18 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
             mask=token_mask(inputs),
             keep=inputs.get("keep", everything.bool()),
             advantages=inputs["advantages"],
-            importance=everything if importance is None else importance.view(rows),
+            importance=everything if importance is None else importance.view(-1),
             kept_share=inputs.get("kept_share", everything[0]),
             kept_tokens=inputs.get("kept_tokens", token_mask(inputs).sum()),
         )
         return scored, entropies
+
+    def _completion_logps(self, model: Any, batch: dict[str, Any], **options: Any) -> tuple[Tensor, Any, Any]:
+        """Log-probs (B, T) of a batch's completions and what TRL returns beside them."""
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        length = batch["completion_ids"].shape[1]
+        return self._get_per_token_logps_and_entropies(model, ids, attention_mask, length, **options)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -271,34 +270,3 @@ def token_mask(batch: dict[str, Any]) -> Tensor:
     """Tokens that the policy drew and that count, (B, T) bool: kept, and not written by a tool or an environment."""
     mask = batch["completion_mask"].bool()
     return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask
-
-
-def number_positions(model: Any) -> None:
-    """Let `model` count positions from each row's first token that is not padding whenever it scores, that is, when it
-    is called with `fused_lm_head`; one that takes no positions is left alone. Generation numbers them itself."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
-    if "position_ids" not in inspect.signature(type(inner).forward).parameters:
-        return
-
-    def add_positions(_model: Any, positional: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if "fused_lm_head" in named:
-            named = {**named, "position_ids": positions(named["attention_mask"])}
-        return positional, named
-
-    model.register_forward_pre_hook(add_positions, with_kwargs=True)
-
-
-def positions(attention_mask: Tensor) -> Tensor:
-    """Place of each token in its row, from 0 at the first that is not padding, (B, T); 0 under the mask."""
-    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
-
-
-def whole_logps(
-    model: Any, ids: Tensor, mask: Tensor, logits_to_keep: int, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probs of the last `logits_to_keep` tokens and entropies, (B, T) each, by whole logits in their own type."""
-    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-    logits = model(**inputs, logits_to_keep=logits_to_keep + 1, fused_lm_head=False).logits
-    log_probs = (logits[:, :-1] / temperature).log_softmax(dim=-1)
-    logps = log_probs.gather(-1, ids[:, -logits_to_keep:, None])[..., 0]
-    return logps, -(log_probs.exp() * log_probs).sum(dim=-1)
