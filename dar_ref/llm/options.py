@@ -10,6 +10,7 @@
 schedule. Reading options imports neither torch nor TRL: `dar-ref plan` and `--dry-run` answer at once.
 """
 
+import copy
 import dataclasses
 import json
 import re
@@ -177,19 +178,20 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
         FileNotFoundError: no such file, and no such name.
         ValueError: no YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
     """
-    content = read_yaml(find_config(path))
+    return make_options(read_yaml(find_config(path)), overrides)
+
+
+def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunOptions:
+    """Options from a mapping such as a YAML file gives, with `key=value` pairs on top; ValueError names every key that
+    is unknown or wrong."""
+    changed = copy.deepcopy(dict(content))  # what was passed stays as it is
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
             raise ValueError(f"{override!r} is no override; write key=value, for example training.max_steps=10")
-        _put(content, key.split("."), yaml.load(value, _Loader))
-    return make_options(content)
-
-
-def make_options(content: Mapping[str, Any]) -> RunOptions:
-    """Options from a mapping such as a YAML file gives; ValueError names every key that is unknown or wrong."""
+        _put(changed, key.split("."), yaml.load(value, _Loader))
     try:
-        return TypeAdapter(RunOptions).validate_python(content)
+        return TypeAdapter(RunOptions).validate_python(changed)
     except ValidationError as error:
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
 

@@ -1,16 +1,13 @@
 """`dar-ref plan`: from the command line's arguments to a plan, printed and written."""
 
 import argparse
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from dar_ref import results, scalars
-from dar_ref.llm.options import METHODS, RunOptions, load_options
+from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
 from dar_ref.llm.plan import device_bytes, plan
 from dar_ref.llm.plan_report import report, show
 
@@ -55,10 +52,7 @@ def options(arguments: argparse.Namespace) -> RunOptions:
     if arguments.config is not None:
         made = load_options(arguments.config, overrides)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            bare = Path(folder) / "defaults.yaml"
-            bare.write_text(yaml.safe_dump(DEFAULTS), encoding="utf-8")
-            made = load_options(bare, overrides)
+        made = make_options(DEFAULTS, overrides)
     return with_models(made, arguments.model, arguments.reward_model)
 
 
