@@ -14,25 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dar_ref import results
+from dar_ref.llm.logs import short_line
 
 HERE = Path(__file__).parent / "results" / "first-run"
-# As dar_ref.llm.logs.SHOWN, which a test compares; not imported, since it brings TRL with it.
-SHOWN = {
-    "loss": "loss",
-    "reward": "reward",
-    "objective/scores": "reward",
-    "rewards/accuracies": "accuracy",
-    "rewards/margins": "margin",
-    "weight/ess": "ESS",
-    "weight/clipped": "clipped",
-    "kl/pi_0_k1": "KL",
-    "kl": "KL a token",
-    "entropy": "entropy",
-    "completions/mean_length": "length",
-    "completions/clipped_ratio": "no EOS",
-    "val/contain_eos_token": "EOS",
-    "tokens_per_second": "tok/s",
-}
 
 
 def logged(content: dict[str, Any], run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -43,10 +27,7 @@ def logged(content: dict[str, Any], run: dict[str, Any]) -> list[dict[str, Any]]
 
 def printed(content: dict[str, Any], run: dict[str, Any]) -> str:
     """The lines that `dar-ref train` prints beside its progress bar."""
-    lines = []
-    for row in logged(content, run):
-        shown = [f"{title} {row[name]:.4g}" for name, title in SHOWN.items() if row.get(name) is not None]
-        lines.append(f"step {row['step']}: " + ", ".join(shown))
+    lines = [line for row in logged(content, run) if (line := short_line(row["step"], row))]
     return "\n".join([*lines, f"dar: {content['steps']} steps; policy in out/train/policy"]) + "\n"
 
 

@@ -156,7 +156,7 @@ def first_run():
 def test_the_first_run_is_shown_as_it_was():
     module = first_run()
     content, run = (json.loads((FIRST_RUN / n).read_text(encoding="utf-8")) for n in ("results.json", "run.json"))
-    assert module.SHOWN == logs.SHOWN
+    assert module.short_line is logs.short_line
     assert (FIRST_RUN / "printed.txt").read_text(encoding="utf-8") == module.printed(content, run)
     assert (FIRST_RUN / "table.md").read_text(encoding="utf-8") == module.table(content, run)
     assert load_options("toy_cpu").methods["dar"] == content["options"]["methods"]["dar"]
