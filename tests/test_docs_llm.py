@@ -18,9 +18,8 @@ from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import classes, make_arguments
 from dar_ref.llm.config import NO_MEANING
 from dar_ref.llm.options import METHODS, load_options
-from dar_ref.toy import commands as toy
-from tests.llm.conftest import SMALL
 from tests.llm.training import options
+from tests.small_start import exported, toy_cache  # noqa: F401 - fixtures
 from tests.test_docs_commands import PAGES, commands
 
 ROOT = Path(__file__).parent.parent
@@ -123,18 +122,8 @@ def test_every_figure_that_is_logged_is_explained(method, first_steps):
     assert "loss" in logged
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The toy export that the tests of the layer use."""
-    out, cache = tmp_path_factory.mktemp("exported"), tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(toy, "start_config", lambda _task, _seed: SMALL)
-        toy.export("tiny", 0, cache, out)
-    return out
-
-
 @pytest.fixture
-def first_steps(exported, tmp_path):
+def first_steps(exported, tmp_path):  # noqa: F811 - the fixture
     """Log of two steps of a method."""
 
     def run(method):

@@ -1,5 +1,4 @@
-"""No test here asks a hub. One very small toy start for the whole folder, made once and exported as a full-size run
-reads it: `tiny`, two layers of width 16."""
+"""No test here asks a hub. The small start of the toy engine, exported as a full-size run reads it."""
 
 import os
 
@@ -7,45 +6,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before transformers is
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import pytest
+from tests.small_start import exported, start, toy_cache
 
-from dar_ref.toy import commands
-from dar_ref.toy.config import StartConfig
-from dar_ref.toy.start import load_start
-
-SMALL = StartConfig(
-    task="tiny",
-    hidden_size=16,
-    num_heads=2,
-    train_prompts=24,
-    validation_prompts=12,
-    test_prompts=12,
-    sft_steps=60,
-    sft_batch=32,
-    groups=4,
-    reward_steps=60,
-    reward_batch=16,
-    sft_learning_rate=1e-2,
-)
-
-
-@pytest.fixture(scope="session")
-def toy_cache(tmp_path_factory):
-    """The cache of toy starts that `start` and `exported` lie in."""
-    return tmp_path_factory.mktemp("toy-cache")
-
-
-@pytest.fixture(scope="session")
-def start(toy_cache):
-    """pi_0, comparisons and reward model of `SMALL`, in the toy engine."""
-    return load_start(SMALL, toy_cache)
-
-
-@pytest.fixture(scope="session")
-def exported(start, toy_cache, tmp_path_factory):  # noqa: ARG001 - `start` fills the cache
-    """What `dar-ref toy export` writes of `start`: policy/, reward_model/, prompts/*.jsonl, preferences.jsonl."""
-    out = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "start_config", lambda _task, _seed: SMALL)
-        commands.export("tiny", 0, toy_cache, out)
-    return out
+__all__ = ["exported", "start", "toy_cache"]

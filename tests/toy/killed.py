@@ -14,7 +14,7 @@ from pathlib import Path
 from dar_ref.toy import train as module
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.start import load_start
-from tests.toy.conftest import SMALL
+from tests.small_start import SMALL
 
 SAVE_EVERY = 2
 CONFIGS = {

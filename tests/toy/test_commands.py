@@ -15,7 +15,7 @@ from dar_ref.toy.exact import log_probs, tables
 from dar_ref.toy.policy import completion_logits, encode
 from dar_ref.toy.runner import Job, run_job
 from dar_ref.toy.start import load_start
-from tests.toy.conftest import SMALL
+from tests.small_start import SMALL
 from tests.toy.test_experiments import made_up
 
 SHORT = {"steps": 4, "batch_prompts": 4, "evaluate_every": 2}

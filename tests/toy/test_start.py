@@ -15,7 +15,7 @@ from dar_ref.toy import start as start_module
 from dar_ref.toy.policy import completion_states, decode
 from dar_ref.toy.start import Comparisons, _new_reward_model, load_start, pair_indices, score
 from dar_ref.toy.tasks import TINY
-from tests.toy.conftest import SMALL
+from tests.small_start import SMALL
 from tests.toy.reference import mixed_completions, perturbed, transformers_logps, whole_ids
 
 

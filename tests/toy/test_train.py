@@ -12,7 +12,7 @@ from dar_ref.toy import train as module
 from dar_ref.toy.config import OFFLINE, Method, RunConfig
 from dar_ref.toy.policy import per_token_logps
 from dar_ref.toy.train import State, train
-from tests.toy.conftest import SMALL
+from tests.small_start import SMALL
 from tests.toy.reference import transformers_logits
 
 METHODS = get_args(Method)
