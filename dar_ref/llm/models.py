@@ -54,13 +54,13 @@ def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPo
     return InitialPolicy(folder, content_hash(folder))
 
 
-def load_policy(options: ModelOptions, folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The policy, which is pi_0 still, and the tokenizer that goes with it, padding on the left.
+def load_policy(options: ModelOptions, folder: Path) -> Any:
+    """The policy, which is pi_0 still.
 
     Raises:
-        OSError: no config, weights or tokenizer in the folder.
+        OSError: no config or weights in the folder.
     """
-    model = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, options.dtype),
         attn_implementation=options.attn_implementation,
@@ -68,11 +68,10 @@ def load_policy(options: ModelOptions, folder: Path) -> tuple[Any, PreTrainedTok
         use_safetensors=True,
         **without_dropout(folder),
     )
-    return model, policy_tokenizer(options, folder)
 
 
 def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer; EOS pads where it has no token for that, since masks are made from lengths."""
+    """The policy's tokenizer, padding on the left. EOS pads where it has no token for that: masks are made from lengths."""
     tokenizer = load_tokenizer(str(folder), trust_remote_code=options.trust_remote_code)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:

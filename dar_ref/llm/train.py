@@ -76,7 +76,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
     mark = make_mark(pi_0.sha256, options)
     last = last_checkpoint(out / "checkpoints", mark) if resume else None
-    model, tokenizer = load_policy(options.model, pi_0.folder)
+    model = load_policy(options.model, pi_0.folder)
     reward: Callable[..., Any] | None = None
     if options.method in ONLINE:
         assert options.reward is not None  # `RunOptions` sees to it

@@ -73,7 +73,8 @@ def make_trainer(folder: Path, out: Path, chosen=None, callbacks=(), reward_func
     """The trainer of `options(folder, **of_options)`, or of `chosen` options, not yet started."""
     chosen = chosen or options(folder, **of_options)
     arguments = build.make_arguments(chosen, out)
-    model, tokenizer = models.load_policy(chosen.model, Path(chosen.model.name))
+    pi_0 = Path(chosen.model.name)
+    model, tokenizer = models.load_policy(chosen.model, pi_0), models.policy_tokenizer(chosen.model, pi_0)
     prompts = load_prompts(chosen.data, tokenizer).dataset
     return build.make_trainer(chosen, arguments, model, tokenizer, prompts, None, reward_function, list(callbacks))
 
