@@ -71,7 +71,7 @@ def load_policy(options: ModelOptions, folder: Path) -> Any:
 
 
 def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer, padding on the left. EOS pads where it has no token for that: masks are made from lengths."""
+    """The policy's tokenizer, padding on the left, by EOS if it has no token for that: masks are from lengths."""
     tokenizer = load_tokenizer(str(folder), trust_remote_code=options.trust_remote_code)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
