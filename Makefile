@@ -53,11 +53,11 @@ benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens a second of a 7B
 benchmark-plan: .venv/dev ## what `dar-ref plan` says against the memory that runs take (about half an hour)
 	$(BIN)/python -m tests.benchmarks.plan_against_measured
 
-coverage: .venv/dev ## branch coverage of theory, losses and evaluation; fails below 100 %
-	$(BIN)/pytest tests/theory tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \
+coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation; fails below 100 %
+	$(BIN)/pytest tests/theory tests/verify tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \
 		--cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 \
-		--include='dar_ref/theory/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
+		--include='dar_ref/theory/*,dar_ref/verify/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
 
 mutation: .venv/dev ## mutate theory and losses, list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run

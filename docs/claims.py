@@ -14,7 +14,7 @@ from typing import Any
 
 from dar_ref import results
 from dar_ref.evaluation import TABLE_1, paired_difference, student
-from dar_ref.toy.report import collapsed, first_at
+from dar_ref.toy.experiments.tables import collapsed, first_at
 
 HERE = Path(__file__).parent / "results"
 SHOWS, PARTLY, NOT = "shows", "partly", "does not"

@@ -8,15 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dar_ref import cli, demo, demo_page, results, theory
+from dar_ref import cli, results, theory
 from dar_ref.bandit import digits_config
+from dar_ref.demo import page, run
 
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(demo, "CASES", 5)
-    monkeypatch.setattr(demo, "SEEDS", 2)
-    monkeypatch.setattr(demo, "digits_config", lambda method: replace(digits_config(method), steps=4))
+    monkeypatch.setattr(run, "CASES", 5)
+    monkeypatch.setattr(run, "SEEDS", 2)
+    monkeypatch.setattr(run, "digits_config", lambda method: replace(digits_config(method), steps=4))
 
 
 @pytest.mark.usefixtures("short")
@@ -26,7 +27,7 @@ def test_demo_writes_everything_and_repeats_to_the_byte(tmp_path, capsys):
     assert cli.main(["demo", "--out", str(tmp_path / "two"), "--seed", "3"]) == 0
     assert torch.get_num_threads() == threads
     names = {p.name for p in (tmp_path / "one").iterdir()}
-    figures = {f"{name}.png" for name in demo_page.FIGURES}
+    figures = {f"{name}.png" for name in page.FIGURES}
     assert names == {"results.json", "run.json", "report.html"} | figures
     for name in {"results.json", "report.html"} | figures:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
@@ -35,9 +36,9 @@ def test_demo_writes_everything_and_repeats_to_the_byte(tmp_path, capsys):
     assert content["digits"]["seeds"] == [3, 4]
     assert set(content["digits"]["runs"]) == {"dar", "grpo", "dao"}
     assert all(len(run["gold"]) == 4 for runs in content["digits"]["runs"].values() for run in runs.values())
-    run = json.loads((tmp_path / "one" / "run.json").read_text(encoding="utf-8"))
-    assert run["command"] == "dar-ref demo --seed 3"
-    assert run["packages"]["numpy"]
+    info = json.loads((tmp_path / "one" / "run.json").read_text(encoding="utf-8"))
+    assert info["command"] == "dar-ref demo --seed 3"
+    assert info["packages"]["numpy"]
     printed = capsys.readouterr().out
     assert re.search(r"(\d+) of \1 statements pass", printed)
 
@@ -54,16 +55,16 @@ def test_another_seed_gives_other_results(tmp_path):
 @pytest.mark.usefixtures("short")
 def test_the_page_is_self_contained_and_says_what_the_file_says(tmp_path):
     cli.main(["demo", "--out", str(tmp_path)])
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
-    assert "http" not in page
-    assert page.count("<img ") == page.count('alt="') == len(demo_page.FIGURES)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
+    assert "http" not in text
+    assert text.count("<img ") == text.count('alt="') == len(page.FIGURES)
     content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     ends = [run["gold"][-1] for run in content["digits"]["runs"]["dar"].values()]
-    assert f"{sum(ends) / len(ends):.3f} [{min(ends):.2f}, {max(ends):.2f}]" in page
+    assert f"{sum(ends) / len(ends):.3f} [{min(ends):.2f}, {max(ends):.2f}]" in text
     for statement in content["verify"]["statements"]:
-        assert f"{statement['worst']:.1e}" in page
-    for name in demo_page.FIGURES:
+        assert f"{statement['worst']:.1e}" in text
+    for name in page.FIGURES:
         data = (tmp_path / f"{name}.png").read_bytes()
         width, height = struct.unpack(">II", data[16:24])
         assert width > 800
@@ -78,7 +79,7 @@ def test_a_failed_statement_fails_the_demo(tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "verify", lambda *_, **__: pytest.fail("worked before checking"))
+    monkeypatch.setattr(run, "verify", lambda *_, **__: pytest.fail("worked before checking"))
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     assert cli.main(["demo", "--out", str(blocked)]) == 2

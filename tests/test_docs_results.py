@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dar_ref.evaluation import markdown
-from dar_ref.toy import report
+from dar_ref.toy.experiments import tables
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -28,10 +28,10 @@ def table(name):
     return (DOCS / "results" / name / "table.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", list(report.TABLES))
+@pytest.mark.parametrize("name", list(tables.TABLES))
 def test_tables_of_an_experiment_are_those_of_its_results(name):
     written = content(name)
-    assert table(name).endswith("\n".join(markdown(made) for made in report.TABLES[name](written)))
+    assert table(name).endswith("\n".join(markdown(made) for made in tables.TABLES[name](written)))
     assert table(name).startswith(f"{written['question']}\n")
 
 

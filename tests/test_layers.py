@@ -1,8 +1,10 @@
-"""The layers of the design, read off the imports: arrows point down, and importing the package loads no torch."""
+"""The layers of the design, read off the imports: arrows point down, none run in a circle, and importing the package
+loads no torch."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,19 +12,29 @@ import pytest
 import dar_ref
 
 ROOT = Path(dar_ref.__file__).parent
-MAY_IMPORT = {
+SHARED = {"scalars", "results"}  # every layer may use them
+MAY_IMPORT = {  # from the ground up: each folder and each single file, and the layers below that it may use
+    "scalars": set(),
+    "results": set(),
     "theory": set(),
     "losses": set(),
     "evaluation": set(),
+    "__init__": {"theory"},
+    "verify": {"theory"},
     "plots": {"theory"},
+    "exercises": {"theory"},
     "bandit": {"theory", "losses", "evaluation", "plots"},
     "toy": {"theory", "losses", "evaluation", "plots"},
     "llm": {"losses", "evaluation"},
+    "demo": {"verify", "plots", "bandit"},
+    "cli": {"__init__", "verify", "toy", "llm", "demo"},
 }
-SHARED = {"scalars", "results"}  # modules beside the layers that every layer may use; they import no layer
+PATHS = sorted(ROOT.rglob("*.py"))
+MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in PATHS}
 
 
-def imported_modules(path):
+def imported_names(path):
+    """Dotted names that a file imports, the ones inside functions too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -31,26 +43,40 @@ def imported_modules(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_arrows_point_down(path):
-    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    allowed = MAY_IMPORT.get(layer)
-    for module in imported_modules(path):
-        parts = module.split(".")
-        if parts[0] == "dar_ref" and len(parts) > 1 and allowed is not None:
-            assert parts[1] in allowed | SHARED | {layer}, f"{layer} imports {module}"
-        if layer in SHARED:
-            assert parts[0] != "dar_ref", f"{layer} is for all layers and imports {module}"
-        if layer == "theory":
-            assert parts[0] != "torch", f"theory is numpy only, {path.name} imports {module}"
+def imported_modules(path):
+    """Modules of the package that a file imports: `from dar_ref.theory import kl` is the module `dar_ref.theory`."""
+    for name in imported_names(path):
+        if name.split(".")[0] == "dar_ref":
+            yield name if name in MODULES else name.rpartition(".")[0]
 
 
-def test_every_layer_is_named_here():
-    folders = {p.name for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
-    assert folders <= set(MAY_IMPORT)
+def layer_of(module):
+    return module.split(".")[1] if "." in module else "__init__"
 
 
-@pytest.mark.parametrize("module", ["dar_ref", "dar_ref.theory", "dar_ref.cli"])
+def test_every_folder_and_file_is_a_layer_above_those_it_may_use():
+    assert {layer_of(module) for module in MODULES} == set(MAY_IMPORT)
+    layers = list(MAY_IMPORT)
+    for i, layer in enumerate(layers):
+        assert MAY_IMPORT[layer] <= set(layers[:i])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_down(module):
+    layer, path = layer_of(module), MODULES[module]
+    for other in imported_modules(path):
+        allowed = MAY_IMPORT[layer] | (set() if layer in SHARED else SHARED) | {layer}
+        assert layer_of(other) in allowed, f"{module} imports {other}"
+    if layer in ("theory", "verify"):
+        assert "torch" not in {name.split(".")[0] for name in imported_names(path)}, f"{layer} works without torch"
+
+
+def test_no_circles():
+    arrows = {module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}
+    list(TopologicalSorter(arrows).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("module", ["dar_ref", "dar_ref.theory", "dar_ref.verify", "dar_ref.cli"])
 def test_import_loads_no_torch(module):
     heavy = ("torch", "matplotlib", "sklearn", "scipy.optimize")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"

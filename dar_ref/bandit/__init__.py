@@ -4,16 +4,16 @@
     run = train(bandit, digits_config("dar"))
     run.records[-1].proxy, run.records[-1].gold
 
-`train` reads as a whole in `loop.py`; `compare` runs several settings over several seeds.
+`train` reads as a whole in `train.py`; `compare` runs several settings over several seeds.
 """
 
 from dar_ref.bandit.comparison import compare
 from dar_ref.bandit.config import TrainConfig
 from dar_ref.bandit.digits import digits_bandit, digits_config
-from dar_ref.bandit.loop import Run, train
 from dar_ref.bandit.measure import Evaluation, Record, evaluate, exact_advantage
 from dar_ref.bandit.problem import Bandit, Contexts, log_probs
 from dar_ref.bandit.tabular import TabularPolicy, random_tabular_bandit, tabular_bandit
+from dar_ref.bandit.train import Run, train
 
 __all__ = [
     "Bandit",

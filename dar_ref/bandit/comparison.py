@@ -7,9 +7,9 @@ from typing import Any
 
 from dar_ref import scalars
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.loop import train
 from dar_ref.bandit.measure import Record
 from dar_ref.bandit.problem import Bandit
+from dar_ref.bandit.train import train
 
 
 def compare(

@@ -18,7 +18,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
-from dar_ref.llm.models import lora_config
+from dar_ref.llm.models.policy import lora_config
 from dar_ref.llm.options import ONLINE, RunOptions
 
 Classes = tuple[type[Any], type[Any]]

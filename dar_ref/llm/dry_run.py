@@ -13,12 +13,12 @@ from rich.console import Console
 
 from dar_ref.llm.build import make_arguments
 from dar_ref.llm.checkpoint import check_folder, check_save_steps, steps_per_buffer
-from dar_ref.llm.data import sample_row
-from dar_ref.llm.models import model_folder, policy_tokenizer
+from dar_ref.llm.data.load import sample_row
+from dar_ref.llm.models.policy import model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, plain
-from dar_ref.llm.plan import plan
-from dar_ref.llm.plan_report import show
-from dar_ref.llm.rewards import check_reward, make_reward
+from dar_ref.llm.plan.estimate import plan
+from dar_ref.llm.plan.report import show
+from dar_ref.llm.rewards.function import check_reward, make_reward
 
 ANSWER = "This is a sample."
 

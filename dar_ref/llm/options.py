@@ -62,7 +62,7 @@ class LoraOptions:
 
 @dataclass(frozen=True, config=_STRICT)
 class DataOptions:
-    """Where prompts and preferences come from, see `dar_ref.llm.data`.
+    """Where prompts and preferences come from, see `dar_ref.llm.data.load`.
 
     prompts, preferences: a name of `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
     preferences are read by dpo only. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
@@ -84,7 +84,7 @@ class DataOptions:
 
 @dataclass(frozen=True, config=_STRICT)
 class RewardOptions:
-    """Where the reward of a completion comes from, see `dar_ref.llm.rewards`.
+    """Where the reward of a completion comes from, see `dar_ref.llm.rewards.function`.
 
     kind: function, a Python function `name` = "module:function"; model, a sequence-classification model, `name` its
     folder or hub name; annotator, a language model `name` behind an OpenAI-compatible endpoint `base_url`.

@@ -34,11 +34,11 @@ from dar_ref.llm.checkpoint import (
     make_mark,
     steps_per_buffer,
 )
-from dar_ref.llm.data import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
 from dar_ref.llm.logs import show_short_lines, split_log
-from dar_ref.llm.models import initial_policy, load_policy, model_folder, policy_tokenizer
+from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, load_options, plain
-from dar_ref.llm.rewards import for_online_dpo, make_reward
+from dar_ref.llm.rewards.function import for_online_dpo, make_reward
 
 
 class Trained(NamedTuple):

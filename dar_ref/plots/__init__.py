@@ -4,8 +4,9 @@
 tutorial on your own path. Everything returns a matplotlib figure, or draws on the axes it is given.
 """
 
-from dar_ref.plots.course import Course, follow
-from dar_ref.plots.dar import dar_figure, matched_figure, multiplier_figure, radius_figure
+from dar_ref.plots.conflict import conflict_figure, conflict_gif, frames_figure
+from dar_ref.plots.conflict_path import Course, follow
+from dar_ref.plots.dar_ball import dar_figure, matched_figure, multiplier_figure, radius_figure
 from dar_ref.plots.iteration import normalization_figure
 from dar_ref.plots.lines import line_figure
 from dar_ref.plots.policies import (
@@ -18,7 +19,6 @@ from dar_ref.plots.policies import (
     paths_figure,
     weight_figure,
 )
-from dar_ref.plots.region import conflict_figure, conflict_gif, frames_figure
 from dar_ref.plots.sampling import noise_map
 from dar_ref.plots.simplex import (
     draw_path,

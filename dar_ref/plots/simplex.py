@@ -9,10 +9,10 @@ from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
-from dar_ref.plots.border import Gap, border
+from dar_ref.plots.simplex_border import Gap, border
 from dar_ref.plots.style import ARMS, BLACK, COLORS, GREY, LABELS, MARKERS, style
 from dar_ref.theory.checks import Array
-from dar_ref.theory.trust import Stability
+from dar_ref.theory.trust_regions import Stability
 
 
 def simplex_axes(figure: Figure, position: tuple[int, int, int] = (1, 1, 1), arms: Sequence[str] = ARMS) -> TernaryAxes:

@@ -16,7 +16,6 @@ from dar_ref.theory.normalization import (
     normalized_fixed_points,
     normalized_threshold,
 )
-from dar_ref.theory.own_baseline import sampled_target
 from dar_ref.theory.region import (
     ConstrainedOptimum,
     Feasibility,
@@ -25,7 +24,8 @@ from dar_ref.theory.region import (
     matched_radius,
 )
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
-from dar_ref.theory.trust import BestReward, Closest, best_reward, closest
+from dar_ref.theory.sampled_target import sampled_target
+from dar_ref.theory.trust_regions import BestReward, Closest, best_reward, closest
 from dar_ref.theory.volume import Volume, region_volume
 
 __all__ = [

@@ -30,9 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
-from dar_ref.theory.dual_kl import log_mixture
-from dar_ref.theory.enumeration import (
+from dar_ref.theory.batches import (
     Baseline,
     Batches,
     Normalize,
@@ -42,6 +40,8 @@ from dar_ref.theory.enumeration import (
     sample_size,
     sampled_advantages,
 )
+from dar_ref.theory.checks import Array
+from dar_ref.theory.dual_kl import log_mixture
 from dar_ref.theory.regression import regression_weights
 
 Method = Literal["dar", "dao", "grpo", "rloo"]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
+from dar_ref.theory.batches import check_choice
 from dar_ref.theory.checks import Array
-from dar_ref.theory.enumeration import check_choice
 
 Estimator = Literal["k1", "k2", "k3"]
 

@@ -7,7 +7,7 @@ lowest value is the certificate. `S` is the common support and the end points ar
 T7: where a constraint binds, the maximiser of E_pi[A] is a DAR policy `pi ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta)` on
 `S`, `alpha = l0/(l0+lt)` and `beta = l0+lt` from the multipliers: (alpha, beta) sweep the hard-constrained frontier.
 
-The paper draws the region; the two statements are ours. `balls.py` says how T7 is computed.
+The paper draws the region; the two statements are ours. `constrained.py` says how T7 is computed.
 
 An infinite radius drops its constraint, support included. A margin within `TOUCH_ULP` ulp of its terms is rounding and
 counts as touching: then the region has a diameter of about 1e-7, and which policy in it is best has no digits left.
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
-from dar_ref.theory.balls import Balls, log_overlap, weighted
 from dar_ref.theory.checks import Array
+from dar_ref.theory.constrained import Balls, log_overlap, weighted
 from dar_ref.theory.divergence import lowest_log_c
 from dar_ref.theory.dual_kl import interpolate, log_mixture, log_normalize
 

@@ -21,7 +21,7 @@ from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import expected_log_ratio
 from dar_ref.theory.region import single
-from dar_ref.theory.trust import Stability, check_stability
+from dar_ref.theory.trust_regions import Stability, check_stability
 
 EPS = float(np.finfo(np.float64).eps)
 QUADRATURE_TOLERANCE = 1e-9

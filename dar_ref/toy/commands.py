@@ -1,4 +1,4 @@
-"""What `dar-ref toy ...` does; the command line itself is in `dar_ref.cli_toy`."""
+"""What `dar-ref toy ...` does; the command line itself is in `dar_ref.cli.toy`."""
 
 import dataclasses
 import json
@@ -18,14 +18,15 @@ from dar_ref import results
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
-from dar_ref.toy import cache, exact_experiment, exact_report
+from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
-from dar_ref.toy.exact import follow
-from dar_ref.toy.experiments import EXPERIMENTS, conduct
+from dar_ref.toy.exact import report, study
+from dar_ref.toy.exact.enumerate import follow
+from dar_ref.toy.experiments.runner import Job, run_jobs
+from dar_ref.toy.experiments.settings import EXPERIMENTS, conduct
+from dar_ref.toy.experiments.tables import elapsed, write
 from dar_ref.toy.policy import Completions, decode, encode_prompts, tokenizer
-from dar_ref.toy.report import elapsed, write
-from dar_ref.toy.rollout import sample
-from dar_ref.toy.runner import Job, run_jobs
+from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start, load_start
 from dar_ref.toy.train import Run, train
 
@@ -40,7 +41,7 @@ SHOWN = {  # figure -> title
     "kl": "KL to pi_0",
     "annotations": "labels",
 }
-EXACT = {  # figure of `exact.ExactFigures` -> title
+EXACT = {  # figure of `exact.enumerate.ExactFigures` -> title
     "step": "step",
     "kl_to_pi_0": "KL(pi‖pi_0)",
     "kl_to_pi_t": "KL(pi‖pi_t)",
@@ -125,7 +126,7 @@ def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, process
 
 
 def exact(seed: int, folder: Path, out: Path) -> int:
-    """DAR on `tiny` against the theory, see `exact_experiment`; writes results.json, run.json, table.md and figures.
+    """DAR on `tiny` against the theory, see `exact.study`; writes results.json, run.json, table.md and figures.
 
     Returns:
         0.
@@ -136,13 +137,13 @@ def exact(seed: int, folder: Path, out: Path) -> int:
     torch.set_num_threads(1)
     start = load_start(start_config("tiny", seed), folder)
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("exact", total=exact_experiment.total_steps())
-        content = exact_experiment.run(start, seed, lambda step: progress.update(bar, completed=step))
+        bar = progress.add_task("exact", total=study.total_steps())
+        content = study.run(start, seed, lambda step: progress.update(bar, completed=step))
     results.write_json(out / "results.json", content)
-    header, *rows = exact_report.table(content)
+    header, *rows = report.table(content)
     table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
     results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")
-    for name, (figure, _) in exact_report.figures(content).items():
+    for name, (figure, _) in report.figures(content).items():
         save_png(figure, out / f"{name}.png")
     results.write_json(out / "run.json", results.run_info(command, began))
     print(plain_text(table))

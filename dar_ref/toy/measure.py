@@ -11,7 +11,7 @@ from dar_ref.losses import dar_weights, sequence_logps
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.methods import Rollout
 from dar_ref.toy.policy import Completions, completion_logits, encode_prompts
-from dar_ref.toy.rollout import sample
+from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
 
 EVALUATION_SEED = 12345  # every policy, pi_0 too, is evaluated with the same stream of random numbers

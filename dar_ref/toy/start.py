@@ -33,7 +33,7 @@ from dar_ref.toy.policy import (
     per_token_logps,
     tokenizer,
 )
-from dar_ref.toy.rollout import sample
+from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
 PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count

@@ -31,7 +31,7 @@ from dar_ref.toy.measure import Evaluator, rollout_figures
 from dar_ref.toy.methods import Rollout, make_rollout, method_loss
 from dar_ref.toy.policy import encode_prompts
 from dar_ref.toy.rewards import RewardFunction, rewards_of
-from dar_ref.toy.rollout import sample
+from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
 
 SAVE_EVERY = 20  # rollouts

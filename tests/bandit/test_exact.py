@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dar_ref.bandit import TabularPolicy, TrainConfig, exact_advantage, log_probs, random_tabular_bandit, train
-from dar_ref.bandit.loop import update
 from dar_ref.bandit.methods import Rollout, method_advantages, method_loss, of_arms, sample
+from dar_ref.bandit.train import update
 from dar_ref.losses import dar_weights
 from dar_ref.theory import kl, regression_target
 

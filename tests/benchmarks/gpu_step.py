@@ -171,7 +171,7 @@ def plan_of(options: RunOptions, architecture: Path, folder: Path) -> dict[str, 
     """What `dar-ref plan` says of the same run."""
     import torch
 
-    from dar_ref.llm.plan import plan
+    from dar_ref.llm.plan.estimate import plan
 
     made = plan(make_inputs(options, architecture, folder, 1), cuda=torch.cuda.is_available())
     moments = {f"{m.phase}: {m.name}": m.total for m in made.peaks}

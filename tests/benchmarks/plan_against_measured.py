@@ -129,7 +129,7 @@ def planned_peaks(case: Case, folder: Path) -> dict[str, Any]:
     """The plan of the case, without the overhead."""
     import torch
 
-    from dar_ref.llm.plan import plan
+    from dar_ref.llm.plan.estimate import plan
 
     made = plan(options(case, folder), cuda=torch.cuda.is_available())
     peaks = {moment.phase: moment.total - moment.terms.get("overhead", 0) for moment in made.peaks}

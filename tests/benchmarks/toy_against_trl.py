@@ -7,6 +7,7 @@ fastest of the rounds' medians counts. Then the engine alone: time per sample as
 """
 
 import argparse
+import importlib
 import itertools
 import json
 import statistics
@@ -23,10 +24,11 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM, TrainerCallb
 from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 
-from dar_ref.toy import commands, methods, train
+from dar_ref.toy import commands, methods
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.start import Start, load_start
 
+toy_train = importlib.import_module("dar_ref.toy.train")  # the package's `train` is its function
 STEPS, WARM_UP, ROUNDS, K = 24, 4, 3, 4
 GOAL, LIMIT = 5.0, 2.5  # times TRL's samples per second: what is wanted, and what is too slow
 BATCHES = (64, 128, 256, 512, 1024)
@@ -89,13 +91,17 @@ def of_ours(start: Start, batch: int, method: str = "grpo", reward: str = "gold"
     config = RunConfig(
         method=method, steps=STEPS, batch_prompts=batch // K, num_generations=K, reward=reward, evaluate_every=10**6
     )
-    train.train(start, config, on_step=lambda _: times.append(time.process_time()))
+    toy_train.train(start, config, on_step=lambda _: times.append(time.process_time()))
     return step_seconds(times)
 
 
 def shares(start: Start) -> dict[str, float]:
     """Share of a DAR step's time by part, the proxy reward included."""
-    parts = {"sample": (train, "sample"), "reward": (train, "rewards_of"), "score pi_t, pi_0": (train, "make_rollout")}
+    parts = {
+        "sample": (toy_train, "sample"),
+        "reward": (toy_train, "rewards_of"),
+        "score pi_t, pi_0": (toy_train, "make_rollout"),
+    }
     originals = {name: getattr(module, attribute) for name, (module, attribute) in parts.items()}
     originals["loss"] = methods.method_loss
 
@@ -108,14 +114,14 @@ def shares(start: Start) -> dict[str, float]:
 
     for name, (module, attribute) in parts.items():
         setattr(module, attribute, labelled(name))
-    train.method_loss = labelled("loss")
+    toy_train.method_loss = labelled("loss")
     began = time.process_time()
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
-        train.train(start, RunConfig(steps=STEPS, evaluate_every=10**6))
+        toy_train.train(start, RunConfig(steps=STEPS, evaluate_every=10**6))
     total = time.process_time() - began
     for name, (module, attribute) in parts.items():
         setattr(module, attribute, originals[name])
-    train.method_loss = originals["loss"]
+    toy_train.method_loss = originals["loss"]
     taken = {e.key: e.cpu_time_total / 1e6 for e in recorded.key_averages() if e.key.startswith("part ")}
     found = {name.removeprefix("part "): seconds / total for name, seconds in taken.items()}
     return {**found, "backward, Adam and the rest": 1.0 - sum(found.values())}

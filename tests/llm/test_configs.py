@@ -10,7 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
 from dar_ref.llm.build import make_arguments
-from dar_ref.llm.data import DATASETS
+from dar_ref.llm.data.load import DATASETS
 from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, find_config, load_options, read_yaml
 from dar_ref.losses import dar_loss
 

@@ -5,18 +5,19 @@ Left alone, the two draw other prompts and other tokens, so what they reach can 
 what the toy engine drew at that step. What is left is scoring, rewards, advantages, loss, gradient and Adam.
 """
 
+import importlib
 import math
 
 import pytest
 from datasets import Dataset
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards import make_reward
-from dar_ref.toy import train as toy
+from dar_ref.llm.rewards.function import make_reward
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.policy import EOS_ID
 from tests.llm.training import make_trainer, options, parameters
 
+toy = importlib.import_module("dar_ref.toy.train")  # the package's `train` is its function
 K, PROMPTS, STEPS = 4, 8, 6
 RATE = 1e-3
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from transformers import TrainerCallback
 
-from dar_ref.llm import build, models
-from dar_ref.llm.data import load_prompts
+from dar_ref.llm import build
+from dar_ref.llm.data.load import load_prompts
+from dar_ref.llm.models import policy
 from dar_ref.llm.options import make_options
 
 CPU = {
@@ -74,7 +75,7 @@ def make_trainer(folder: Path, out: Path, chosen=None, callbacks=(), reward_func
     chosen = chosen or options(folder, **of_options)
     arguments = build.make_arguments(chosen, out)
     pi_0 = Path(chosen.model.name)
-    model, tokenizer = models.load_policy(chosen.model, pi_0), models.policy_tokenizer(chosen.model, pi_0)
+    model, tokenizer = policy.load_policy(chosen.model, pi_0), policy.policy_tokenizer(chosen.model, pi_0)
     prompts = load_prompts(chosen.data, tokenizer).dataset
     return build.make_trainer(chosen, arguments, model, tokenizer, prompts, None, reward_function, list(callbacks))
 

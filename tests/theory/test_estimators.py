@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_ref.theory import Moments, efficiency, enumeration, estimator_moments, kl, noise_to_signal, optimum
+from dar_ref.theory import Moments, batches, efficiency, estimator_moments, kl, noise_to_signal, optimum
 from tests.strategies import Array, log_normalized
 
 METHODS = ("dar", "dao", "grpo", "rloo")
@@ -263,7 +263,7 @@ def test_an_arm_that_is_never_drawn_is_no_arm(method: str) -> None:
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     case = bandit(4, 2, 3)
     whole = estimator_moments("dar", *case, 3, normalize="batch")
-    monkeypatch.setattr(enumeration, "CHUNK", 7)
+    monkeypatch.setattr(batches, "CHUNK", 7)
     assert_same(estimator_moments("dar", *case, 3, normalize="batch"), whole)
 
 
@@ -294,7 +294,7 @@ def test_the_std_is_taken_over_the_group_or_the_batch() -> None:
     """Two prompts drew (0, 1) and (0, 3): stds 1/2 and 3/2 apart, sqrt(5)/2 together."""
     reward, counts = np.array([[0.0, 1.0], [0.0, 3.0]]), np.ones((1, 2, 2), dtype=np.int64)
     for normalize, half_ranges in (("none", [0.5, 1.5]), ("group", [1.0, 1.0]), ("batch", [5**-0.5, 3 * 5**-0.5])):
-        advantage = enumeration.sampled_advantages(reward, counts, 2, "group", normalize)
+        advantage = batches.sampled_advantages(reward, counts, 2, "group", normalize)
         np.testing.assert_allclose(advantage[0], np.outer(half_ranges, [-1.0, 1.0]), rtol=1e-15)
 
 

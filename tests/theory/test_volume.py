@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 
 from dar_ref.theory import best_reward, chernoff, closest, feasible, interpolate, region_volume
-from dar_ref.theory.trust import Stability
+from dar_ref.theory.trust_regions import Stability
 from tests.strategies import Array, policy_pairs
 from tests.theory.test_region import LEFT, RIGHT
-from tests.theory.test_trust import KINDS, kinds, radii
+from tests.theory.test_trust_regions import KINDS, kinds, radii
 
 
 def excess(pi: Array, log_pi_0: Array, log_pi_t: Array, eps_0: float, eps_t: float, stability: Stability) -> Array:

@@ -9,11 +9,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from dar_ref import cli
-from dar_ref.toy import commands, runner
+from dar_ref.toy import commands
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.exact import log_probs, tables
+from dar_ref.toy.exact.enumerate import log_probs, tables
+from dar_ref.toy.experiments import runner
+from dar_ref.toy.experiments.runner import Job, run_job
 from dar_ref.toy.policy import completion_logits, encode
-from dar_ref.toy.runner import Job, run_job
 from dar_ref.toy.start import load_start
 from tests.small_start import SMALL
 from tests.toy.test_experiments import made_up

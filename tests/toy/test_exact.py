@@ -11,9 +11,9 @@ import torch
 
 from dar_ref.losses import sequence_logps
 from dar_ref.theory import kl
-from dar_ref.toy import exact_experiment
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.exact import (
+from dar_ref.toy.exact import study
+from dar_ref.toy.exact.enumerate import (
     all_completions,
     exact_advantage,
     exact_figures,
@@ -24,10 +24,10 @@ from dar_ref.toy.exact import (
     rewards,
     tables,
 )
-from dar_ref.toy.exact_fit import Soap, fit, loss_weights
-from dar_ref.toy.exact_report import figures, table
+from dar_ref.toy.exact.fit import Soap, fit, loss_weights
+from dar_ref.toy.exact.report import figures, table
 from dar_ref.toy.policy import encode, encode_prompts, new_policy, per_token_logps
-from dar_ref.toy.rollout import sample
+from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, TINY
 from dar_ref.toy.train import train
 
@@ -217,14 +217,14 @@ def test_the_experiment_in_small(start, monkeypatch):
     small = {"MOVED": 1, "FIT_STEPS": 2, "ITERATION_STEPS": 1, "ALPHAS": {0.3: 2}, "SAMPLE_STEPS": 1, "REPEATS": 1}
     small |= {"OPTIMIZER_STEPS": 2, "PROMPTS": 2, "COUNTS": (10, 1000)}
     for name, value in small.items():
-        monkeypatch.setattr(exact_experiment, name, value)
-    monkeypatch.setattr(exact_experiment, "RunConfig", functools.partial(RunConfig, batch_prompts=8))
+        monkeypatch.setattr(study, name, value)
+    monkeypatch.setattr(study, "RunConfig", functools.partial(RunConfig, batch_prompts=8))
     done = []
-    content = exact_experiment.run(start, 1, done.append)
-    assert done == list(range(1, exact_experiment.total_steps() + 1))
+    content = study.run(start, 1, done.append)
+    assert done == list(range(1, study.total_steps() + 1))
     text = json.dumps(content, allow_nan=False)
-    assert text == json.dumps(exact_experiment.run(start, 1), allow_nan=False)
-    other_seed = exact_experiment.run(start, 2)
+    assert text == json.dumps(study.run(start, 1), allow_nan=False)
+    other_seed = study.run(start, 2)
     assert other_seed["samples"]["kl"] != content["samples"]["kl"]
     assert other_seed["iterations"] == content["iterations"]
     for one in content["one_iteration"]:
@@ -249,7 +249,7 @@ def test_the_tabular_line_is_the_error_of_frequencies():
     counts = np.random.default_rng(0).multinomial(n, pi_t, size=4000)
     fitted = counts * weight / (counts @ weight)[:, None]
     errors = (target * np.log(target / fitted)).sum(axis=1)
-    expected = exact_experiment.frequency_error(np.log(target)[None], pi_t[None], n)
+    expected = study.frequency_error(np.log(target)[None], pi_t[None], n)
     assert errors.mean() == pytest.approx(expected, abs=5 * errors.std() / math.sqrt(4000))
 
 

@@ -8,13 +8,22 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from dar_ref import cli_toy
+from dar_ref.cli import toy
 from dar_ref.evaluation import markdown
-from dar_ref.toy import report, tasks
+from dar_ref.toy import tasks
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.experiments import EXPERIMENTS, LEARNING_RATES, METHODS, TASKS, VALIDATION_SEEDS, conduct, tune
-from dar_ref.toy.figures import FIGURES
-from dar_ref.toy.runner import Job
+from dar_ref.toy.experiments import tables
+from dar_ref.toy.experiments.figures import FIGURES
+from dar_ref.toy.experiments.runner import Job
+from dar_ref.toy.experiments.settings import (
+    EXPERIMENTS,
+    LEARNING_RATES,
+    METHODS,
+    TASKS,
+    VALIDATION_SEEDS,
+    conduct,
+    tune,
+)
 
 SEEDS = (0, 1, 2)
 BEST = {"dar": 3e-4, "grpo": 1e-3}  # elsewhere all rates are equal
@@ -55,8 +64,8 @@ def content(name):
 
 
 def test_the_command_line_names_what_there_is():
-    assert list(cli_toy.EXPERIMENTS) == list(EXPERIMENTS) == list(report.TABLES) == list(FIGURES)
-    assert tuple(tasks.TASKS) == cli_toy.TASKS
+    assert list(toy.EXPERIMENTS) == list(EXPERIMENTS) == list(tables.TABLES) == list(FIGURES)
+    assert tuple(tasks.TASKS) == toy.TASKS
 
 
 def test_tuning_takes_the_highest_win_rate_on_validation_seeds_and_of_equal_ones_the_smaller_rate():
@@ -108,17 +117,17 @@ def test_content_is_json_and_every_table_and_figure_is_made(name, tmp_path):
     text = json.dumps(content(name), allow_nan=False)
     read = json.loads(text)
     assert all(isinstance(draw(read), Figure) for draw in FIGURES[name].values())
-    out = report.write(tmp_path, name, read, f"dar-ref toy {name}", 0.0, {"tldr dar": 1.234})
+    out = tables.write(tmp_path, name, read, f"dar-ref toy {name}", 0.0, {"tldr dar": 1.234})
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == read
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["seconds_per_run"] == {"tldr dar": 1.23}
     assert all((tmp_path / f"{file}.png").stat().st_size > 5_000 for file in FIGURES[name])
     written = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert written.startswith(f"why?\n\nCommand: `dar-ref toy {name}`. Seeds: 0, 1, 2.\n")
-    assert written.count("| --- |") == out.count("ours:") == len(report.TABLES[name](read))
+    assert written.count("| --- |") == out.count("ours:") == len(tables.TABLES[name](read))
 
 
 def test_intervals_are_students_over_seeds():
-    table = report.panel_table(content("clip"), "tldr", report.WEIGHTS)
+    table = tables.panel_table(content("clip"), "tldr", tables.WEIGHTS)
     gold = [0.5, 0.51, 0.52]
     half = stats.t.ppf(0.975, 2) * np.std(gold, ddof=1) / np.sqrt(3)
     low, high = 0.51 - half, 0.51 + half
@@ -131,7 +140,7 @@ def test_intervals_are_students_over_seeds():
 
 
 def test_table_1_stands_beside_the_papers_and_has_the_mean_of_the_tasks():
-    table = report.table_1(content("compare"))
+    table = tables.table_1(content("compare"))
     rows = {row[0]: row[1:] for row in table.rows}
     assert list(rows) == list(METHODS)
     assert rows["dar"][1::2] == ("98.27", "93.16", "85.84", "92.42")
@@ -142,28 +151,28 @@ def test_table_1_stands_beside_the_papers_and_has_the_mean_of_the_tasks():
 
 
 def test_table_2_has_the_gold_reward_as_score():
-    rows = {row[0]: row[1:] for row in report.table_2(content("standard")).rows}
+    rows = {row[0]: row[1:] for row in tables.table_2(content("standard")).rows}
     assert rows["dar"][0].startswith("0.51")
     assert rows["dar"][1] == "8.538"
     assert rows["pi_0"][2] == "not measured"  # no win rate against itself
 
 
 def test_cost_is_the_annotations_at_which_online_dpos_end_is_reached():
-    rows = {row[0]: row[1:] for row in report.cost_table(content("efficiency"), "tldr").rows}
+    rows = {row[0]: row[1:] for row in tables.cost_table(content("efficiency"), "tldr").rows}
     assert rows["online_dpo"][3].startswith("1000")  # 0.6 at the end only
     assert rows["dar"][3].startswith("1000")
     course = [figures(0, 0.0, 0.5), figures(25, 0.0, 0.7), figures(50, 0.0, 0.6)]
-    assert report.first_at(course, 0.65) == 250.0
-    assert report.first_at(course, 0.75) is None
+    assert tables.first_at(course, 0.65) == 250.0
+    assert tables.first_at(course, 0.75) is None
 
 
 def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
     run = made_up([Job("tldr", RunConfig(seed=1))])[0]
     healthy = {**run, "final": run["evaluations"][-1]}
-    assert not report.collapsed(healthy)  # 0.51 against 0.505
-    assert report.collapsed({**healthy, "final": {"gold": 0.504}})
-    assert report.collapsed({**healthy, "diverged": 17})
-    rows = {row[0]: row[1:] for row in report.collapse_table(content("stability")).rows}
+    assert not tables.collapsed(healthy)  # 0.51 against 0.505
+    assert tables.collapsed({**healthy, "final": {"gold": 0.504}})
+    assert tables.collapsed({**healthy, "diverged": 17})
+    rows = {row[0]: row[1:] for row in tables.collapse_table(content("stability")).rows}
     assert all(row[0].startswith("33.3") for row in rows.values())  # seed 0 ends with 0.5
 
 
@@ -176,7 +185,7 @@ def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
         return rows
 
     read = {"question": "why?", **conduct(EXPERIMENTS["clip"], half_broken, SEEDS)}
-    rows = {row[0]: row[1:] for row in report.panel_table(read, "tldr", report.WEIGHTS).rows}
+    rows = {row[0]: row[1:] for row in tables.panel_table(read, "tldr", tables.WEIGHTS).rows}
     assert set(rows["w_clip inf"][:8]) == {"not measured"}
     assert [rows[f"w_clip {clip}"][-1] for clip in ("20", "100", "inf")] == [
         "0",
@@ -184,8 +193,8 @@ def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
         "100",
     ]
     assert rows["w_clip 100"][2].startswith("0.52 ")  # of seeds 1 and 2
-    report.write(tmp_path, "clip", read, "dar-ref toy clip", 0.0, {})
-    assert report.collapsed(read["settings"][-1]["runs"][0])
+    tables.write(tmp_path, "clip", read, "dar-ref toy clip", 0.0, {})
+    assert tables.collapsed(read["settings"][-1]["runs"][0])
 
 
 def test_on_tiny_the_exact_figures_take_the_place_of_estimates():
@@ -206,5 +215,5 @@ def test_a_job_is_named_by_all_that_determines_it(monkeypatch):
 
 
 def test_a_table_in_markdown_keeps_its_columns():
-    lines = markdown(report.table_1(content("compare"))).splitlines()
+    lines = markdown(tables.table_1(content("compare"))).splitlines()
     assert {line.count("|") for line in lines if line.startswith("|")} == {10}

@@ -10,7 +10,7 @@ from dar_ref.toy.config import RunConfig
 from dar_ref.toy.measure import EVALUATION_SEED, Evaluator, per_completion_kl, rollout_figures
 from dar_ref.toy.methods import Rollout
 from dar_ref.toy.policy import decode, encode_prompts
-from dar_ref.toy.rollout import sample
+from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TINY
 from tests.toy.reference import encode_all, lively_policy, mixed_completions, perturbed, transformers_logps
 

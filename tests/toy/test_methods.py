@@ -12,7 +12,7 @@ from dar_ref.toy.config import CRITIC, OFFLINE, Method, RunConfig
 from dar_ref.toy.critic import Critic
 from dar_ref.toy.methods import make_rollout, method_loss
 from dar_ref.toy.policy import Completions, encode_prompts, per_token_logps
-from dar_ref.toy.rollout import sample
+from dar_ref.toy.sampling import sample
 from tests.toy.reference import gae_by_definition, perturbed, transformers_logits
 
 METHODS = get_args(Method)

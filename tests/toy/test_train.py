@@ -1,5 +1,6 @@
 """The training loop: deterministic, honest about its sampler and its costs, every option does something."""
 
+import importlib
 import json
 from dataclasses import replace
 from typing import get_args
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from dar_ref.toy import train as module
 from dar_ref.toy.config import OFFLINE, Method, RunConfig
 from dar_ref.toy.policy import per_token_logps
 from dar_ref.toy.train import State, train
 from tests.small_start import SMALL
 from tests.toy.reference import transformers_logits
 
+module = importlib.import_module("dar_ref.toy.train")  # the package's `train` is its function
 METHODS = get_args(Method)
 ONLINE = [method for method in METHODS if method not in OFFLINE]
 SHORT = RunConfig(steps=4, batch_prompts=4, learning_rate=1e-3, evaluate_every=100)

@@ -1,0 +1,8 @@
+"""`python -m dar_ref.cli` is `dar-ref`."""
+
+import sys
+
+from dar_ref.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""Prompts and preference pairs of a run, in TRL's columns, filtered and counted.
+
+    prompts     column `prompt`, text (plain) or messages (chat), and the other columns of the data for reward functions
+    preferences columns `prompt`, `chosen`, `rejected`
+
+Nothing is cut. A prompt with more than `max_prompt_tokens` tokens, counted as the trainer counts them (after the chat
+template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row of prompts that
+repeats an earlier one in every column (pairs may repeat: how often one is preferred is information). How many, and the
+longest of them, stands in the `Report`. The order of the rows is kept, and `limit` counts the rows that are left.
+
+Rules: `system_prompt` comes first in every conversation, except one that brings a system message of its own (counted in
+the report). `format: chat` makes text the one message of a user; `format: plain` makes a conversation of one message
+its text, and one of several turns the usual transcript where the data has one (Anthropic's), else it is refused.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from dar_ref import scalars
+from dar_ref.llm.data.formats import formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.paper import DATASETS, Row
+from dar_ref.llm.data.sources import Source, pair_source, prompt_source
+from dar_ref.llm.options import DataOptions
+
+__all__ = ["DATASETS", "Preferences", "Prompts", "Report", "Sample", "load_eval_prompts", "load_preferences"]
+__all__ += ["load_prompts", "render", "sample_row"]
+
+BATCH = 1000  # rows that are rendered and tokenized together
+EQUAL = "both responses are equal"
+
+
+@dataclass
+class Report:
+    """What became of the rows that were read.
+
+    rows: read; kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest prompt; example: the
+    beginning of it; pairs_too_long, longest_pair: of prompt and longer response, for preferences; repeated: equal
+    to an earlier row; left_out: by reason; clashes: columns dropped because TRL reads their names; own_system: rows
+    with a system message of their own, where a system_prompt is set.
+    """
+
+    source: str
+    chat: bool = False
+    rows: int = 0
+    kept: int = 0
+    max_prompt_tokens: int = 0
+    too_long: int = 0
+    longest: int = 0
+    example: str = ""
+    max_length: int | None = None
+    pairs_too_long: int = 0
+    longest_pair: int = 0
+    repeated: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    clashes: tuple[str, ...] = ()
+    own_system: int = 0
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.kept} of {self.rows} rows kept, {'chat' if self.chat else 'plain'}"]
+        lines.append(
+            f"  prompts longer than {self.max_prompt_tokens} tokens: {self._share(self.too_long)}; the longest has"
+            f" {self.longest} and begins {self.example!r}"
+        )
+        if self.longest_pair:
+            bound = "any length" if self.max_length is None else f"{self.max_length} tokens"
+            lines.append(
+                f"  prompt and longer response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
+                f" {self.longest_pair}"
+            )
+        for reason, count in [("repeats an earlier row", self.repeated), *self.left_out.most_common()]:
+            lines += [f"  left out, {reason}: {self._share(count)}"] if count else []
+        if self.clashes:
+            lines.append(f"  columns left out, TRL takes their names for its own: {', '.join(self.clashes)}")
+        if self.own_system:
+            lines.append(
+                f"  have a system message and keep it instead of system_prompt: {self._share(self.own_system)}"
+            )
+        return "\n".join(lines)
+
+    def _share(self, count: int) -> str:
+        return f"{count} ({count / max(self.rows, 1):.2%})"
+
+
+class Prompts(NamedTuple):
+    """dataset: `datasets.Dataset` with the column `prompt` and those for reward functions; report: what was dropped."""
+
+    dataset: Dataset
+    report: Report
+
+
+class Preferences(NamedTuple):
+    """dataset: `datasets.Dataset` with the columns `prompt`, `chosen`, `rejected`; report: what was dropped."""
+
+    dataset: Dataset
+    report: Report
+
+
+class Sample(NamedTuple):
+    """First usable row. columns: of the data as it lies there; row: in TRL's columns; text: the prompt as the model
+    reads it; tokens: its length."""
+
+    columns: tuple[str, ...]
+    row: Row
+    text: str
+    tokens: int
+
+
+def load_prompts(options: DataOptions, tokenizer: Any) -> Prompts:
+    """Prompts to sample from.
+
+    Args:
+        options: `prompts`, `split` and all that follows.
+        tokenizer: of the policy.
+
+    Returns:
+        `Prompts`, in the order of the data.
+
+    Raises:
+        FileNotFoundError, ConnectionError: no such data here, or the hub is out of reach.
+        TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in one's own data, options
+            that do not fit, or no row left.
+    """
+    return Prompts(*_load(prompt_source(options.prompts, options.split, options.prompt_column), options, tokenizer))
+
+
+def load_eval_prompts(options: DataOptions, tokenizer: Any) -> Prompts | None:
+    """Prompts to evaluate on: `eval_prompts`, or `eval_split` of `prompts`; None if the options name neither."""
+    if options.eval_prompts is None and options.eval_split is None:
+        return None
+    name, split = options.eval_prompts or options.prompts, options.eval_split or options.split
+    source = prompt_source(name, split, options.prompt_column)
+    if options.eval_prompts is None and split == options.split:
+        raise ValueError(f"eval_split = {split!r} is the split that is trained on; choose another, or set eval_prompts")
+    return Prompts(*_load(source, options, tokenizer))
+
+
+def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> Preferences:
+    """Preference pairs to learn from.
+
+    Args:
+        options: `preferences`, `split` and all that follows.
+        tokenizer: of the policy.
+        max_length: pairs whose prompt and longer response have more tokens are dropped: TRL would cut the response.
+
+    Returns:
+        `Preferences`, in the order of the data.
+
+    Raises:
+        As `load_prompts`; ValueError also if the options name no preferences.
+    """
+    return Preferences(*_load(_pairs(options), options, tokenizer, max_length))
+
+
+def sample_row(options: DataOptions, tokenizer: Any, preferences: bool = False) -> Sample:
+    """The first usable row, without loading the rest: for a dry run.
+
+    Raises:
+        As `load_prompts`; ValueError also if none of the first 1000 rows is usable.
+    """
+    source = _pairs(options) if preferences else prompt_source(options.prompts, options.split, options.prompt_column)
+    report = Report(source.name)
+    columns: tuple[str, ...] = ()
+    for raw, row in islice(_shaped(source, options, tokenizer, report, streaming=True), BATCH):
+        columns = tuple(raw)
+        if row is not None:
+            text = render(tokenizer, [row["prompt"]])
+            return Sample(columns, row, text[0], token_counts(tokenizer, text, report.chat)[0])
+    raise ValueError(f"none of the first rows is usable; columns are {', '.join(columns)}\n{report}")
+
+
+def _pairs(options: DataOptions) -> Source:
+    if options.preferences is None:
+        raise ValueError("data.preferences is not set; name a dataset or a file with prompt, chosen and rejected")
+    return pair_source(options.preferences, options.split, options.prompt_column)
+
+
+def _load(
+    source: Source, options: DataOptions, tokenizer: Any, max_length: int | None = None
+) -> tuple[Dataset, Report]:
+    scalars.integer("max_prompt_tokens", options.max_prompt_tokens, 1)
+    for name, value in (("limit", options.limit), ("max_length", max_length)):
+        if value is not None:
+            scalars.integer(name, value, 1)
+    report = Report(source.name, max_prompt_tokens=options.max_prompt_tokens, max_length=max_length)
+    rows = (row for _, row in _shaped(source, options, tokenizer, report) if row is not None)
+    kept: list[Row] = []
+    seen: set[bytes] = set()
+    missing = min(BATCH, options.limit or BATCH)  # no row is read that the limit would cut off
+    while missing and (batch := list(islice(rows, missing))):
+        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, report), tokenizer, report)
+        missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
+    report.kept = len(kept)
+    if not kept:
+        raise ValueError(f"no row is left; change data.max_prompt_tokens, data.split or the data\n{report}")
+    return Dataset.from_list(kept), report
+
+
+def _shaped(
+    source: Source, options: DataOptions, tokenizer: Any, report: Report, streaming: bool = False
+) -> Iterator[tuple[Row, Row | None]]:
+    """Every row as it lies there, and in TRL's columns and the wanted format, None if it is left out."""
+    chat: bool | None = None  # which the first row decides
+    for number, raw in enumerate(source.rows(streaming), start=1):
+        place = f"{source.name}, row {number}"
+        if missing := [name for name in source.columns if name not in raw]:
+            raise ValueError(
+                f"{place} has no column {missing[0]!r}; its columns are {', '.join(raw)}: rename one, or set"
+                " data.prompt_column"
+            )
+        report.clashes = report.clashes or tuple(name for name in raw if name in source.clashes)
+        report.rows += 1
+        row = source.convert(raw, place)
+        if isinstance(row, dict) and "chosen" in row and row["chosen"] == row["rejected"]:
+            row = EQUAL
+        if isinstance(row, str):
+            report.left_out[row] += 1
+            yield raw, None
+            continue
+        if chat is None:
+            chat = report.chat = is_chat(options, tokenizer, row["prompt"])
+        report.own_system += options.system_prompt is not None and has_system(row)
+        yield raw, formatted(row, source, options, chat, place)
+
+
+def _new(rows: list[Row], seen: set[bytes], report: Report) -> list[Row]:
+    """The rows that equal none before them."""
+    new = []
+    for row in rows:
+        key = blake2b(json.dumps(row, sort_keys=True, default=str).encode(), digest_size=16).digest()
+        if key in seen:
+            report.repeated += 1
+        else:
+            seen.add(key)
+            new.append(row)
+    return new
+
+
+def _short(rows: list[Row], tokenizer: Any, report: Report) -> list[Row]:
+    """The rows that are short enough."""
+    if not rows:
+        return []
+    texts = render(tokenizer, [row["prompt"] for row in rows])
+    lengths = token_counts(tokenizer, texts, report.chat)
+    for text, length in zip(texts, lengths, strict=True):
+        if length > report.longest:
+            report.longest, report.example = length, text[:200]
+    short = [length <= report.max_prompt_tokens for length in lengths]
+    report.too_long += len(rows) - sum(short)
+    rows = [row for row, keep in zip(rows, short, strict=True) if keep]
+    return _short_pairs(rows, tokenizer, report) if rows and "chosen" in rows[0] else rows
+
+
+def _short_pairs(rows: list[Row], tokenizer: Any, report: Report) -> list[Row]:
+    sides = []
+    for name in ("chosen", "rejected"):
+        end = "" if report.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
+        texts = render(tokenizer, [row["prompt"] + row[name] for row in rows], answered=True)
+        sides.append(token_counts(tokenizer, [text + end for text in texts], report.chat))
+    lengths = [max(pair) for pair in zip(*sides, strict=True)]
+    report.longest_pair = max(report.longest_pair, *lengths)
+    short = [report.max_length is None or length <= report.max_length for length in lengths]
+    report.pairs_too_long += len(rows) - sum(short)
+    return [row for row, keep in zip(rows, short, strict=True) if keep]

@@ -1,0 +1,194 @@
+"""Opening data: a dataset of the paper's, another of the hub, or files of one's own, row by row and checked.
+
+Every row comes out in TRL's columns: `prompt`, for pairs also `chosen` and `rejected`, and whatever else a reward
+function may want. A prompt is text or a list of messages; `dar_ref.llm.data.load` renders, counts and filters. A bad
+row of one's own data is an error that names it; one of the paper's datasets is left out and counted.
+"""
+
+import glob
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+
+from dar_ref.llm.data.paper import DATASETS, Hub, Messages, Row
+
+TRL_NAMES = frozenset(
+    {
+        *("prompt", "prompts", "prompt_ids", "completion", "completions", "completion_ids", "chosen", "rejected"),
+        *("messages", "image", "images", "environment", "environments", "trainer_state", "log_extra", "log_metric"),
+    }
+)  # what TRL reads from a row, or passes to reward functions, beside the row's own columns
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows and what to do with them.
+
+    name: for messages; columns: those that must be there; rows: opens them, with `streaming` without loading the rest;
+    convert: TRL's columns of a row, or why it is left out, the second argument being the row's place for an error;
+    plain: the usual text form of a conversation; clashes: names of columns that TRL takes for its own.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Callable[[bool], Iterator[Row]]
+    convert: Callable[[Row, str], Row | str]
+    plain: Callable[[Messages], str] | None = None
+    clashes: frozenset[str] = frozenset()
+
+
+def prompt_source(name: str, split: str, column: str = "prompt") -> Source:
+    """Source of prompts: a name of `DATASETS`, a file, folder or pattern, or a dataset of the hub.
+
+    Raises:
+        FileNotFoundError: no such thing; ValueError: no such split, or files that do not go together.
+    """
+    if name in DATASETS:
+        return _paper_source(DATASETS[name].prompts, split, column)
+    return Source(name, (column,), _own_rows(name, split), own_prompt(column), clashes=TRL_NAMES - {column})
+
+
+def pair_source(name: str, split: str, column: str = "prompt") -> Source:
+    """Source of preference pairs, otherwise as `prompt_source`."""
+    if name in DATASETS:
+        return _paper_source(DATASETS[name].preferences, split, column)
+    return Source(name, (column, "chosen", "rejected"), _own_rows(name, split), own_pair(column))
+
+
+def _paper_source(hub: Hub, split: str, column: str) -> Source:
+    if column != "prompt":
+        raise ValueError(
+            f"prompt_column = {column!r} is for data of one's own; {hub.path} has its own rule: leave it out"
+        )
+    name, part = split.partition("[")[::2]
+    if name not in hub.splits:
+        raise ValueError(f"split = {split!r}: {hub.path} has {', '.join(hub.splits)}; choose one of them")
+    if part and hub.split_column:
+        raise ValueError(f"split = {split!r}: {hub.path} has its splits in a column; set data.limit to take a part")
+
+    def rows(streaming: bool) -> Iterator[Row]:
+        if hub.split_column is None:
+            yield from _read(hub.path, split, streaming, data_dir=hub.data_dir)
+            return
+        for row in _read(hub.path, "train", streaming, data_dir=hub.data_dir):
+            if {"val": "validation"}.get(row[hub.split_column], row[hub.split_column]) == split:
+                yield row
+
+    place = f"{hub.path}/{hub.data_dir}" if hub.data_dir else hub.path
+    return Source(f"{place}, split {split}", hub.columns, rows, lambda row, _: hub.convert(row), hub.plain)
+
+
+def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
+    if files := local_files(name):
+        paths = [str(file) for file in files]
+        return lambda streaming: _read(str(kind(paths[0])), "train", streaming, data_files=paths)
+    if kind(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise FileNotFoundError(
+            f"{name!r} is no file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a dataset"
+            " of the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
+        )
+    return lambda streaming: _read(name, split, streaming)
+
+
+def _read(path: str, split: str, streaming: bool, **options: Any) -> Iterator[Row]:
+    what = ", ".join(options.get("data_files", [f"{path}, split {split}"]))
+    try:
+        # a stream knows no slices, and whoever streams wants the first rows only
+        split = split.partition("[")[0] if streaming else split
+        yield from load_dataset(path, split=split, streaming=streaming, **options)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{what}: no such file here, and the hub is out of reach ({error}); check the name, download it where there"
+            " is a network, or pass a file"
+        ) from error
+    except (
+        Exception
+    ) as error:  # of datasets, json and pyarrow: they have no base in common, an empty file is StopIteration
+        raise ValueError(f"{what} cannot be read, {type(error).__name__}: {error}") from error
+
+
+KINDS = {".jsonl": "json", ".json": "json", ".jsonl.gz": "json", ".json.gz": "json", ".parquet": "parquet"}
+
+
+def kind(path: str | Path) -> str | None:
+    """json or parquet, by a file's name; None for any other."""
+    name = str(path).lower()
+    return next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
+
+
+def local_files(name: str) -> list[Path] | None:
+    """The files that a path, a folder or a pattern stands for, sorted; None if there is no such thing.
+
+    Raises:
+        ValueError: a folder or pattern without JSONL or parquet files, or with both kinds; a file of another kind.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        files = [path]
+    elif path.is_dir():
+        files = [file for file in path.iterdir() if kind(file)]
+    elif glob.has_magic(name):
+        files = [Path(file) for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
+    else:
+        return None
+    kinds = {kind(file) for file in files}
+    if not files or None in kinds or len(kinds) > 1:
+        found = "none" if not files else "files of other kinds" if None in kinds else "both kinds"
+        raise ValueError(f"{name} must stand for files that end in {', '.join(KINDS)}, of one kind; there are {found}")
+    return sorted(files)
+
+
+def own_prompt(column: str) -> Callable[[Row, str], Row]:
+    """Rows of one's own data: `column` becomes the prompt, every other column is kept."""
+
+    def convert(row: Row, place: str) -> Row:
+        rest = {name: value for name, value in row.items() if name not in TRL_NAMES and name != column}
+        return {"prompt": check_prompt(row[column], f"{place}, column {column!r}"), **rest}
+
+    return convert
+
+
+def own_pair(column: str) -> Callable[[Row, str], Row]:
+    """Rows of one's own data: a prompt, `chosen` and `rejected`, each text or, for the responses, one message."""
+
+    def convert(row: Row, place: str) -> Row:
+        responses = {name: check_response(row[name], f"{place}, column {name!r}") for name in ("chosen", "rejected")}
+        return {"prompt": check_prompt(row[column], f"{place}, column {column!r}"), **responses}
+
+    return convert
+
+
+def check_prompt(value: Any, place: str) -> str | Messages:
+    """A prompt as it is, messages without their empty fields; ValueError or TypeError with the place in the data."""
+    if value is None or value in ("", []) or (isinstance(value, str) and not value.strip()):
+        raise ValueError(f"{place}: the prompt is empty; remove the row")
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise TypeError(f"{place}: {value!r:.80} is a {type(value).__name__}; a prompt is text or a list of messages")
+    messages = [check_message(message, place) for message in value]
+    if messages[-1]["role"] == "assistant":
+        raise ValueError(f"{place}: the last message is the assistant's, so there is nothing to answer; remove it")
+    return messages
+
+
+def check_message(message: Any, place: str) -> dict[str, str]:
+    """A message with a role and a text, without fields that are None."""
+    if not isinstance(message, Mapping) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
+        raise TypeError(f"{place}: {message!r:.80} is no message; write {{'role': 'user', 'content': 'text'}}")
+    if not message["content"].strip():
+        raise ValueError(f"{place}: a message of {message['role']!r} is empty; remove the row")
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def check_response(value: Any, place: str) -> str:
+    """The text of a response, which may be empty: then its end is all there is to learn."""
+    if isinstance(value, list) and len(value) == 1:
+        value = check_message(value[0], place)["content"]
+    if not isinstance(value, str):
+        raise TypeError(f"{place}: {value!r:.80} is a {type(value).__name__}; a response is text or one message")
+    return value

@@ -1,0 +1,1 @@
+"""The policy's weights and the tokenizers."""

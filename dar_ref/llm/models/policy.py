@@ -1,0 +1,112 @@
+"""pi_0 and its tokenizer: found, named by its content, loaded without dropout and without running code from files."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from huggingface_hub import snapshot_download
+from peft import LoraConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from dar_ref.llm.checkpoint import content_hash
+from dar_ref.llm.models.tokenizers import load_tokenizer
+from dar_ref.llm.options import LoraOptions, ModelOptions
+
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+DESCRIPTION = ["*.json", "*.model", "*.txt", "*.jinja"]
+
+
+class InitialPolicy(NamedTuple):
+    """pi_0 on disk. folder: config, weights and tokenizer; sha256: of config and weights, or of architecture and seed
+    where the weights are drawn."""
+
+    folder: Path
+    sha256: str
+
+
+def model_folder(options: ModelOptions, weights: bool = True) -> Path:
+    """The local folder of a model, fetched from the hub if it is not one already; without weights for a dry run.
+
+    Raises:
+        OSError: it is no folder and the hub does not have it, or cannot be reached.
+    """
+    if Path(options.name).is_dir():
+        return Path(options.name)
+    patterns = FILES if weights and not options.random_init else DESCRIPTION
+    try:
+        return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"model.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
+            " check it, or download it where there is a network and pass its folder"
+        ) from error
+
+
+def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPolicy:
+    """Find pi_0 and name it; with `random_init` its weights are drawn from `seed` and written to `scratch` first.
+
+    They are written because TRL reads pi_0 from its folder a second time when all weights are trained.
+    """
+    folder = model_folder(options)
+    if options.random_init:
+        folder = _drawn(options, folder, seed, scratch)
+    return InitialPolicy(folder, content_hash(folder))
+
+
+def load_policy(options: ModelOptions, folder: Path) -> Any:
+    """The policy, which is pi_0 still.
+
+    Raises:
+        OSError: no config or weights in the folder.
+    """
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, options.dtype),
+        attn_implementation=options.attn_implementation,
+        trust_remote_code=options.trust_remote_code,
+        use_safetensors=True,
+        **without_dropout(folder),
+    )
+
+
+def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
+    """The policy's tokenizer, padding on the left, by EOS if it has no token for that: masks are from lengths."""
+    tokenizer = load_tokenizer(str(folder), trust_remote_code=options.trust_remote_code)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def without_dropout(folder: Path) -> dict[str, float]:
+    """The dropout rates in a model's config, each set to 0: some are used as functions, which no module shows."""
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rates = (name for name, value in content.items() if isinstance(value, int | float) and not isinstance(value, bool))
+    return {name: 0.0 for name in rates if "dropout" in name or "pdrop" in name or name == "layerdrop"}
+
+
+def lora_config(options: LoraOptions | None) -> LoraConfig | None:
+    """PEFT's configuration of the adapters; None trains all weights."""
+    if options is None:
+        return None
+    modules = options.target_modules
+    return LoraConfig(
+        r=options.r,
+        lora_alpha=options.alpha,
+        lora_dropout=0.0,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _drawn(options: ModelOptions, folder: Path, seed: int, scratch: Path) -> Path:
+    if not list(scratch.glob("*.safetensors")):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, options.dtype), trust_remote_code=options.trust_remote_code
+        )
+        policy_tokenizer(options, folder).save_pretrained(scratch)
+        model.save_pretrained(scratch)
+    return scratch

@@ -1,0 +1,164 @@
+"""What a model's `config.json` says about its size: parameters, linear layers, cache. No weights are read.
+
+The model is built on torch's meta device, where tensors have shapes and no memory, by the class that would load the
+weights: so tied embeddings, biases and norms are counted as they are. The formulas of `dar_ref.llm.plan.tensors` hold
+for decoders of one family only: pre-norm RMSNorm, rotary positions, gated MLP. Others are refused. A reward model,
+which never has a backward, may be of any architecture that transformers knows: of its activations only the widest
+layer's count, and those by the same formula.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dar_ref import scalars
+
+BUNDLED = Path(__file__).parents[2] / "configs" / "architectures"
+FAMILY = ("llama", "mistral", "qwen2", "qwen3")  # the decoder layers whose saved tensors the tests count
+BLOCK = "model.layers."
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a decoder; `parameters` maps every distinct parameter, tied ones once, to its shape.
+
+    linears: (in, out) of every linear layer under its full name, the head left out: what LoRA's "all-linear" gets.
+    head: (hidden_size, outputs) of the last layer: the vocabulary, or the scores of a reward model.
+    """
+
+    name: str
+    model_type: str
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_positions: int
+    tied: bool
+    qk_norm: bool
+    parameters: dict[str, tuple[int, ...]]
+    linears: dict[str, tuple[int, int]]
+
+    @property
+    def count(self) -> int:
+        """Number of distinct parameters."""
+        return sum(map(math.prod, self.parameters.values()))
+
+    @property
+    def block_count(self) -> int:
+        """Parameters of one decoder layer."""
+        return sum(math.prod(shape) for name, shape in self.parameters.items() if name.startswith(f"{BLOCK}0."))
+
+    @property
+    def root_count(self) -> int:
+        """Parameters outside of the decoder layers: embeddings, last norm, head."""
+        return sum(math.prod(shape) for name, shape in self.parameters.items() if not name.startswith(BLOCK))
+
+    @property
+    def vocabulary_count(self) -> int:
+        """Entries of the head's matrix."""
+        return self.vocab_size * self.hidden_size
+
+
+def read_architecture(
+    name: str | Path, *, revision: str | None = None, kind: Literal["causal", "reward"] = "causal"
+) -> Architecture:
+    """The architecture of a model.
+
+    Args:
+        name: a folder with a config.json, such a file, or a hub name: taken from the local hub cache, from the
+            descriptions in `dar_ref/configs/architectures`, or from the hub, in this order.
+        revision: of the hub.
+        kind: causal, a language model; reward, a sequence classifier with one score.
+
+    Raises:
+        FileNotFoundError: no config.json can be had.
+        ValueError: the file describes no decoder that this package can count.
+    """
+    from transformers import AutoConfig
+
+    path = find_config_json(str(name), revision)
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise ValueError(f"{path} describes no architecture that transformers knows: {_first_line(error)}") from None
+    return describe(str(name), config, kind)
+
+
+def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal") -> Architecture:
+    """The architecture of a transformers configuration; ValueError if it is outside of the family."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if kind == "causal" and config.model_type not in FAMILY:
+        raise ValueError(
+            f"{name}: model_type = {config.model_type!r} is an architecture whose activations are not counted here;"
+            f" plan a model of {', '.join(FAMILY)}"
+        )
+    for field in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        try:
+            scalars.integer(field, getattr(config, field), 1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: {error}") from None
+    if kind == "reward":
+        config.num_labels = 1
+    auto = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    model.tie_weights()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    modules = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    heads = ("lm_head", "score")
+    return Architecture(
+        name=name,
+        model_type=config.model_type,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+        head_dim=head_dim,
+        vocab_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        tied=kind == "causal" and bool(config.tie_word_embeddings),
+        qk_norm=any("q_norm" in n for n, _ in model.named_modules()),
+        parameters={n: tuple(p.shape) for n, p in model.named_parameters()},
+        linears={n: (m.in_features, m.out_features) for n, m in modules.items() if n.split(".")[-1] not in heads},
+    )
+
+
+def find_config_json(name: str, revision: str | None = None) -> Path:
+    """The file that `read_architecture` reads; FileNotFoundError says where it was looked for."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    place = Path(name)
+    if place.is_file():
+        return place
+    if (place / "config.json").is_file():
+        return place / "config.json"
+    described = BUNDLED / f"{place.name}.json"
+    if place.is_dir():
+        raise FileNotFoundError(f"{name} is a folder without a config.json; pass the folder of a model")
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        if described.is_file():
+            return described
+        if name.count("/") <= 1:
+            return Path(hf_hub_download(name, "config.json", revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError):
+        pass
+    known = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.json")))
+    raise FileNotFoundError(
+        f"model {name!r}: no such folder, not in the hub cache, and the hub gave no config.json; pass a folder with a"
+        f" config.json, or one of {known}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,67 @@
+"""`dar-ref plan`: from the command line's arguments to a plan, printed and written."""
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from dar_ref import results, scalars
+from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
+from dar_ref.llm.plan.estimate import device_bytes, plan
+from dar_ref.llm.plan.report import report, show
+
+DEFAULTS: dict[str, Any] = {  # what a run must name and memory does not depend on
+    "model": {"name": "-"},
+    "data": {"prompts": "-", "preferences": "-"},
+    "reward": {"kind": "function", "name": "none:none"},
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, print, write; returns 0.
+
+    Raises:
+        ValueError, TypeError: options that no run could have, or that are not planned.
+        OSError: no configuration or config.json, or an unwritable file.
+    """
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.open("a").close()  # an unwritable place is refused before the work, not after
+    devices = scalars.integer("--devices", arguments.devices, 1)
+    made = plan(
+        options(arguments),
+        devices=devices,
+        sharding=arguments.sharding or ("none" if devices == 1 else "ddp"),
+        device_memory=None if arguments.device_memory is None else device_bytes(arguments.device_memory),
+        tokens_per_second=arguments.tokens_per_second,
+    )
+    show(made, Console(highlight=False))
+    if arguments.json:
+        results.write_json(arguments.json, report(made))
+    return 0
+
+
+def options(arguments: argparse.Namespace) -> RunOptions:
+    """The run that is planned: a configuration with changes, or TRL's defaults for a model."""
+    overrides = list(arguments.options)
+    if arguments.method is not None:
+        overrides.append(f"method={scalars.choice('--method', arguments.method, METHODS)}")
+    if arguments.config is None and arguments.model is None:
+        raise ValueError("nothing to plan; pass --config FILE, or --model FOLDER for TRL's defaults")
+    if arguments.config is not None:
+        made = load_options(arguments.config, overrides)
+    else:
+        made = make_options(DEFAULTS, overrides)
+    return with_models(made, arguments.model, arguments.reward_model)
+
+
+def with_models(made: RunOptions, model: str | None, reward_model: str | None) -> RunOptions:
+    """The options with another model, and with another reward model, which lies on the same device."""
+    if model is not None:
+        made = replace(made, model=replace(made.model, name=model))
+    if reward_model is not None:
+        if made.reward is None:
+            raise ValueError(f"--reward-model {reward_model}: method {made.method} has no reward; leave it out")
+        made = replace(made, reward=replace(made.reward, kind="model", name=reward_model))
+    return made

@@ -1,0 +1,185 @@
+"""A sequence-classification reward model, in its own tokens and its own template.
+
+A score is the model's one logit at the last kept token of the text. Which token that is follows from the length of the
+text, never from a search for padding: padding may be the same token as EOS. For models with a linear head `score`, the
+state is picked here and the head is float32; other classes (encoders, which pool in their own way) give their logit.
+
+Deviates from TRL's handling of a reward model: text is read with the tokenizer's special tokens where it is plain (a
+template writes its own), and what is too long is left unscored instead of being cut or overflowing.
+
+Shape letters: `B` texts of a batch, `T` tokens of the longest, `H` width.
+"""
+
+import contextlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.integrations import deepspeed
+
+from dar_ref.llm.models.tokenizers import load_tokenizer, unknown_id
+from dar_ref.llm.options import RewardOptions
+
+Messages = Sequence[Mapping[str, Any]]  # of a chat
+NO_LIMIT = 10**9  # tokenizers write "no maximum length" as 10**30
+
+
+class RewardModel:
+    """Scores prompts and completions, plain or chat, with the model `options.name`.
+
+    Tokenizer and configuration are read at once, the weights by `load()`. `counts`: too_long, texts that were left
+    unscored because the model takes no more than `max_tokens`; unknown_words, texts in which the tokenizer met what it
+    has no token for.
+
+    Raises:
+        OSError: no model or tokenizer of that name.
+        ValueError: not one label, a head without weights (by `load`), or no EOS where `append_eos` needs one.
+    """
+
+    def __init__(self, options: RewardOptions, device: str | torch.device) -> None:
+        where: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
+        try:
+            config = AutoConfig.from_pretrained(options.name, **where)
+        except OSError as error:
+            raise OSError(
+                f"reward.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
+                " check it, or download it where there is a network and pass its folder"
+            ) from error
+        if config.num_labels != 1:
+            raise ValueError(
+                f"reward.name = {options.name!r} has {config.num_labels} labels; a reward model has one: pass a"
+                " sequence-classification model trained with num_labels = 1"
+            )
+        self.options, self.device, self.counts = options, torch.device(device), Counter[str]()
+        self.tokenizer: Any = load_tokenizer(options.name, **where)
+        if options.append_eos and self.tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer of {options.name!r} has no EOS to end a text with; set reward.append_eos=false"
+            )
+        limits = (self.tokenizer.model_max_length, getattr(config.get_text_config(), "max_position_embeddings", None))
+        self.max_tokens = min((limit for limit in limits if limit is not None and 0 < limit < NO_LIMIT), default=None)
+        self._unknown = unknown_id(self.tokenizer)
+        self._unknown_word = "" if self._unknown is None else self.tokenizer.convert_ids_to_tokens(self._unknown)
+        self._model: Any = None
+
+    def load(self) -> "RewardModel":
+        """Read the weights: safetensors only, whole on every process, in evaluation mode, without gradients."""
+        options, dtype = self.options, getattr(torch, self.options.dtype)
+        with _unsharded():
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                options.name,
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        if loaded["missing_keys"]:
+            raise ValueError(
+                f"reward.name = {options.name!r} lacks weights for {', '.join(sorted(loaded['missing_keys']))}: scores"
+                " would be random; pass a trained reward model"
+            )
+        self._model = model.to(self.device).eval().requires_grad_(False)
+        if isinstance(getattr(model, "score", None), nn.Linear):
+            model.score.to(torch.promote_types(dtype, torch.float32))
+        elif self.tokenizer.pad_token_id is None:
+            raise ValueError(
+                f"{type(model).__name__} finds the end of a text by its padding, and the tokenizer of {options.name!r}"
+                " has no padding token; add one to the tokenizer"
+            )
+        return self
+
+    def render(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> str:
+        """The text that is scored; EOS is shown where it is appended."""
+        text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
+        return text + self.tokenizer.eos_token if is_plain and ended and self.options.append_eos else text
+
+    def score(
+        self, prompts: Sequence[str | Messages], completions: Sequence[str | Messages], ended: Sequence[bool]
+    ) -> list[float | None]:
+        """The reward of each completion; None where the text is longer than the model reads.
+
+        Raises:
+            ValueError: chat, and the tokenizer has no chat template.
+        """
+        if self._model is None:
+            self.load()
+        rows = [self._ids(*row) for row in zip(prompts, completions, ended, strict=True)]
+        kept = [i for i, ids in enumerate(rows) if self.max_tokens is None or len(ids) <= self.max_tokens]
+        self.counts["too_long"] += len(rows) - len(kept)
+        scores: list[float | None] = [None] * len(rows)
+        kept.sort(key=lambda i: -len(rows[i]))  # texts of like length together: less padding
+        for begin in range(0, len(kept), self.options.batch_size):
+            batch = kept[begin : begin + self.options.batch_size]
+            for i, value in zip(batch, self._scores([rows[i] for i in batch]).tolist(), strict=True):
+                scores[i] = value
+        return scores
+
+    def _text(self, prompt: str | Messages, completion: str | Messages) -> str:
+        if isinstance(prompt, str) and isinstance(completion, str):
+            return prompt + self.options.separator + completion
+        if self.tokenizer.chat_template is None:
+            raise ValueError(
+                f"the tokenizer of {self.options.name!r} has no chat template and the prompts are chats; set"
+                " data.format=plain, or pass a reward model for chat"
+            )
+        return self.tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
+
+    def _ids(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> list[int]:
+        text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
+        ids = self.tokenizer(text, add_special_tokens=is_plain, verbose=False)["input_ids"]
+        if self._unknown in ids:
+            self._count_unknown(text)
+        eos = self.tokenizer.eos_token_id
+        return [*ids, eos] if is_plain and ended and self.options.append_eos and ids[-1:] != [eos] else ids
+
+    def _count_unknown(self, text: str) -> None:
+        """Count a text with unknown words, and warn of the first: the token may also stand for itself or for EOS."""
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if self._unknown_word in text or self._unknown not in ids:
+            return
+        if not self.counts["unknown_words"]:
+            warnings.warn(
+                f"the tokenizer of the reward model {self.options.name!r} does not know every word of {text!r}; if"
+                " prompt and completion run together, set reward.separator",
+                stacklevel=2,
+            )
+        self.counts["unknown_words"] += 1
+
+    @torch.no_grad()
+    def _scores(self, rows: Sequence[list[int]]) -> Tensor:
+        """Scores of the texts, (B,), padded on the right, whatever side the tokenizer prefers."""
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        lengths = torch.tensor([len(ids) for ids in rows])
+        width = int(lengths.max())
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)  # (B, T)
+        mask = (torch.arange(width) < lengths[:, None]).long().to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            if not isinstance(getattr(self._model, "score", None), nn.Linear):
+                return self._model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
+            states = self._model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            last = states[torch.arange(len(rows)), lengths - 1]  # (B, H)
+            head = self._model.score
+            return head(last.to(head.weight.dtype))[:, 0]
+
+
+@contextlib.contextmanager
+def _unsharded() -> Iterator[None]:
+    """Load whole weights where the policy's would be sharded: DeepSpeed ZeRO-3 and FSDP's lean loading change every
+    `from_pretrained` of the process, and nobody would gather a reward model's weights again."""
+    lean, zero3 = os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING"), deepspeed._hf_deepspeed_config_weak_ref
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "False"
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = zero3
+        if lean is None:
+            del os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"]
+        else:
+            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = lean

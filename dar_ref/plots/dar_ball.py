@@ -1,0 +1,107 @@
+"""DAR's side of the conflict, figure by figure: its ball at given budgets, its optimum, its multipliers (T7)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from dar_ref import theory
+from dar_ref.plots.conflict import draw_dar, draw_dar_ball, shade_empty
+from dar_ref.plots.conflict_path import Course
+from dar_ref.plots.simplex import draw_policy, draw_region, simplex_axes
+from dar_ref.plots.style import ARMS, BLACK, GREEN, GREY, PURPLE, SKY, style
+
+
+def matched_figure(
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    eps_0: float,
+    eps_t: float,
+    alpha: float,
+    *,
+    arms: Sequence[str] = ARMS,
+) -> Figure:
+    """The ball around `pi_ref` at given budgets, with its true radius and, labelled as wrong, without `log C`.
+
+    Args:
+        log_pi_0: initial policy (3,), log-probabilities.
+        log_pi_t: current policy (3,), log-probabilities.
+        eps_0: radius of the ball around `pi_0`, nats.
+        eps_t: radius of the ball around `pi_t`, nats.
+        alpha: weight of `pi_0`, in [0, 1].
+        arms: names of the corners top, left and right.
+
+    Raises:
+        TypeError, ValueError: bad input, see `dar_ref.theory`.
+    """
+    log_c = float(theory.interpolate(log_pi_0, log_pi_t, alpha).log_c)
+    radius = float(theory.matched_radius(log_pi_0, log_pi_t, alpha, eps_0, eps_t))
+    with style():
+        figure = Figure(figsize=(9.0, 4.0))
+        FigureCanvasAgg(figure)
+        for column, (shown, title) in enumerate(
+            ((radius, "true radius"), (radius - log_c, "WRONG: log C left out")), 1
+        ):
+            ax = simplex_axes(figure, (1, 2, column), arms)
+            draw_region(ax, log_pi_0, log_pi_t, eps_0, eps_t)
+            draw_dar_ball(ax, log_pi_0, log_pi_t, alpha, shown)
+            draw_policy(ax, log_pi_0, "pi_0")
+            draw_policy(ax, log_pi_t, "pi_t")
+            ax.set_title(f"{title}: {shown:+.3f} nats{'' if shown >= 0.0 else ', no ball'}", pad=18)
+        ax.legend(loc="upper left", bbox_to_anchor=(0.8, 1.0), fontsize="small")
+    return figure
+
+
+def dar_figure(
+    course: Course, step: int, settings: Sequence[tuple[float, float]], *, arms: Sequence[str] = ARMS
+) -> Figure:
+    """A row of simplexes: DAR at one step of the path, one panel for each pair (alpha, beta) of `settings`."""
+    with style():
+        figure = Figure(figsize=(4.4 * len(settings), 4.2))
+        FigureCanvasAgg(figure)
+        for column, (alpha, beta) in enumerate(settings, start=1):
+            ax = simplex_axes(figure, (1, len(settings), column), arms)
+            draw_dar(ax, course, step, alpha, beta)
+    return figure
+
+
+def radius_figure(course: Course, steps: Sequence[int]) -> Figure:
+    """True radius of the ball around `pi_ref` against alpha, at four steps at most; its minimum is the margin."""
+    alphas = np.linspace(0.0, 1.0, 201)
+    with style():
+        figure = Figure(figsize=(6.5, 3.6))
+        FigureCanvasAgg(figure)
+        ax = figure.subplots()
+        for step, color, dashes in zip(steps, (BLACK, SKY, GREEN, PURPLE), ("-", "--", "-.", ":"), strict=False):
+            bandit = course.log_pi_0, course.log_path[step]
+            radii = [theory.matched_radius(*bandit, alpha, course.eps_0, course.eps_t) for alpha in alphas]
+            ax.plot(alphas, radii, color=color, linestyle=dashes, label=f"step {step}")
+            ax.plot(course.certificate[step], course.margin[step], color=color, marker="o")
+        ax.axhline(0.0, color=GREY, linewidth=1.0)
+        ax.set(xlabel="alpha, the weight of pi_0", ylabel="radius, nats", title="ball around pi_ref (dots: the margin)")
+        ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def multiplier_figure(course: Course) -> Figure:
+    """DAR's alpha and beta at the best policy of the region, against step; the certificate where it is empty."""
+    with style():
+        figure = Figure(figsize=(9.0, 3.4))
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        for ax in (left, right):
+            shade_empty(ax, course)
+            ax.set_xlabel("step of the path (grey: region empty)")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        left.plot(course.alpha, color=BLACK, marker="o", markersize=4, label="multipliers' alpha")
+        left.plot(
+            course.certificate, color=PURPLE, linestyle=":", marker="D", markersize=3, label="certificate's alpha"
+        )
+        left.set(title="alpha = λ0 / (λ0 + λt)", ylim=(-0.05, 1.05))
+        left.legend(fontsize="small")
+        right.plot(course.beta, color=BLACK, marker="o", markersize=4)
+        right.set(title="beta = λ0 + λt, units of r per nat", ylim=(0.0, None))
+    return figure

@@ -1,0 +1,78 @@
+"""What the K-sample DAR loss fits when the baseline is made from the same K samples (T10).
+
+    A_i = r_i - mean_K(r) = (K-1)/K (r_i - mean of the others)
+
+The own sample inside the group mean shrinks the advantage by (K-1)/K, so the expected loss is minimised not by `pi*` at
+beta but by `pi*` at `beta K/(K-1)`: at K = 4 by a policy a third more conservative than asked for, at K = 1 by
+`pi_ref`, whatever the reward. This is exact, not a leading order, since the others' mean enters as a factor that is
+independent of `y_i`. Across prompts that factor differs: it reweights prompts, which a tabular policy does not notice
+and a policy with shared parameters does.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dar_ref.theory.batches import Baseline, Normalize, batches, one_row_per_prompt, sample_size, sampled_advantages
+from dar_ref.theory.checks import Array
+from dar_ref.theory.dual_kl import log_normalize
+from dar_ref.theory.regression import regression_weights
+
+
+def sampled_target(
+    reward: ArrayLike,
+    log_pi_0: ArrayLike,
+    log_pi_t: ArrayLike,
+    alpha: float,
+    beta: float,
+    num_generations: int,
+    w_clip: float | None = None,
+    *,
+    baseline: Baseline = "group",
+    normalize: Normalize = "none",
+) -> Array:
+    """The exact minimiser over all policies of the **expected** K-sample DAR loss, `pi' ∝ pi_t(y) E[v_i | y_i = y]`.
+
+    With the group mean, no clip and no normalisation, `E[w_i | y_i = y]` is `(pi_0/pi_t)^alpha exp((K-1)/K r(y)/beta)`
+    times a factor that does not depend on y, so the target is exactly `pi*` at `beta K/(K-1)`; with "leave_one_out"
+    exactly `pi*` at beta. Clip and normalisation break the factorisation: then the enumeration is the only answer.
+
+    Args:
+        reward: r (A,) for one prompt or (N, A), finite.
+        log_pi_0: initial policy (A,) or (N, A), log-probabilities.
+        log_pi_t: sampler (A,) or (N, A), log-probabilities.
+        alpha: weight of `pi_0`, in [0, 1].
+        beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
+        num_generations: K, `>= 2` where a mean or std over the group is taken.
+        w_clip: upper bound of the weight, `> 0`; None for no bound.
+        baseline: "group", "leave_one_out" or "none", as in `estimator_moments`.
+        normalize: "none", "group" or "batch", as in `estimator_moments`.
+
+    Returns:
+        log pi' (A,) or (N, A): the shape of the inputs, broadcast.
+
+    Raises:
+        TypeError, ValueError: as `estimator_moments`, or a prompt whose every weight is zero.
+
+    Source: T10; T3 and T4 with the Monte Carlo advantage in place of the exact one.
+
+    >>> import numpy as np
+    >>> flat = np.log([0.5, 0.5])
+    >>> target = sampled_target(np.array([1.0, 0.0]), flat, flat, alpha=0.1, beta=1.0, num_generations=2)
+    >>> round(float(target[0] - target[1]), 12)  # 1/beta with the exact advantage
+    0.5
+    """
+    shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi_0), np.shape(log_pi_t))
+    reward, log_pi_0, log_pi_t = one_row_per_prompt(reward=reward, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    num_generations = sample_size(num_generations, baseline, normalize, len(reward))
+    rows = [slice(None)] if normalize == "batch" else [slice(row, row + 1) for row in range(len(reward))]
+    targets = []
+    for row in rows:
+        log_mass = np.full(reward[row].shape, -np.inf)
+        for log_probability, counts in batches(log_pi_t[row], num_generations):
+            advantage = sampled_advantages(reward[row], counts, num_generations, baseline, normalize)
+            weights = regression_weights(advantage, log_pi_0[row], log_pi_t[row], alpha, beta, w_clip)
+            with np.errstate(divide="ignore"):  # an arm that was not drawn adds log 0
+                terms = log_probability[:, None, None] + np.log(counts) + weights.log_weight
+            log_mass = np.logaddexp(log_mass, np.logaddexp.reduce(terms, axis=0))
+        targets.append(log_normalize(log_mass)[0])
+    return np.concatenate(targets).reshape(shape)

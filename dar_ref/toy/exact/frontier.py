@@ -1,0 +1,55 @@
+"""The most reward that any policy can have at each KL to pi_0, by enumeration: what no method on `tiny` can pass.
+
+By T7 with the constraint at pi_0 alone, the best policy within `mean KL(pi‖pi_0) <= eps` is `pi_0 exp(r / lambda)`,
+normalised for each prompt, with one multiplier lambda for all prompts. Sweeping lambda draws the frontier.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import Qwen2ForCausalLM
+
+from dar_ref.theory import kl, optimum
+from dar_ref.theory.checks import Array
+from dar_ref.toy.exact.enumerate import Tables, log_probs, tables
+from dar_ref.toy.start import Start
+
+MULTIPLIERS = tuple(np.geomspace(100.0, 0.02, 41).tolist())  # lambda, in units of the reward per nat
+
+
+def frontier(table: Tables, reward: Array) -> dict[str, list[float]]:
+    """`{"kl", "reward"}`: mean KL(pi‖pi_0) and mean reward of the best policy at each of `MULTIPLIERS`.
+
+    Args:
+        table: pi_0, enumerated.
+        reward: (N, R), the one that is maximised.
+    """
+    best = [optimum(reward, table.log_pi_0, table.log_pi_0, 1.0, multiplier).log_pi for multiplier in MULTIPLIERS]
+    return {
+        "kl": [float(kl(log_pi, table.log_pi_0).mean()) for log_pi in best],
+        "reward": [float((np.exp(log_pi) * reward).sum(axis=1).mean()) for log_pi in best],
+    }
+
+
+def exact_end(start: Start, policy: Qwen2ForCausalLM, prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """What `tiny` allows to know of a trained policy.
+
+    Returns:
+        `figures`: proxy, gold, kl, missing_eos, length, exact in place of their estimates; `frontier`: of each reward.
+
+    Raises:
+        ValueError: a task whose responses are too many.
+    """
+    table = tables(start, prompts)
+    log_pi = log_probs(policy, table.prompt_ids, start.task.max_new_tokens)
+    pi = np.exp(log_pi)
+    figures = {
+        "proxy": float((pi * table.proxy).sum(axis=1).mean()),
+        "gold": float((pi * table.gold).sum(axis=1).mean()),
+        "kl": float(kl(log_pi, table.log_pi_0).mean()),
+        "missing_eos": float(pi[:, ~table.finished].sum(axis=1).mean()),
+        "length": float((pi @ table.length).mean()),
+    }
+    rewards = {"proxy": table.proxy, "gold": table.gold}
+    return {"figures": figures, "frontier": {name: frontier(table, reward) for name, reward in rewards.items()}}

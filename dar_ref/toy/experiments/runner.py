@@ -1,0 +1,138 @@
+"""Many runs on all cores: each once, its result kept in the cache, and gone on with where it was stopped.
+
+cache/sft, preferences, reward   the stages of a start, see `start`
+cache/runs/<key>/result.json     what start and configuration determine, same bytes every time
+cache/runs/<key>/run.json        versions, commit, machine, seconds
+"""
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dar_ref import results
+from dar_ref.toy import cache
+from dar_ref.toy.config import RunConfig, start_config
+from dar_ref.toy.exact.frontier import exact_end
+from dar_ref.toy.start import Start, load_start, start_key
+from dar_ref.toy.train import train
+
+
+class Job(NamedTuple):
+    """One run: `config.seed` is the seed of its start too, so a spread over seeds is a spread over everything."""
+
+    task: str
+    config: RunConfig
+
+    @property
+    def key(self) -> str:
+        """Name of the run's folder."""
+        start = start_key(start_config(self.task, self.config.seed))
+        return cache.content_key({"start": start, "run": cache.plain(self.config)})
+
+
+def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str, Any]]:
+    """Do all jobs, those that are in the cache already excepted, under a progress bar.
+
+    Args:
+        jobs: any number, repetitions allowed.
+        folder: the cache.
+        processes: how many at once, >= 1; results do not depend on it.
+
+    Returns:
+        The content of each `result.json`, in the order of `jobs`, with `seconds` added.
+
+    Raises:
+        OSError: the cache cannot be written.
+        ValueError: a job that cannot be done.
+    """
+    for job in jobs:
+        start_config(job.task, job.config.seed)  # refused here, before any work
+    starts = dict.fromkeys((job.task, job.config.seed) for job in jobs if not _folder(job, folder).is_dir())
+    todo = [job for job in dict.fromkeys(jobs) if not _folder(job, folder).is_dir()]
+    if todo:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        context = get_context("spawn")
+        with (
+            ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool,
+            Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress,
+        ):
+            _all(pool, progress, "starts", functools.partial(_make_start, folder), list(starts))
+            _all(pool, progress, "runs", functools.partial(run_job, folder), todo)
+    return [_read(_folder(job, folder)) for job in jobs]
+
+
+def run_job(folder: Path, job: Job) -> None:
+    """Do one job and write its folder, unless it is there."""
+    target = _folder(job, folder)
+    if target.is_dir():
+        return
+    began, start = time.time(), _start(folder, job.task, job.config.seed)
+    checkpoint = target.with_name(f".{target.name}.checkpoint")
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    run = train(start, job.config, checkpoint)
+
+    def write(partial: Path) -> None:
+        content = {
+            "task": job.task,
+            "config": cache.plain(job.config),
+            "start": start.figures,
+            "rollouts": run.rollouts,
+            "evaluations": run.evaluations,
+            "diverged": run.diverged,
+        }
+        if job.task == "tiny" and run.diverged is None:
+            content["exact"] = exact_end(start, run.policy, getattr(start.prompts, job.config.evaluate_on))
+        results.write_json(partial / "result.json", content)
+        results.write_json(partial / "run.json", results.run_info(f"{job.task} {job.config.method}", began))
+
+    cache.made(target, write)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _all(
+    pool: ProcessPoolExecutor, progress: Progress, name: str, work: Callable[[Any], None], items: Sequence[Any]
+) -> None:
+    bar = progress.add_task(name, total=len(items))
+    futures = [pool.submit(work, item) for item in items]
+    try:
+        for future in as_completed(futures):
+            future.result()
+            progress.advance(bar)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _make_start(folder: Path, name: tuple[str, int]) -> None:
+    _start(folder, *name)
+
+
+@functools.lru_cache(maxsize=2)
+def _start(folder: Path, task: str, seed: int) -> Start:
+    return load_start(start_config(task, seed), folder)
+
+
+def _folder(job: Job, folder: Path) -> Path:
+    return folder / "runs" / job.key
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    content["seconds"] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["seconds"]
+    return content
+
+
+def _one_thread() -> None:
+    """One thread a process: results do not depend on the number of cores, and small matrices run faster."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)

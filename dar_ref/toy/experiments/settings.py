@@ -1,0 +1,211 @@
+"""The experiments: which runs each of them is. What comes out of them is `report`'s.
+
+Every experiment answers one question with the same engine, the same number of samples a run (100 minibatches of 128)
+and at least five seeds; a seed decides prompts, demonstrations, labels, reward model, initial weights and sampling.
+Learning rates are chosen once, by `tune`, and frozen.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any, NamedTuple, get_args
+
+from dar_ref.toy.config import Method, RunConfig
+from dar_ref.toy.experiments.runner import Job
+
+TASKS = ("tldr", "helpful", "harmless")  # the paper's three
+METHODS: tuple[Method, ...] = get_args(Method)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+VALIDATION_SEEDS = (1000, 1001)  # of no reported run
+INFINITE = float("inf")
+
+Runner = Callable[[Sequence[Job]], list[dict[str, Any]]]
+
+
+class Setting(NamedTuple):
+    """`label`: row of tables and curve of figures; `group`: which curve or panel it belongs to; `x`: place on it."""
+
+    label: str
+    task: str
+    config: RunConfig
+    group: str = ""
+    x: float = 0.0
+
+
+class Experiment(NamedTuple):
+    """`question`: what it answers; `settings`: given the frozen learning rates `{task: {method: rate}}`."""
+
+    question: str
+    settings: Callable[[Mapping[str, Mapping[str, float]]], list[Setting]]
+    tasks: tuple[str, ...]
+    methods: tuple[Method, ...]
+
+
+def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[str, Any]:
+    """Choose the learning rate of each method on each task: the same grid and the same budget for all.
+
+    The choice is the highest win rate over pi_0 under the gold judge on validation prompts, mean over validation seeds:
+    what the judge of a benchmark would say. Of equal ones the smaller rate.
+
+    Returns:
+        `{task: {method: {"learning_rate": chosen, "tried": {rate: win rate}}}}`.
+    """
+    cases = [(task, method, rate) for task in tasks for method in methods for rate in LEARNING_RATES]
+    jobs = [
+        Job(task, RunConfig(method=method, learning_rate=rate, seed=seed))
+        for task, method, rate in cases
+        for seed in VALIDATION_SEEDS
+    ]
+    content = iter(run(jobs))
+    chosen: dict[str, Any] = {}
+    for task, method, rate in cases:
+        won = fmean(final(next(content))["win_rate"] for _ in VALIDATION_SEEDS)
+        chosen.setdefault(task, {}).setdefault(method, {"tried": {}})["tried"][repr(rate)] = won
+    for row in (row for rows in chosen.values() for row in rows.values()):
+        row["learning_rate"] = float(max(row["tried"], key=row["tried"].__getitem__))
+    return chosen
+
+
+def final(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures at the end of a run; of pi_0 where it diverged before its first evaluation."""
+    return run["evaluations"][-1]
+
+
+def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[str, Any]:
+    """Do an experiment.
+
+    Args:
+        experiment: of `EXPERIMENTS`.
+        run: does jobs, see `runner.run_jobs`.
+        seeds: of the reported runs; none of `VALIDATION_SEEDS`.
+
+    Returns:
+        `{"tuning": see `tune`, "settings": [{"label", "group", "x", "task", "config", "runs": [...]}]}`, one run a
+        seed: its final figures, its course, the means of its weight figures, and whether it diverged.
+
+    Raises:
+        ValueError: seeds that were tuned on, fewer than two, or twice the same.
+    """
+    if len(set(seeds)) < max(2, len(seeds)) or set(seeds) & set(VALIDATION_SEEDS):
+        raise ValueError(
+            f"seeds = {list(seeds)}: an interval needs two different ones at least, and {list(VALIDATION_SEEDS)} are"
+            " the ones that learning rates were chosen on; pass others"
+        )
+    tuning = tune(run, experiment.tasks, experiment.methods) if experiment.methods else {}
+    rates = {task: {method: row["learning_rate"] for method, row in rows.items()} for task, rows in tuning.items()}
+    settings = experiment.settings(rates)
+    jobs = [
+        Job(setting.task, replace(setting.config, seed=seed, evaluate_on="test"))
+        for setting in settings
+        for seed in seeds
+    ]
+    done = iter(run(jobs))
+    rows = []
+    for setting in settings:
+        runs = [_digest(next(done)) for _ in seeds]
+        config = {name: value for name, value in runs[0].pop("config").items() if name not in ("seed",)}
+        for other in runs[1:]:
+            other.pop("config")
+        x = "inf" if setting.x == INFINITE else setting.x  # JSON has no infinity
+        rows.append({**setting._asdict(), "x": x, "config": config, "runs": runs})
+    return {"tuning": tuning, "seeds": list(seeds), "settings": rows}
+
+
+def _digest(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What tables and figures need of a run; without its seconds, which no seed determines."""
+    names = ("ess", "clipped", "weight")
+    weights = {n: fmean(r[n] for r in run["rollouts"]) for n in names if run["rollouts"] and n in run["rollouts"][0]}
+    kept = {name: run[name] for name in ("config", "start", "evaluations", "diverged", "exact") if name in run}
+    exact = run.get("exact", {}).get("figures", {})  # on tiny, in place of the estimates
+    return {**kept, "final": {**final(run), **exact}, "weights": weights}
+
+
+# --- the experiments --------------------------------------------------------------------------------------------------
+
+Rates = Mapping[str, Mapping[str, float]]
+
+
+def _tuned(method: Method, task: str, rates: Rates, **options: Any) -> RunConfig:
+    return RunConfig(method=method, learning_rate=rates[task][method], **options)
+
+
+def _compare(rates: Rates) -> list[Setting]:
+    return [Setting(method, task, _tuned(method, task, rates), method) for task in TASKS for method in METHODS]
+
+
+def _standard(rates: Rates) -> list[Setting]:
+    return [Setting(m, "helpful", _tuned(m, "helpful", rates), m) for m in ("grpo", "rloo", "dar")]
+
+
+def _efficiency(rates: Rates) -> list[Setting]:
+    methods: tuple[Method, ...] = ("dar", "grpo", "online_dpo", "dpo")
+    return [Setting(m, task, _tuned(m, task, rates), m) for task in TASKS for m in methods]
+
+
+def _ablate_alpha(_rates: Rates) -> list[Setting]:
+    """At the paper's beta, and at ten times it, where alpha has more to say."""
+    return [
+        Setting(f"alpha {alpha:g}, beta {beta:g}", "tldr", RunConfig(alpha=alpha, beta=beta), f"beta {beta:g}", alpha)
+        for beta in (0.05, 0.5)
+        for alpha in (0.0, 0.03, 0.1, 0.3, 1.0)
+    ]
+
+
+def _frontier(_rates: Rates) -> list[Setting]:
+    settings = []
+    for task in ("tldr", "tiny"):
+        for alpha in (0.1, 1.0):
+            for beta in (0.05, 0.2, 1.0):
+                config = RunConfig(alpha=alpha, beta=beta)
+                settings.append(
+                    Setting(f"dar alpha {alpha:g} beta {beta:g}", task, config, f"dar alpha {alpha:g}", beta)
+                )
+        for method in ("grpo", "rloo"):
+            for kl_coef in (0.0, 0.04, 0.3):
+                config = RunConfig(method=method, kl_coef=kl_coef)
+                settings.append(Setting(f"{method} kl {kl_coef:g}", task, config, method, kl_coef))
+    return settings
+
+
+def _stability(_rates: Rates) -> list[Setting]:
+    """With the gold reward, so that nothing is hacked and whatever falls has collapsed."""
+    return [
+        Setting(
+            f"{method}, lr {rate:g}, {stale} update{'s' * (stale > 1)} a rollout",
+            "tldr",
+            RunConfig(method=method, learning_rate=rate, minibatches=stale, reward="gold"),
+            method,
+            rate,
+        )
+        for method in ("dar", "dao", "dual_ppo", "grpo")
+        for stale in (1, 20)
+        for rate in (3e-4, 1e-3, 3e-3)
+    ]
+
+
+def _clip(_rates: Rates) -> list[Setting]:
+    clips = (1.0, 5.0, 20.0, 100.0, INFINITE)
+    return [Setting(f"w_clip {clip:g}", "tldr", RunConfig(w_clip=clip), "dar", clip) for clip in clips]
+
+
+EXPERIMENTS = {
+    "compare": Experiment(
+        "Which method wins, all tuned alike? The paper's Table 1 in small.", _compare, TASKS, METHODS
+    ),
+    "standard": Experiment(
+        "Score, length-controlled win rate and length: the paper's Table 2 in small.",
+        _standard,
+        ("helpful",),
+        ("grpo", "rloo", "dar"),
+    ),
+    "ablate-alpha": Experiment("What does alpha do?", _ablate_alpha, (), ()),
+    "frontier": Experiment("How much reward for how much KL to pi_0?", _frontier, (), ()),
+    "efficiency": Experiment(
+        "What does a win rate cost, in annotations, sampled tokens and seconds?",
+        _efficiency,
+        TASKS,
+        ("dar", "grpo", "online_dpo", "dpo"),
+    ),
+    "stability": Experiment("Who collapses, as steps get longer and samples older?", _stability, (), ()),
+    "clip": Experiment("What does the clip of the weights do?", _clip, (), ()),
+}

@@ -1,0 +1,220 @@
+"""From an experiment's content to what people look at: tables with intervals, figures, and files.
+
+Intervals are Student's over seeds at 95 %, the method-free choice for a handful of seeds. A folder holds
+
+    results.json   what the seeds determine: question, tuning, settings, and for every seed the figures of its run
+    run.json       versions, commit, machine, times; seconds of each setting, which no seed determines
+    table.md       the tables
+    *.png          the figures
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from dar_ref import results
+from dar_ref.evaluation import (
+    TABLE_1,
+    TABLE_1_COLUMNS,
+    TABLE_2,
+    TABLE_2_COLUMNS,
+    Column,
+    Interval,
+    Table,
+    comparison_table,
+    markdown,
+    plain_text,
+    student,
+)
+from dar_ref.plots.style import save_png
+from dar_ref.toy.experiments.figures import FIGURES
+
+Content = Mapping[str, Any]
+
+PANEL = (
+    Column("win_rate", "Win rate", "%", 100.0),
+    Column("lc_win_rate", "LC win rate", "%", 100.0),
+    Column("gold", "Gold"),
+    Column("proxy", "Proxy"),
+    Column("length", "Length", "tokens"),
+    Column("missing_eos", "Missing EOS", "%", 100.0),
+    Column("repetition", "Repeated 4-grams", "%", 100.0),
+    Column("kl", "KL to pi_0", "nats"),
+)
+DIVERGED = Column("diverged", "Diverged", "%", 100.0)
+WEIGHTS = (Column("ess", "ESS / B", "%", 100.0), Column("clipped", "At the clip", "%", 100.0))
+
+
+def write(out: Path, name: str, content: Content, command: str, began: float, seconds: Mapping[str, float]) -> str:
+    """Write the folder of an experiment.
+
+    Args:
+        out: folder, made if it is missing.
+        name: of `experiments.EXPERIMENTS`.
+        content: what `experiments.conduct` returned, with `experiment` and `question`.
+        command: the command line that does it again.
+        began: `time.time()` at its beginning.
+        seconds: mean seconds of a run of each setting, as measured, runs from the cache included.
+
+    Returns:
+        The tables as plain text.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    tables = TABLES[name](content)
+    results.write_json(out / "results.json", content)
+    info = results.run_info(command, began)
+    results.write_json(out / "run.json", {**info, "seconds_per_run": {k: round(v, 2) for k, v in seconds.items()}})
+    head = f"{content['question']}\n\nCommand: `{command}`. Seeds: {', '.join(map(str, content['seeds']))}.\n"
+    results.write_text(out / "table.md", "\n".join([head, *(markdown(table) for table in tables)]))
+    for file, draw in FIGURES[name].items():
+        save_png(draw(content), out / f"{file}.png")
+    return "\n".join(plain_text(table) for table in tables)
+
+
+def interval(values: Sequence[float]) -> Interval | None:
+    """Student's interval over seeds; None where fewer than two runs came to their end."""
+    return student(values) if len(values) > 1 else None
+
+
+def finals(setting: Content, figure: str) -> list[float]:
+    """One figure at the end of each seed's run; runs that diverged have none."""
+    return [run["final"][figure] for run in setting["runs"] if run["diverged"] is None]
+
+
+def of_task(content: Content, task: str) -> list[Content]:
+    """The settings on one task, in their order."""
+    return [setting for setting in content["settings"] if setting["task"] == task]
+
+
+def tasks(content: Content) -> list[str]:
+    """The tasks of an experiment, in their order."""
+    return list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def panel_table(content: Content, task: str, extra: Sequence[Column] = ()) -> Table:
+    """The final figures of every setting on a task, pi_0's first."""
+    settings = of_task(content, task)
+    first = [run["evaluations"][0] for run in settings[0]["runs"]]  # the same for all settings
+    rows: dict[str, dict[str, Interval | None]] = {
+        "pi_0": {column.key: interval([figures[column.key] for figures in first]) for column in PANEL}
+    }
+    for setting in settings:
+        rows[setting["label"]] = {column.key: interval(finals(setting, column.key)) for column in PANEL}
+        rows[setting["label"]]["diverged"] = _exactly(sum(r["diverged"] is not None for r in setting["runs"]), setting)
+        for column in extra:
+            weights = [run["weights"].get(column.key) for run in setting["runs"]]
+            rows[setting["label"]][column.key] = None if None in weights else interval(weights)
+    return comparison_table(rows, (*PANEL, *extra, DIVERGED), ours=f"toy {task}, {_seeds(content)}")
+
+
+def table_1(content: Content) -> Table:
+    """Win rate against pi_0 of every method on every task, beside the paper's Table 1."""
+    rows: dict[str, dict[str, Interval | None]] = {}
+    by_task = {task: {s["label"]: finals(s, "win_rate") for s in of_task(content, task)} for task in tasks(content)}
+    for method in dict.fromkeys(setting["label"] for setting in content["settings"]):
+        won = {task: settings[method] for task, settings in by_task.items()}
+        rows[method] = {task: interval(values) for task, values in won.items()}
+        if [len(values) for values in won.values()] == [len(content["seeds"])] * (len(TABLE_1_COLUMNS) - 1):
+            rows[method]["mean"] = interval([sum(seed) / len(won) for seed in zip(*won.values(), strict=True)])
+    ours = f"toy, win rate against pi_0 under the gold judge, ties half, {_seeds(content)}"
+    return comparison_table(rows, TABLE_1_COLUMNS, ours=ours, paper=TABLE_1)
+
+
+def table_2(content: Content) -> Table:
+    """Score, LC win rate and length, beside the paper's Table 2; our score is the gold reward."""
+    first = [run["evaluations"][0] for run in content["settings"][0]["runs"]]
+    rows: dict[str, dict[str, Interval | None]] = {
+        "pi_0": {"score": interval([f["gold"] for f in first]), "length": interval([f["length"] for f in first])}
+    }
+    for setting in content["settings"]:
+        keys = {"score": "gold", "lc_win_rate": "lc_win_rate", "length": "length"}
+        rows[setting["label"]] = {key: interval(finals(setting, figure)) for key, figure in keys.items()}
+    ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {_seeds(content)}"
+    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is no MT-Bench
+    return comparison_table(rows, (score, *TABLE_2_COLUMNS[1:]), ours=ours, paper=TABLE_2)
+
+
+def cost_table(content: Content, task: str) -> Table:
+    """Annotations and sampled tokens a method used, and what it took to reach online DPO's final win rate."""
+    settings = {s["label"]: s for s in of_task(content, task)}
+    goal = fmean(finals(settings["online_dpo"], "win_rate"))
+    rows: dict[str, dict[str, Interval | None]] = {}
+    for label, setting in settings.items():
+        reached = [first_at(run["evaluations"], goal) for run in setting["runs"]]
+        rows[label] = {
+            "win_rate": interval(finals(setting, "win_rate")),
+            "annotations": interval(finals(setting, "annotations")),
+            "sampled_tokens": interval(finals(setting, "sampled_tokens")),
+            "reached": None if None in reached else interval([float(a) for a in reached if a is not None]),
+        }
+    columns = (
+        Column("win_rate", "Win rate", "%", 100.0),
+        Column("annotations", "Annotations"),
+        Column("sampled_tokens", "Sampled tokens"),
+        Column("reached", "Annotations to online DPO's final win rate"),
+    )
+    note = f"toy {task}, {_seeds(content)}; the goal is {100 * goal:.1f} %, not measured: not reached by every seed"
+    return comparison_table(rows, columns, ours=note)
+
+
+def first_at(evaluations: Sequence[Content], goal: float) -> float | None:
+    """Annotations at the first evaluation with at least the win rate `goal`; None if there is none."""
+    return next((float(e["annotations"]) for e in evaluations if e["win_rate"] >= goal), None)
+
+
+def collapse_table(content: Content) -> Table:
+    """Share of collapsed runs, mean and worst gold over seeds, of every setting."""
+    rows: dict[str, dict[str, Interval | None]] = {}
+    for setting in content["settings"]:
+        gold = finals(setting, "gold")
+        rows[setting["label"]] = {
+            "collapsed": _exactly(sum(map(collapsed, setting["runs"])), setting),
+            "diverged": _exactly(sum(run["diverged"] is not None for run in setting["runs"]), setting),
+            "gold": interval(gold),
+            "worst": Interval(min(gold), min(gold), min(gold), 0.95) if gold else None,
+        }
+    columns = (Column("collapsed", "Collapsed", "%", 100.0), DIVERGED, Column("gold", "Gold"), Column("worst", "Worst"))
+    meant = "collapsed: less gold than pi_0 at the end, or numbers that are not finite"
+    return comparison_table(rows, columns, ours=f"toy tldr, gold reward, {_seeds(content)}; {meant}")
+
+
+def collapsed(run: Content) -> bool:
+    """Whether a run ended with numbers that are not finite, or with less gold than pi_0 has.
+
+    With the gold reward nothing is hacked: a run that ends below where it began has collapsed.
+    """
+    return run["diverged"] is not None or run["final"]["gold"] < run["evaluations"][0]["gold"]
+
+
+TABLES: dict[str, Callable[[Content], list[Table]]] = {
+    "compare": lambda content: [table_1(content), *(panel_table(content, task, WEIGHTS) for task in tasks(content))],
+    "standard": lambda content: [table_2(content), panel_table(content, "helpful", WEIGHTS)],
+    "ablate-alpha": lambda content: [panel_table(content, "tldr", WEIGHTS)],
+    "frontier": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
+    "efficiency": lambda content: [cost_table(content, task) for task in tasks(content)],
+    "stability": lambda content: [collapse_table(content)],
+    "clip": lambda content: [panel_table(content, "tldr", WEIGHTS)],
+}
+
+
+def _exactly(count: int, setting: Content) -> Interval:
+    """A share of the runs: counted, not estimated."""
+    share = count / len(setting["runs"])
+    return Interval(share, share, share, 0.95)
+
+
+def _seeds(content: Content) -> str:
+    return f"{len(content['seeds'])} seeds, Student's interval over seeds"
+
+
+def elapsed(began: float) -> str:
+    """Time since `began`, for people."""
+    seconds = round(time.time() - began)
+    return f"{seconds // 60} min {seconds % 60:02d} s"

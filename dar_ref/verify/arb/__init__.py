@@ -1,0 +1,1 @@
+"""The formulas of the theory in ball arithmetic (Arb), from their definitions."""

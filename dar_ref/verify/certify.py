@@ -1,0 +1,55 @@
+"""Proofs on given bandits, by ball arithmetic.
+
+Both sides of an identity are computed from their definitions in `dar_ref.verify.arb.policies`, and subtracted: a
+residual whose ball contains 0 with a radius below 10^-D proves that the identity holds on this bandit to D digits; a
+ball that excludes 0 disproves it. The working precision is doubled until one of the two is the case.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from flint import arb
+
+from dar_ref.verify.arb.policies import precision
+
+MAX_BITS = 2**20
+C = TypeVar("C")
+
+
+class Certificate(NamedTuple):
+    """`passed`: every residual's ball contains 0; `radius`: the largest of `|midpoint| + radius`, as a float."""
+
+    passed: bool
+    radius: float
+
+
+def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> Certificate:
+    """Enclose every residual of a statement on one case within 10^-digits, or disprove it.
+
+    Args:
+        residuals: from a case to the differences of the two sides of each identity, at the precision that is set.
+        case: what `residuals` takes.
+        digits: D >= 1, decimal digits after the point.
+
+    Returns:
+        `Certificate(passed, radius)`; `radius < 10^-digits` if passed (as a float it is 0 from about 308 digits on).
+
+    Raises:
+        ValueError: fewer than 1 digit, or a residual that stays undecided at 2^20 bits.
+
+    Source: Johansson, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic", IEEE Trans. Computers
+        66 (2017).
+    """
+    if digits < 1:
+        raise ValueError(f"digits = {digits} proves nothing; ask for 1 or more")
+    bits = int(3.33 * digits) + 128
+    while bits <= MAX_BITS:
+        with precision(bits):
+            balls = residuals(case)
+            largest = max((ball.abs_upper() for ball in balls), default=arb(0))
+            if not all(ball.contains(0) for ball in balls):
+                return Certificate(False, float(largest))
+            if largest < arb(10) ** -digits:
+                return Certificate(True, float(largest))
+        bits *= 2
+    raise ValueError(f"undecided at {bits // 2} bits: a ball around 0 does not shrink below 10^-{digits}")
