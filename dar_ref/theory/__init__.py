@@ -5,6 +5,7 @@ paper's: `log_pi_0` initial policy, `log_pi_t` current policy (the sampler), `lo
 `advantage`, `alpha`, `beta`.
 """
 
+from dar_ref.theory.constrained import ConstrainedOptimum, constrained_optimum
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
 from dar_ref.theory.estimators import Moments, efficiency, estimator_moments, noise_to_signal
@@ -16,13 +17,7 @@ from dar_ref.theory.normalization import (
     normalized_fixed_points,
     normalized_threshold,
 )
-from dar_ref.theory.region import (
-    ConstrainedOptimum,
-    Feasibility,
-    constrained_optimum,
-    feasible,
-    matched_radius,
-)
+from dar_ref.theory.region import Feasibility, feasible, matched_radius
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
 from dar_ref.theory.sampled_target import sampled_target
 from dar_ref.theory.trust_regions import BestReward, Closest, best_reward, closest

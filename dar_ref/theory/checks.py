@@ -33,6 +33,15 @@ def arrays(**named: ArrayLike) -> list[Array]:
     return checked
 
 
+def single(**named: ArrayLike) -> list[Array]:
+    """Return the named inputs as `arrays` does, and refuse leading axes: one bandit, arrays of shape (A,)."""
+    checked = arrays(**named)
+    for name, array in zip(named, checked, strict=True):
+        if array.ndim > 1:
+            raise ValueError(f"{name} has shape {array.shape}: one bandit (A,) at a time; loop over the leading axes")
+    return checked
+
+
 def alpha(value: float) -> float:
     """Return `alpha`, the weight of `pi_0` against `pi_t`, as a float in [0, 1]; TypeError or ValueError otherwise."""
     return scalars.fraction("alpha", value)

@@ -1,4 +1,10 @@
-"""The balls behind the feasible region (T7): one for each alpha, and the best policy of each.
+"""The best policy where the two balls of the paper's conflict meet (T7), and how it is found.
+
+Where a constraint binds, the maximiser of E_pi[A] over the region is a DAR policy on the common support `S`,
+
+    pi ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta),     alpha = l0/(l0+lt),     beta = l0+lt
+
+from the multipliers: (alpha, beta) sweep the hard-constrained frontier. The paper draws the region; this is ours.
 
 By T1, the constraints `KL(pi‖pi_0) <= e0` and `KL(pi‖pi_t) <= et`, weighted with alpha and 1-alpha, give one ball:
 
@@ -9,18 +15,112 @@ the lowest of these best values over alpha is the best value of the region. So t
 and both functions change sign once: no start, however far off, leads them astray.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
+from dar_ref.theory.region import log_overlap, lowest_margin, weighted
 
 ULP = float(np.finfo(np.float64).eps)
 LARGEST_TILT = 1e308
 
 
-class Balls:
+class ConstrainedOptimum(NamedTuple):
+    """`log_pi` (A,): the best policy of the region; `alpha`, `beta`: its DAR parameters; `value`: E_pi[A]."""
+
+    log_pi: Array
+    alpha: float
+    beta: float
+    value: float
+
+
+def constrained_optimum(
+    advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: float
+) -> ConstrainedOptimum:
+    """The maximiser of E_pi[A] under `KL(pi‖pi_0) <= eps_0` and `KL(pi‖pi_t) <= eps_t`, as a DAR policy.
+
+        dual: minimise beta (alpha eps_0 + (1-alpha) eps_t + log sum_S pi_0^alpha pi_t^(1-alpha) exp(A/beta))
+        over alpha in [0, 1] and beta >= 0
+
+    One bandit at a time: the cases below are decided for each alone, so leading axes are refused.
+
+    Args:
+        advantage: A (A,), finite.
+        log_pi_0: initial policy (A,), log-probabilities.
+        log_pi_t: current policy (A,), log-probabilities.
+        eps_0: radius of the ball around `pi_0`, in nats, in [0, inf].
+        eps_t: radius of the ball around `pi_t`, in nats, in [0, inf].
+
+    Returns:
+        `ConstrainedOptimum(log_pi, alpha, beta, value)`. Both constraints bind: 0 < alpha < 1; only that of `pi_0`:
+        alpha 1; only that of `pi_t`: alpha 0. The balls touch (margin 0): beta inf, alpha the certificate, `pi_ref` on
+        `S`. A maximiser of A over `S` lies inside (constant A included): beta 0, alpha nan, and of these maximisers the
+        one whose smaller slack is largest, which is `pi_ref` on the best arms at their own certificate. Both radii
+        infinite: beta 0, alpha nan, uniform over the best of all arms.
+
+    Raises:
+        TypeError, ValueError: bad input, leading axes, or an empty region (the message carries the certificate).
+
+    Source: T7.
+
+    >>> import numpy as np
+    >>> log_pi_0, log_pi_t = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    >>> best = constrained_optimum(np.array([0.0, 1.0, 0.0]), log_pi_0, log_pi_t, 0.4, 0.4)
+    >>> round(best.alpha, 9), round(best.value, 6), round(float(np.exp(best.log_pi[0])), 6)
+    (0.5, 0.467136, 0.266432)
+    """
+    advantage, log_pi_0, log_pi_t = checks.single(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
+    if eps_0 == eps_t == np.inf:
+        best = advantage == advantage.max()
+        return _outcome(advantage, best, np.zeros(best.sum()), np.nan, 0.0)
+    alone = None if np.isfinite(eps_0 + eps_t) else float(np.isinf(eps_t))
+    if alone is not None:  # one ball is left: give it twice, and hold alpha at its end
+        log_pi_0 = log_pi_t = log_pi_0 if alone else log_pi_t
+        eps_0 = eps_t = min(eps_0, eps_t)
+    kept = (log_pi_0 > -np.inf) & (log_pi_t > -np.inf)
+    alpha, margin = (float(x) for x in lowest_margin(log_pi_0, log_pi_t, kept, eps_0, eps_t))
+    if margin < 0.0:
+        _refuse_empty(alpha, margin)
+    if margin == 0.0:
+        alpha = alpha if alone is None else alone
+        return _outcome(advantage, kept, log_mixture(log_pi_0[kept], log_pi_t[kept], alpha), alpha, np.inf)
+    best = kept & (advantage == advantage[kept].max())
+    inner_alpha, inner_margin = (float(x) for x in lowest_margin(log_pi_0, log_pi_t, best, eps_0, eps_t))
+    if inner_margin >= 0.0:
+        return _outcome(advantage, best, log_mixture(log_pi_0[best], log_pi_t[best], inner_alpha), np.nan, 0.0)
+    half_gap = 0.5 * advantage[kept] - 0.5 * advantage[kept].max()  # halves: the difference itself may overflow
+    half_range = -float(half_gap.min())
+    balls = _Balls(log_pi_0, log_pi_t, kept, half_gap / half_range, eps_0, eps_t, margin)
+    alpha, tau = balls.solve(alpha, inner_alpha) if alone is None else (alone, balls.tilt(alone, 0.0))
+    logits = log_mixture(log_pi_0[kept], log_pi_t[kept], alpha) + tau * balls.gain
+    return _outcome(advantage, kept, logits, alpha, half_range / (0.5 * tau))
+
+
+def _outcome(advantage: Array, kept: NDArray[np.bool_], logits: Array, alpha: float, beta: float) -> ConstrainedOptimum:
+    log_pi = np.full(advantage.shape, -np.inf)
+    log_pi[kept] = log_normalize(logits)[0]
+    return ConstrainedOptimum(log_pi, alpha, beta, float(np.exp(log_pi) @ advantage))
+
+
+def _refuse_empty(alpha: float, margin: float) -> None:
+    if margin == -np.inf:
+        raise ValueError(
+            f"the region is empty: log_pi_0 and log_pi_t have no arm in common (certificate: alpha = {alpha!r},"
+            f" margin = {margin!r}); give both policies some common support or make one radius infinite"
+        )
+    raise ValueError(
+        f"the region is empty: certificate alpha = {alpha!r}, where alpha eps_0 + (1-alpha) eps_t + log C, its margin ="
+        f" {margin!r}, is below 0; raise both radii by {-margin!r}, where the balls touch, or more"
+    )
+
+
+class _Balls:
     """The family of balls of one bandit. Arrays run over the common support; `gain` is A brought to [-1, 0]."""
 
     def __init__(
@@ -129,29 +229,3 @@ def _between(low: float, high: float) -> float:
     if high == np.inf:
         return max(min(low * max(low, 8.0), LARGEST_TILT), 1e-300) if low < 1e154 else LARGEST_TILT
     return float(np.sqrt(low) * np.sqrt(high)) if low > 0.0 else high / 64.0
-
-
-def weighted(alpha: float, eps_0: float, eps_t: float) -> float:
-    """`alpha eps_0 + (1-alpha) eps_t` with `0 * inf = 0`."""
-    return (alpha * eps_0 if alpha > 0.0 else 0.0) + ((1.0 - alpha) * eps_t if alpha < 1.0 else 0.0)
-
-
-def log_overlap(log_p: Array, log_q: Array, kept: NDArray[np.bool_], alpha: Array) -> tuple[Array, Array]:
-    """log sum over the arms `kept` of `p^alpha q^(1-alpha)` (...), and the size of the terms its rounding scales with.
-
-    At the end points, and between equal policies, it is the log of one policy's mass on `kept`. That mass is 1 minus
-    the rest, so a policy that loses no arm gives exactly 0: small radii around one anchor keep all their digits.
-    """
-    with np.errstate(invalid="ignore"):
-        logits = np.where(kept, alpha[..., None] * log_p + (1.0 - alpha)[..., None] * log_q, -np.inf)
-    equal = (np.where(kept, log_p, 0.0) == np.where(kept, log_q, 0.0)).all(axis=-1)
-    log_c = log_sum_exp(logits)
-    some = np.isfinite(log_c)
-    ref = np.exp(logits - np.where(some, log_c, 0.0)[..., None])
-    size = 1.0 + (ref * np.where(kept, np.abs(log_p) + np.abs(log_q), 0.0)).sum(axis=-1)
-    for log_anchor, at_end in ((log_q, (alpha == 0.0) | equal), (log_p, alpha == 1.0)):
-        lost = np.where(kept, 0.0, np.exp(log_anchor)).sum(axis=-1)
-        exact = at_end & (lost <= 0.5)
-        log_mass = np.log1p(-np.where(exact, lost, 0.0))
-        log_c, size = np.where(exact, log_mass, log_c), np.where(exact, -log_mass, size)
-    return np.where(some, log_c, -np.inf), np.where(some, size, 1.0)

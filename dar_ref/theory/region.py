@@ -1,13 +1,10 @@
-"""The two KL balls of the paper's conflict, exactly: when they meet (T6), and the best policy where they do (T7).
+"""The two KL balls of the paper's conflict, exactly: when they meet (T6).
 
     region(e0, et) = {KL(pi‖pi_0) <= e0} ∩ {KL(pi‖pi_t) <= et},     C(alpha) = sum_S pi_0^alpha pi_t^(1-alpha)
 
-T6: it is non-empty iff `alpha e0 + (1-alpha) et + log C(alpha) >= 0` for every alpha in [0, 1]; the alpha with the
-lowest value is the certificate. `S` is the common support and the end points are limits: `C(1) = pi_0(S)`, not 1.
-T7: where a constraint binds, the maximiser of E_pi[A] is a DAR policy `pi ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta)` on
-`S`, `alpha = l0/(l0+lt)` and `beta = l0+lt` from the multipliers: (alpha, beta) sweep the hard-constrained frontier.
-
-The paper draws the region; the two statements are ours. `constrained.py` says how T7 is computed.
+It is non-empty iff `alpha e0 + (1-alpha) et + log C(alpha) >= 0` for every alpha in [0, 1]; the alpha with the lowest
+value is the certificate. `S` is the common support and the end points are limits: `C(1) = pi_0(S)`, not 1. The paper
+draws the region; the statement is ours. `constrained` finds the best policy in it (T7).
 
 An infinite radius drops its constraint, support included. A margin within `TOUCH_ULP` ulp of its terms is rounding and
 counts as touching: then the region has a diameter of about 1e-7, and which policy in it is best has no digits left.
@@ -20,9 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
-from dar_ref.theory.constrained import Balls, log_overlap, weighted
-from dar_ref.theory.divergence import lowest_log_c
-from dar_ref.theory.dual_kl import interpolate, log_mixture, log_normalize
+from dar_ref.theory.divergence import log_sum_exp, lowest_log_c
+from dar_ref.theory.dual_kl import interpolate
 
 TOUCH_ULP = 16
 """A margin within `TOUCH_ULP * 2^-52 * (size of its terms)` of 0 is returned as 0: the balls touch."""
@@ -34,15 +30,6 @@ class Feasibility(NamedTuple):
     nonempty: NDArray[np.bool_]
     alpha: Array
     margin: Array
-
-
-class ConstrainedOptimum(NamedTuple):
-    """`log_pi` (A,): the best policy of the region; `alpha`, `beta`: its DAR parameters; `value`: E_pi[A]."""
-
-    log_pi: Array
-    alpha: float
-    beta: float
-    value: float
 
 
 def feasible(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: float) -> Feasibility:
@@ -82,7 +69,7 @@ def feasible(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: floa
         shape = np.broadcast_shapes(log_pi_0.shape, log_pi_t.shape)[:-1]
         end = 0.5 if eps_0 == eps_t else float(np.isinf(eps_t))
         return Feasibility(np.ones(shape, bool), np.full(shape, end), np.full(shape, min(eps_0, eps_t)))
-    alpha, margin = _margin(log_pi_0, log_pi_t, (log_pi_0 > -np.inf) & (log_pi_t > -np.inf), eps_0, eps_t)
+    alpha, margin = lowest_margin(log_pi_0, log_pi_t, (log_pi_0 > -np.inf) & (log_pi_t > -np.inf), eps_0, eps_t)
     return Feasibility(margin >= 0.0, alpha, margin)
 
 
@@ -117,79 +104,9 @@ def matched_radius(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float, eps_0
     return np.asarray(log_c + weighted(alpha, eps_0, eps_t))
 
 
-def constrained_optimum(
-    advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: float
-) -> ConstrainedOptimum:
-    """The maximiser of E_pi[A] under `KL(pi‖pi_0) <= eps_0` and `KL(pi‖pi_t) <= eps_t`, as a DAR policy.
-
-        dual: minimise beta (alpha eps_0 + (1-alpha) eps_t + log sum_S pi_0^alpha pi_t^(1-alpha) exp(A/beta))
-        over alpha in [0, 1] and beta >= 0
-
-    One bandit at a time: the cases below are decided for each alone, so leading axes are refused.
-
-    Args:
-        advantage: A (A,), finite.
-        log_pi_0: initial policy (A,), log-probabilities.
-        log_pi_t: current policy (A,), log-probabilities.
-        eps_0: radius of the ball around `pi_0`, in nats, in [0, inf].
-        eps_t: radius of the ball around `pi_t`, in nats, in [0, inf].
-
-    Returns:
-        `ConstrainedOptimum(log_pi, alpha, beta, value)`. Both constraints bind: 0 < alpha < 1; only that of `pi_0`:
-        alpha 1; only that of `pi_t`: alpha 0. The balls touch (margin 0): beta inf, alpha the certificate, `pi_ref` on
-        `S`. A maximiser of A over `S` lies inside (constant A included): beta 0, alpha nan, and of these maximisers the
-        one whose smaller slack is largest, which is `pi_ref` on the best arms at their own certificate. Both radii
-        infinite: beta 0, alpha nan, uniform over the best of all arms.
-
-    Raises:
-        TypeError, ValueError: bad input, leading axes, or an empty region (the message carries the certificate).
-
-    Source: T7.
-
-    >>> import numpy as np
-    >>> log_pi_0, log_pi_t = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
-    >>> best = constrained_optimum(np.array([0.0, 1.0, 0.0]), log_pi_0, log_pi_t, 0.4, 0.4)
-    >>> round(best.alpha, 9), round(best.value, 6), round(float(np.exp(best.log_pi[0])), 6)
-    (0.5, 0.467136, 0.266432)
-    """
-    advantage, log_pi_0, log_pi_t = single(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
-    eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
-    if eps_0 == eps_t == np.inf:
-        best = advantage == advantage.max()
-        return _outcome(advantage, best, np.zeros(best.sum()), np.nan, 0.0)
-    alone = None if np.isfinite(eps_0 + eps_t) else float(np.isinf(eps_t))
-    if alone is not None:  # one ball is left: give it twice, and hold alpha at its end
-        log_pi_0 = log_pi_t = log_pi_0 if alone else log_pi_t
-        eps_0 = eps_t = min(eps_0, eps_t)
-    kept = (log_pi_0 > -np.inf) & (log_pi_t > -np.inf)
-    alpha, margin = (float(x) for x in _margin(log_pi_0, log_pi_t, kept, eps_0, eps_t))
-    if margin < 0.0:
-        _refuse_empty(alpha, margin)
-    if margin == 0.0:
-        alpha = alpha if alone is None else alone
-        return _outcome(advantage, kept, log_mixture(log_pi_0[kept], log_pi_t[kept], alpha), alpha, np.inf)
-    best = kept & (advantage == advantage[kept].max())
-    inner_alpha, inner_margin = (float(x) for x in _margin(log_pi_0, log_pi_t, best, eps_0, eps_t))
-    if inner_margin >= 0.0:
-        return _outcome(advantage, best, log_mixture(log_pi_0[best], log_pi_t[best], inner_alpha), np.nan, 0.0)
-    half_gap = 0.5 * advantage[kept] - 0.5 * advantage[kept].max()  # halves: the difference itself may overflow
-    half_range = -float(half_gap.min())
-    balls = Balls(log_pi_0, log_pi_t, kept, half_gap / half_range, eps_0, eps_t, margin)
-    alpha, tau = balls.solve(alpha, inner_alpha) if alone is None else (alone, balls.tilt(alone, 0.0))
-    logits = log_mixture(log_pi_0[kept], log_pi_t[kept], alpha) + tau * balls.gain
-    return _outcome(advantage, kept, logits, alpha, half_range / (0.5 * tau))
-
-
-def single(**named: ArrayLike) -> list[Array]:
-    """Return the named inputs as `checks.arrays` does, and refuse leading axes: one bandit, arrays of shape (A,)."""
-    checked = checks.arrays(**named)
-    for name, array in zip(named, checked, strict=True):
-        if array.ndim > 1:
-            raise ValueError(f"{name} has shape {array.shape}: one bandit (A,) at a time; loop over the leading axes")
-    return checked
-
-
-def _margin(log_p: Array, log_q: Array, kept: NDArray[np.bool_], eps_0: float, eps_t: float) -> tuple[Array, Array]:
+def lowest_margin(
+    log_p: Array, log_q: Array, kept: NDArray[np.bool_], eps_0: float, eps_t: float
+) -> tuple[Array, Array]:
     """Certificate alpha and margin (...) for policies that live on the arms `kept` (..., A); finite radii."""
     on_p, on_q = np.where(kept, log_p, -np.inf), np.where(kept, log_q, -np.inf)
     _, alpha = lowest_log_c(on_p, on_q, np.asarray(eps_0 - eps_t))
@@ -200,19 +117,27 @@ def _margin(log_p: Array, log_q: Array, kept: NDArray[np.bool_], eps_0: float, e
     return alpha, np.where(touching, 0.0, margin)
 
 
-def _outcome(advantage: Array, kept: NDArray[np.bool_], logits: Array, alpha: float, beta: float) -> ConstrainedOptimum:
-    log_pi = np.full(advantage.shape, -np.inf)
-    log_pi[kept] = log_normalize(logits)[0]
-    return ConstrainedOptimum(log_pi, alpha, beta, float(np.exp(log_pi) @ advantage))
+def weighted(alpha: float, eps_0: float, eps_t: float) -> float:
+    """`alpha eps_0 + (1-alpha) eps_t` with `0 * inf = 0`."""
+    return (alpha * eps_0 if alpha > 0.0 else 0.0) + ((1.0 - alpha) * eps_t if alpha < 1.0 else 0.0)
 
 
-def _refuse_empty(alpha: float, margin: float) -> None:
-    if margin == -np.inf:
-        raise ValueError(
-            f"the region is empty: log_pi_0 and log_pi_t have no arm in common (certificate: alpha = {alpha!r},"
-            f" margin = {margin!r}); give both policies some common support or make one radius infinite"
-        )
-    raise ValueError(
-        f"the region is empty: certificate alpha = {alpha!r}, where alpha eps_0 + (1-alpha) eps_t + log C, its margin ="
-        f" {margin!r}, is below 0; raise both radii by {-margin!r}, where the balls touch, or more"
-    )
+def log_overlap(log_p: Array, log_q: Array, kept: NDArray[np.bool_], alpha: Array) -> tuple[Array, Array]:
+    """log sum over the arms `kept` of `p^alpha q^(1-alpha)` (...), and the size of the terms its rounding scales with.
+
+    At the end points, and between equal policies, it is the log of one policy's mass on `kept`. That mass is 1 minus
+    the rest, so a policy that loses no arm gives exactly 0: small radii around one anchor keep all their digits.
+    """
+    with np.errstate(invalid="ignore"):
+        logits = np.where(kept, alpha[..., None] * log_p + (1.0 - alpha)[..., None] * log_q, -np.inf)
+    equal = (np.where(kept, log_p, 0.0) == np.where(kept, log_q, 0.0)).all(axis=-1)
+    log_c = log_sum_exp(logits)
+    some = np.isfinite(log_c)
+    ref = np.exp(logits - np.where(some, log_c, 0.0)[..., None])
+    size = 1.0 + (ref * np.where(kept, np.abs(log_p) + np.abs(log_q), 0.0)).sum(axis=-1)
+    for log_anchor, at_end in ((log_q, (alpha == 0.0) | equal), (log_p, alpha == 1.0)):
+        lost = np.where(kept, 0.0, np.exp(log_anchor)).sum(axis=-1)
+        exact = at_end & (lost <= 0.5)
+        log_mass = np.log1p(-np.where(exact, lost, 0.0))
+        log_c, size = np.where(exact, log_mass, log_c), np.where(exact, -log_mass, size)
+    return np.where(some, log_c, -np.inf), np.where(some, size, 1.0)

@@ -20,9 +20,10 @@ from scipy.special import wrightomega
 
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
+from dar_ref.theory.constrained import constrained_optimum
 from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
-from dar_ref.theory.region import constrained_optimum, feasible, single
+from dar_ref.theory.region import feasible
 
 Stability = Literal["kl", "ppo_box", "forward_kl"]
 
@@ -68,7 +69,7 @@ def closest(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float, *, stability
     >>> np.exp(closest(log_pi_0, log_pi_t, 0.2, stability="ppo_box").log_pi).round(12).tolist()
     [0.12, 0.24, 0.64]
     """
-    log_pi_0, log_pi_t = single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    log_pi_0, log_pi_t = checks.single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
     check_stability(stability)
     log_pi = _project(log_pi_0, log_pi_t, checks.non_negative("eps_t", eps_t), stability)
     if log_pi is None:
@@ -111,7 +112,7 @@ def best_reward(
     >>> round(best.value, 12)
     0.12
     """
-    advantage, log_pi_0, log_pi_t = single(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    advantage, log_pi_0, log_pi_t = checks.single(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
     eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
     check_stability(stability)
     empty = BestReward(np.full(advantage.shape, np.nan), np.nan)

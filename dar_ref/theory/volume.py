@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import expected_log_ratio
-from dar_ref.theory.region import single
 from dar_ref.theory.trust_regions import Stability, check_stability
 
 EPS = float(np.finfo(np.float64).eps)
@@ -84,7 +83,7 @@ def region_volume(
     >>> region_volume(log_pi_0, log_pi_t, 0.3, 0.3).fraction  # below the Chernoff information 0.3159
     0.0
     """
-    log_pi_0, log_pi_t = single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
+    log_pi_0, log_pi_t = checks.single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
     check_stability(stability)
     if samples < 1:
         raise ValueError(f"samples = {samples!r}: a Monte Carlo estimate needs at least one; pass samples >= 1")
