@@ -25,9 +25,9 @@ from dar_ref.toy.exact.enumerate import follow
 from dar_ref.toy.experiments.runner import Job, run_jobs
 from dar_ref.toy.experiments.settings import EXPERIMENTS, conduct
 from dar_ref.toy.experiments.tables import elapsed, write
-from dar_ref.toy.policy import Completions, decode, encode_prompts, tokenizer
+from dar_ref.toy.policy import Completions, decode, encode_prompts, save, tokenizer
 from dar_ref.toy.sampling import sample
-from dar_ref.toy.start import Start, load_start
+from dar_ref.toy.start import PAD, Start, load_start
 from dar_ref.toy.train import Run, train
 
 SHOWN = {  # figure -> title
@@ -89,8 +89,7 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
         bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
         done = train(start, config, checkpoint, on_step=lambda step: progress.update(bar, completed=step))
     exactly = follow(start, config) if task == "tiny" else None  # the same run again, each update by enumeration
-    done.policy.save_pretrained(out / "policy")
-    tokenizer(start.task).save_pretrained(out / "policy")
+    save(done.policy, tokenizer(start.task), out / "policy")
     results.write_json(out / "result.json", _content(task, config, start, done) | {"exact": exactly})
     results.write_json(out / "samples.json", {"samples": samples(start, done)})
     results.write_json(out / "run.json", results.run_info(f"dar-ref toy run --task {task}", began))
@@ -161,10 +160,8 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
         0.
     """
     began, start = time.time(), load_start(start_config(task, seed), folder)
-    start.pi_0.save_pretrained(out / "policy")
-    tokenizer(start.task).save_pretrained(out / "policy")
-    start.reward_model.save_pretrained(out / "reward_model")
-    tokenizer(start.task, ["<pad>"]).save_pretrained(out / "reward_model")
+    save(start.pi_0, tokenizer(start.task), out / "policy")
+    save(start.reward_model, tokenizer(start.task, [PAD]), out / "reward_model")
     for split, prompts in start.prompts._asdict().items():
         _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
     pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))

@@ -12,14 +12,17 @@ block, `H` width, `h` heads of `d` channels; `V` words.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2Model
+from transformers.utils import logging
 
 from dar_ref.toy.tasks import EOS, Task, Words
 
@@ -114,6 +117,31 @@ def new_policy(task: Task, hidden_size: int, num_layers: int, num_heads: int, se
             pad_token_id=EOS_ID,
         )
     ).eval()
+
+
+def save(model: Any, words: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a model and its tokenizer to a folder, as transformers does."""
+    with _no_progress_bars():
+        model.save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
+def load(kind: Any, folder: Path) -> Any:
+    """The model of class `kind` in a folder, in evaluation mode and without gradients."""
+    with _no_progress_bars():
+        return kind.from_pretrained(folder).eval().requires_grad_(False)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """transformers draws a bar for every model, and these have 300 kB."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _ids(task: Task) -> dict[str, int]:

@@ -29,8 +29,10 @@ from dar_ref.toy.policy import (
     decode,
     encode,
     encode_prompts,
+    load,
     new_policy,
     per_token_logps,
+    save,
     tokenizer,
 )
 from dar_ref.toy.sampling import sample
@@ -109,11 +111,11 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
     key = start_key(config)
     sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
-    pi_0 = _frozen(Qwen2ForCausalLM.from_pretrained(sft / "policy"))
+    pi_0 = load(Qwen2ForCausalLM, sft / "policy")
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
     content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
     reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
-    reward_model = _frozen(Qwen2ForSequenceClassification.from_pretrained(reward / "reward_model"))
+    reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
     figures = json.loads((reward / "figures.json").read_text(encoding="utf-8"))
     return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, figures)
 
@@ -167,8 +169,7 @@ def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -
 
     generator = torch.Generator().manual_seed(config.seed)
     _fit(policy, loss, len(asked), config.sft_steps, config.sft_batch, config.sft_learning_rate, generator)
-    policy.save_pretrained(folder / "policy")
-    tokenizer(task).save_pretrained(folder / "policy")
+    save(policy, tokenizer(task), folder / "policy")
 
 
 def _make_comparisons(config: StartConfig, task: Task, prompts: Prompts, pi_0: Qwen2ForCausalLM, folder: Path) -> None:
@@ -230,8 +231,7 @@ def _make_reward(
         "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
     }
-    reward_model.save_pretrained(folder / "reward_model")
-    tokenizer(task, [PAD]).save_pretrained(folder / "reward_model")
+    save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
     (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
@@ -285,7 +285,3 @@ def _fit(
         torch.autograd.backward(loss(torch.randint(count, (batch,), generator=generator)))
         optimizer.step()
         schedule.step()
-
-
-def _frozen(model: Any) -> Any:
-    return model.eval().requires_grad_(False)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
+from transformers.utils import logging
 
 from dar_ref.toy.policy import (
     EOS_ID,
@@ -12,8 +13,10 @@ from dar_ref.toy.policy import (
     decode,
     encode,
     encode_prompts,
+    load,
     new_policy,
     per_token_logps,
+    save,
     tokenizer,
 )
 from dar_ref.toy.tasks import EOS, TASKS, TINY
@@ -161,3 +164,20 @@ def test_a_new_policy_depends_on_its_seed_alone():
     first, again, other = (new_policy(TINY, 16, 2, 2, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_saving_and_loading_draw_no_bars_and_leave_those_of_others(shown, tmp_path, capfd):
+    before = logging.is_progress_bar_enabled()
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    policy = lively_policy()
+    try:
+        save(policy, tokenizer(TINY), tmp_path)
+        loaded = load(Qwen2ForCausalLM, tmp_path)
+        assert logging.is_progress_bar_enabled() == shown
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+    assert capfd.readouterr().err == ""
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), loaded.parameters(), strict=True))
