@@ -3,8 +3,9 @@
 The same seed gives the same bytes on machines of one type only. torch, MKL and oneDNN choose their kernels by what the
 processor can do; kernels of other widths add in another order, and training multiplies the difference: after a few
 hundred steps two runs of one seed are two runs of two seeds. `make_portable` has all of them take the kernels that
-every x86 processor can run. One thing is left to the caller: an optimizer needs `fused=True`, since MKL's square root of a
-whole tensor begins with an approximation that processors make differently; and the number of threads must be the same.
+every x86 processor can run. Two things are left to the caller: an optimizer needs `fused=True`, since MKL's square root
+of a whole tensor begins with an approximation that processors make differently; and the number of threads must be the
+same.
 """
 
 import os

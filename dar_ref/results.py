@@ -1,8 +1,8 @@
 """Result files: `results.json` holds what the seed determines, `run.json` beside it what it does not.
 
 The same seed gives the same bytes of `results.json` on machines of one type (see `arithmetic`). Versions, commit,
-machine and times go to `run.json`. Both are written whole or not at all: a run that is cut off leaves no half file that could be read as a
-result.
+machine and times go to `run.json`. Both are written whole or not at all: a run that is cut off leaves no half file that
+could be read as a result.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The experiments: which runs each of them is. What comes out of them is `report`'s.
 
-Every experiment answers one question with the same engine, the same number of samples a run (100 minibatches of 128; `hacking` has 200)
-and at least five seeds; a seed decides prompts, demonstrations, labels, reward model, initial weights and sampling.
-Learning rates are chosen once, by `tune`, and frozen.
+Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
+128; `hacking` has 200) and at least five seeds; a seed decides prompts, demonstrations, labels, reward model, initial
+weights and sampling. Learning rates are chosen once, by `tune`, and frozen.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -100,7 +100,7 @@ def against_x(
 
 
 def hacking_figure(content: Content) -> Figure:
-    """Proxy and gold reward, KL, length and missing ends along the runs; thin lines are seeds, thick ones their mean."""
+    """Proxy, gold, KL, length and missing ends along the runs; thin lines are seeds, thick ones their mean."""
     keys = ("proxy", "gold", "kl", "length", "missing_eos")
     with style():
         figure = Figure(figsize=(2.9 * len(keys), 3.4))

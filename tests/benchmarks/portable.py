@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.portable [--out out/portable] [--results docs/results/portable]
 
-One seed gives other digits on another processor (`dar_ref.arithmetic`), so nothing that we assert may hang on them. A row
-of the table is a way to compute, a column a piece of work: the tests that train, and each notebook; notebooks that
+One seed gives other digits on another processor (`dar_ref.arithmetic`), so nothing that we assert may hang on them. A
+row of the table is a way to compute, a column a piece of work: the tests that train, and each notebook; notebooks that
 name a seed run with three. Every piece starts with an empty cache, in a process of its own. Pieces that are done are
 kept in `--out`, so a second call goes on where the first was stopped. Writes results.json, run.json and table.md.
 """
