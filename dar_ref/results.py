@@ -1,8 +1,8 @@
 """Result files: `results.json` holds what the seed determines, `run.json` beside it what it does not.
 
-The same seed gives the same bytes of `results.json` on one machine. Versions, commit, machine and times go to
-`run.json`. Both are written whole or not at all: a run that is cut off leaves no half file that could be read as a
-result.
+The same seed gives the same bytes of `results.json` on machines of one type (see `arithmetic`). Versions, commit,
+machine and times go to `run.json`. Both are written whole or not at all: a run that is cut off leaves no half file that
+could be read as a result.
 """
 
 import json
@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from dar_ref import arithmetic
 
 PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
 
@@ -45,14 +47,17 @@ def run_info(command: str, started: float) -> dict[str, Any]:
     """What `run.json` records: command, versions, commit, machine, and seconds since `started` (`time.time()`).
 
     The commit is the one of the source tree that the package was imported from, with `-dirty` where it was edited; None
-    outside a git checkout.
+    outside a git checkout. The instruction set is there where torch was used.
     """
+    machine = {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()}
+    if "torch" in sys.modules:
+        machine["instruction_set"] = arithmetic.instruction_set()
     return {
         "command": command,
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()},
+        "machine": machine,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - started, 1),

@@ -12,10 +12,11 @@ import pytest
 import dar_ref
 
 ROOT = Path(dar_ref.__file__).parent
-SHARED = {"scalars", "results"}  # every layer may use them
+SHARED = {"scalars", "arithmetic", "results"}  # every layer may use them
 MAY_IMPORT = {  # from the ground up: each folder and each single file, and the layers below that it may use
     "scalars": set(),
-    "results": set(),
+    "arithmetic": set(),
+    "results": {"arithmetic"},
     "theory": set(),
     "losses": set(),
     "evaluation": set(),

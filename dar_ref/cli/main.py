@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dar_ref import __version__
+from dar_ref import __version__, arithmetic
 from dar_ref.cli.llm import add_plan, add_train
 from dar_ref.cli.toy import add_toy
 
@@ -23,6 +23,8 @@ from dar_ref.cli.toy import add_toy
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dar-ref` with `argv` (default: the process's arguments) and return its exit status."""
     arguments = build_parser().parse_args(argv)
+    if arguments.portable:
+        arithmetic.make_portable()
     try:
         status: int = arguments.run(arguments)
         return status
@@ -36,6 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     status."""
     parser = argparse.ArgumentParser(prog="dar-ref", description="The executable reference for DAR (arXiv 2602.11523).")
     parser.add_argument("--version", action="version", version=f"dar-ref {__version__}")
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="train with kernels that every x86 processor has: the same bytes on all of them, more slowly;"
+        " stands before COMMAND",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_verify(commands)
     _add_demo(commands)

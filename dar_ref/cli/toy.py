@@ -7,6 +7,7 @@ from pathlib import Path
 
 TASKS = ("tldr", "helpful", "harmless", "tiny")
 EXPERIMENTS = {
+    "hacking": "one run that is hacked, and the same with another reward, anchor or method",
     "compare": "every method on every task, tuned alike: the paper's Table 1 in small",
     "standard": "score, LC win rate and length: the paper's Table 2 in small",
     "ablate-alpha": "alpha from 0 to 1",

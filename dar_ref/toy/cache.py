@@ -17,13 +17,20 @@ from typing import Any
 import torch
 import transformers
 
-VERSION = 1  # raise it with any change that alters numbers: folders of an older version are then made anew
+from dar_ref import arithmetic
+
+VERSION = 2  # raise it with any change that alters numbers: folders of an older version are then made anew
 
 
 def content_key(inputs: Mapping[str, Any]) -> str:
     """Name for the work that `inputs` (what JSON can hold) determine, together with the versions that could change
-    it."""
-    versions = {"version": VERSION, "torch": torch.__version__, "transformers": transformers.__version__}
+    it and the instruction set, which changes the last digits and with them where training ends."""
+    versions = {
+        "version": VERSION,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "instruction_set": arithmetic.instruction_set(),
+    }
     text = json.dumps({**inputs, "versions": versions}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -278,7 +278,7 @@ def _fit(
     generator: torch.Generator,
 ) -> None:
     """Adam on random rows of `count`, the learning rate decayed to 0 along a cosine."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)))
     for _ in range(steps):
         optimizer.zero_grad()

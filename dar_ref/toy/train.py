@@ -117,7 +117,9 @@ class State:
         self.policy = copy.deepcopy(start.pi_0).requires_grad_(True)
         self.critic = Critic(start.pi_0) if config.method in CRITIC else None
         self.optimizer = _optimizer(self.policy, config)
-        self.critic_optimizer = None if self.critic is None else torch.optim.Adam(self.critic.parameters(), lr=1e-3)
+        self.critic_optimizer = (
+            None if self.critic is None else torch.optim.Adam(self.critic.parameters(), lr=1e-3, fused=True)
+        )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.annotations = start.comparisons.labels  # the labels behind the reward model: every method uses them
@@ -242,4 +244,4 @@ def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
 def _optimizer(policy: Qwen2ForCausalLM, config: RunConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(policy.parameters(), lr=config.learning_rate)
-    return torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+    return torch.optim.Adam(policy.parameters(), lr=config.learning_rate, fused=True)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dar_ref.evaluation import TABLE_1, student
-from dar_ref.plots.style import BLACK, BLUE, COLORS, GREY, MARKERS, PURPLE, SKY, VERMILION, style
+from dar_ref.plots.style import BLACK, BLUE, COLORS, GREEN, GREY, MARKERS, PURPLE, SKY, VERMILION, style
 
 Content = Mapping[str, Any]
 
@@ -18,6 +18,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "dpo": (SKY, "P"),
     "dual_ppo": (BLACK, "X"),
     "ppo": (GREY, "p"),
+    "dar on gold": (GREEN, "s"),
+    "dar alpha 1 beta 0.2": (PURPLE, "^"),
     "dar alpha 0": (SKY, "o"),
     "dar alpha 0.1": (BLUE, "o"),
     "dar alpha 1": (PURPLE, "^"),
@@ -93,6 +95,20 @@ def against_x(
                 rows = [setting for setting in settings if setting["group"] == group]
                 _line(ax, rows, key, group, xscale)
             ax.set(title=TITLES[key], xlabel=xlabel, ylim=SHARES.get(key))
+        axes[0].legend(fontsize="small")
+    return figure
+
+
+def hacking_figure(content: Content) -> Figure:
+    """Proxy, gold, KL, length and missing ends along the runs; thin lines are seeds, thick ones their mean."""
+    keys = ("proxy", "gold", "kl", "length", "missing_eos")
+    with style():
+        figure = Figure(figsize=(2.9 * len(keys), 3.4))
+        axes = figure.subplots(1, len(keys))
+        for ax, key in zip(axes, keys, strict=True):
+            for setting in content["settings"]:
+                _course(ax, setting, "step", key)
+            ax.set(title=TITLES[key], xlabel="step")
         axes[0].legend(fontsize="small")
     return figure
 
@@ -193,6 +209,7 @@ def _once(ax: Axes, label: str) -> str | None:
 
 
 FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
+    "hacking": {"hacking": hacking_figure},
     "compare": {"win_rate": win_rate_figure, "course": course_figure},
     "standard": {"course": lambda content: course_figure(content, ("dar", "grpo", "rloo"))},
     "ablate-alpha": {"alpha": lambda c: against_x(c, ("proxy", "gold", "kl", "missing_eos", "ess"), "alpha")},

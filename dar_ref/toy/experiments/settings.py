@@ -1,8 +1,8 @@
 """The experiments: which runs each of them is. What comes out of them is `report`'s.
 
-Every experiment answers one question with the same engine, the same number of samples a run (100 minibatches of 128)
-and at least five seeds; a seed decides prompts, demonstrations, labels, reward model, initial weights and sampling.
-Learning rates are chosen once, by `tune`, and frozen.
+Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
+128; `hacking` has 200) and at least five seeds; a seed decides prompts, demonstrations, labels, reward model, initial
+weights and sampling. Learning rates are chosen once, by `tune`, and frozen.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -167,6 +167,20 @@ def _frontier(_rates: Rates) -> list[Setting]:
     return settings
 
 
+def _hacking(_rates: Rates) -> list[Setting]:
+    """One run at the paper's alpha and beta, and the same with one thing changed: the reward, the anchor, the method.
+    Twice as long as the others, so that every seed has gone where its reward model leads it."""
+    changes: dict[str, dict[str, Any]] = {
+        "dar": {},
+        "dar on gold": {"reward": "gold"},
+        "dar alpha 1 beta 0.2": {"alpha": 1.0, "beta": 0.2},
+        "grpo": {"method": "grpo"},
+    }
+    return [
+        Setting(label, "harmless", RunConfig(**{"steps": 200, **options}), label) for label, options in changes.items()
+    ]
+
+
 def _stability(_rates: Rates) -> list[Setting]:
     """With the gold reward, so that nothing is hacked and whatever falls has collapsed."""
     return [
@@ -189,6 +203,7 @@ def _clip(_rates: Rates) -> list[Setting]:
 
 
 EXPERIMENTS = {
+    "hacking": Experiment("How does a policy please its judge and get worse, and what stops it?", _hacking, (), ()),
     "compare": Experiment(
         "Which method wins, all tuned alike? The paper's Table 1 in small.", _compare, TASKS, METHODS
     ),

@@ -194,6 +194,7 @@ def collapsed(run: Content) -> bool:
 
 
 TABLES: dict[str, Callable[[Content], list[Table]]] = {
+    "hacking": lambda content: [panel_table(content, "harmless", WEIGHTS)],
     "compare": lambda content: [table_1(content), *(panel_table(content, task, WEIGHTS) for task in tasks(content))],
     "standard": lambda content: [table_2(content), panel_table(content, "helpful", WEIGHTS)],
     "ablate-alpha": lambda content: [panel_table(content, "tldr", WEIGHTS)],
