@@ -12,6 +12,7 @@ import dar_ref
 ROOT = Path(dar_ref.__file__).parent
 MAY_IMPORT = {
     "theory": set(),
+    "minimal": set(),
     "losses": set(),
     "evaluation": set(),
     "plots": {"theory"},
