@@ -27,7 +27,7 @@ from torch import Tensor
 
 NUM_PROMPTS, NUM_ACTIONS, NUM_GENERATIONS = 16, 8, 256  # N, A, K
 ALPHA, BETA, W_CLIP = 0.1, 1.0, 20.0
-UPDATES, FIT_STEPS, LEARNING_RATE = 6, 100, 0.05
+UPDATES, FIT_STEPS, LEARNING_RATE = 6, 100, 0.1
 
 
 def sample(log_pi_t: Tensor, num_generations: int) -> Tensor:
@@ -38,7 +38,7 @@ def sample(log_pi_t: Tensor, num_generations: int) -> Tensor:
 def advantage(rewards: Tensor) -> Tensor:
     """Each reward minus the mean of its prompt, divided by the std of the whole batch: (N, K) -> (N, K)."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
-    return centred / centred.std(correction=0).clamp(min=1e-8)  # equal rewards give 0, not 0 / 0
+    return centred / centred.std(correction=0).clamp(min=1e-8)  # equal rewards: 0, not 0 / 0
 
 
 def weight(

@@ -76,8 +76,8 @@ class Batch(NamedTuple):
 
 
 def plain_sampling(policy: Any, tokenizer: Any, options: Namespace) -> GenerationConfig:
-    """Sample from the policy itself. The settings of the model's folder are not used: with their top-k, top-p or penalties
-    the completions would come from another distribution than the one that is scored, and that must be pi_t."""
+    """Sample from the policy itself. The settings in the model's folder are not used: their top-k, top-p or penalties
+    make another distribution of it than the one that is scored, and what is scored must be pi_t."""
     named = policy.generation_config.eos_token_id  # the model may name several, and others than the tokenizer
     eos_ids = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
     if not eos_ids:
@@ -141,7 +141,7 @@ def rewards_of(
 def advantage(rewards: Tensor) -> Tensor:
     """Each reward minus the mean of its prompt, divided by the std of the whole batch: (N, K) -> (N, K)."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
-    return centred / centred.std(correction=0).clamp(min=1e-8)  # equal rewards give 0, not 0 / 0
+    return centred / centred.std(correction=0).clamp(min=1e-8)  # equal rewards: 0, not 0 / 0
 
 
 def sequence_logps(model: Any, batch: Batch, options: Namespace) -> Tensor:
@@ -350,7 +350,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         raise ValueError(f"out = {options.out} exists already; pass a new folder")
     if not (options.model / "config.json").is_file():
         raise ValueError(
-            f"model = {options.model} is not a folder with a config.json; `hf download NAME --local-dir FOLDER` makes one"
+            f"model = {options.model} is no folder with a config.json; `hf download NAME --local-dir FOLDER` makes one"
         )
     return options
 
