@@ -132,7 +132,7 @@ def test_layers_in_bf16_and_sums_in_float32(exported, monkeypatch):
         model, pi_0, torch.optim.Adam(model.parameters(), lr=1e-6), batch, torch.tensor([[0.0, 1.0]] * 2), chosen
     )
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    moved = [(p - q).abs().max() for p, q in zip(model.parameters(), pi_0.parameters(), strict=True)]
+    moved = [(p - q).abs().max().item() for p, q in zip(model.parameters(), pi_0.parameters(), strict=True)]
     assert max(moved) == pytest.approx(1e-6, rel=0.1)  # a step that bf16 weights would lose
 
 
@@ -266,18 +266,20 @@ def command(folder, tmp_path, *flags):
 
 
 def test_the_reward_rises_over_seeds(exported, tmp_path, capsys):
-    """Mean of the first three and of the last three of 20 updates. The bound is far below the least of many seeds."""
+    """First and last five of 30 updates. Over 12 seeds the gain was 0.43 with a standard deviation of 0.08: the bound for
+    the mean of three is five of its standard errors below."""
     gains = []
     for seed in range(3):
-        flags = ["--updates", 20, "--batch-prompts", 8, "--num-generations", 8, "--learning-rate", 3e-3]
+        flags = ["--updates", 30, "--batch-prompts", 8, "--num-generations", 8, "--learning-rate", 3e-3]
         flags += ["--micro-batch", 64, "--seed", seed, "--out", tmp_path / f"out{seed}"]
         assert llm.main(command(exported, tmp_path, *flags)) == 0
-        rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[0].isdecimal()][1:]
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        rows = [line for line in lines[2:] if line[0].isdecimal()]  # behind the prompts and the names of the figures
         rewards = [float(row[1]) for row in rows]
-        assert len(rewards) == 20
-        gains.append(sum(rewards[-3:]) / 3 - sum(rewards[:3]) / 3)
+        assert len(rewards) == 30
         assert float(rows[0][2]) == 0.0  # KL to pi_0 before the first update
-    assert min(gains) > 0.1, gains
+        gains.append(sum(rewards[-5:]) / 5 - sum(rewards[:5]) / 5)
+    assert sum(gains) / 3 > 0.2, gains
 
 
 def test_what_is_saved_is_the_trained_policy_and_loads(exported, tmp_path, capsys):
@@ -286,7 +288,7 @@ def test_what_is_saved_is_the_trained_policy_and_loads(exported, tmp_path, capsy
     printed = capsys.readouterr().out
     assert "6 prompts; the first, as the model reads it: 'a b c'; on " in printed
     before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (exported / "policy", tmp_path / "out"))
-    moved = max((p - q).abs().max() for p, q in zip(before.parameters(), after.parameters(), strict=True))
+    moved = max((p - q).abs().max().item() for p, q in zip(before.parameters(), after.parameters(), strict=True))
     assert 2e-2 < moved < 5e-2  # four steps of Adam at 1e-2
     for setting in ("do_sample", "max_new_tokens", "top_k", "num_return_sequences", "eos_token_id"):
         assert getattr(after.generation_config, setting) == getattr(before.generation_config, setting)
