@@ -20,7 +20,8 @@ How this differs from the paper (arXiv 2602.11523), and what is left out. `dar_r
 1. All weights are trained, in float32, by Adam. The policy, its gradient, Adam's two moments and pi_0 take 20 bytes per
    parameter. On a GPU the layers compute in bf16. No LoRA, no second GPU, no vLLM, no checkpoints.
 2. The learning rate is constant, and gradients are not clipped: a clipped gradient hides the scale of the weights.
-   alpha, beta and w_clip have the paper's values; K, N*K and the learning rate are a third party's, for a model of 7B.
+   The defaults of alpha, beta and w_clip are the paper's. Those of K, N*K and the learning rate come from a third
+   party and were not checked against the paper.
 3. Every completion needs a reward and counts, also one that was cut off at --max-new-tokens. If that should cost
    something, the reward function must say so: it is given the token ids, and then the last one is not an EOS.
 4. A prompt that is a text is read as it is; one that is a list of messages goes through the chat template. The data
