@@ -77,8 +77,8 @@ class Batch(NamedTuple):
 
 
 def plain_sampling(policy: Any, tokenizer: Any, options: Namespace) -> GenerationConfig:
-    """Sample from the policy itself. The settings in the model's folder are not used: their top-k, top-p or penalties
-    make another distribution of it than the one that is scored, and what is scored must be pi_t."""
+    """Sample from the policy itself. The settings in the model's folder are not used: with top-k, top-p or penalties,
+    the policy that samples would not be the policy that is scored."""
     named = policy.generation_config.eos_token_id  # the model may name several, and others than the tokenizer
     eos_ids = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
     if not eos_ids:
