@@ -363,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reward, tokenizer = load_reward(options.reward), load_tokenizer(options.model)
         prompts, policy = read_prompts(options.prompts, tokenizer), load_policy(options.model)
         longest = max(len(prompt.ids) for prompt in prompts) + options.max_new_tokens
-        limit = getattr(policy.config, "max_position_embeddings", math.inf)
+        limit = getattr(policy.config, "max_position_embeddings", None) or math.inf
         if longest > limit:
             raise ValueError(
                 f"a prompt and its completion can have {longest} tokens, and the model reads at most {limit}; lower"
