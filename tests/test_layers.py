@@ -18,6 +18,7 @@ MAY_IMPORT = {  # from the ground up: each folder and each single file, and the 
     "arithmetic": set(),
     "results": {"arithmetic"},
     "theory": set(),
+    "minimal": set(),
     "losses": set(),
     "evaluation": set(),
     "__init__": {"theory"},
