@@ -290,6 +290,7 @@ def test_the_reward_rises_over_seeds(exported, tmp_path, capsys):
         rewards = [float(row[1]) for row in rows]
         assert len(rewards) == 30
         assert float(rows[0][2]) == 0.0  # KL to pi_0 before the first update
+        assert float(rows[-1][2]) > 0.1  # pi_0 stays where it was
         gains.append(sum(rewards[-5:]) / 5 - sum(rewards[:5]) / 5)
     assert sum(gains) / 3 > 0.2, gains
 
@@ -301,7 +302,7 @@ def test_what_is_saved_is_the_trained_policy_and_loads(exported, tmp_path, capsy
     assert "6 prompts; the first, as the model reads it: 'a b c'; on " in printed
     before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (exported / "policy", tmp_path / "out"))
     moved = max((p - q).abs().max().item() for p, q in zip(before.parameters(), after.parameters(), strict=True))
-    assert 2e-2 < moved < 5e-2  # four steps of Adam at 1e-2
+    assert 2.5e-2 < moved < 5e-2  # four steps of Adam at 1e-2
     for setting in ("do_sample", "max_new_tokens", "top_k", "num_return_sequences", "eos_token_id"):
         assert getattr(after.generation_config, setting) == getattr(before.generation_config, setting)
     assert llm.load_tokenizer(tmp_path / "out")("d a")["input_ids"] == [4, 1]
