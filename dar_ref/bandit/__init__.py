@@ -1,10 +1,10 @@
-"""Contextual bandits whose arms enumerate, trained by the losses of `dar_ref.losses` and judged by `dar_ref.theory`.
+"""Contextual bandits with few arms: trained by the losses of `dar_ref.losses`, judged exactly by `dar_ref.theory`.
 
     bandit = digits_bandit(seed=0)
     run = train(bandit, digits_config("dar"))
     run.records[-1].proxy, run.records[-1].gold
 
-`train` reads as a whole in `train.py`; `compare` runs several settings over several seeds.
+`train.py` has the whole training loop. `compare` runs several settings over several seeds.
 """
 
 from dar_ref.bandit.comparison import compare

@@ -1,4 +1,4 @@
-"""Several settings over several seeds from the same start: plain Python out, the same bytes each time."""
+"""Several settings over several seeds. The result is plain Python, the same bytes each time."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,29 +20,29 @@ def compare(
 ) -> dict[str, Any]:
     """Train every setting on the bandit of every seed.
 
-    A seed decides the bandit and the sampling, so within one seed all settings share pi_0, rewards and contexts, and
-    across seeds nothing: a spread over seeds is a spread over everything.
+    A seed sets the bandit and the sampling. With one seed all settings share pi_0, rewards and contexts. Different
+    seeds share nothing, so a spread over seeds includes all randomness.
 
     Args:
         make_bandit: seed -> bandit, for example `digits_bandit`.
-        configs: name of the setting -> options, whose own `seed` is replaced. Methods differ, or alphas, or both.
+        configs: name of the setting -> options; their own `seed` is replaced.
         seeds: different whole numbers, at least one.
-        on_step: called with (name, seed, record) as each record appears, `steps` times per setting and seed.
+        on_step: called with (name, seed, record) after each iteration.
 
     Returns:
-        What json can hold, finite numbers only:
-        `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {figure: value}},
-        "runs": {name: {seed: {figure: [value per iteration]}}}}`, seeds as strings where they are keys. Figures are the
-        fields of `Evaluation` and `Record`; `w_clip` of inf is the string "inf".
+        A dict for JSON with finite numbers only:
+        `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {metric: value}},
+        "runs": {name: {seed: {metric: [value per iteration]}}}}`. Seeds are strings where they are keys. Metrics are
+        the fields of `Evaluation` and `Record`; a `w_clip` of inf is the string "inf".
 
     Raises:
-        TypeError, ValueError: no setting, no seed, a seed twice, or what `train` refuses.
+        TypeError, ValueError: no setting, no seed, a seed twice, or an option that `train` refuses.
     """
     if not configs:
         raise ValueError("configs is empty: nothing to compare; pass at least one name -> TrainConfig")
     seeds = [scalars.integer("seed", seed, 0) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds = {seeds} is empty or names a seed twice; pass different seeds, at least one")
+        raise ValueError(f"seeds = {seeds} is empty or has a seed twice; pass different seeds, at least one")
     start: dict[str, dict[str, float]] = {}
     runs: dict[str, dict[str, dict[str, list[Any]]]] = {name: {} for name in configs}
     for seed in seeds:

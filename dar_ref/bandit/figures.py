@@ -1,7 +1,7 @@
-"""Figures of the digits comparison, drawn from what `compare` returned or `results.json` holds.
+"""Figures of the digits comparison, drawn from the result of `compare` or the content of `results.json`.
 
-Thick lines are means over seeds, and running means over iterations (the window is in the code); thin lines are the raw
-seeds. A method keeps its colour and marker everywhere.
+Thick lines are means over seeds, smoothed by a running mean over `WINDOW` iterations. Thin lines are single seeds. A
+method has the same colour and marker everywhere.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.plots import BLUE, COLORS, GREEN, GREY, MARKERS, VERMILION, style
 from dar_ref.theory.checks import Array
 
-WINDOW = 15  # iterations in a running mean: what one batch happened to hold would hide the course of the run
+WINDOW = 15  # iterations in a running mean: noise of single batches would hide the trend
 
 
 def settings(comparison: dict[str, Any]) -> list[str]:
-    """Names of the settings in the order in which figures and tables show them, whatever the order in the file."""
+    """Names of the settings in the order of figures and tables, whatever their order in the file."""
     return sorted(comparison["runs"], key=list(COLORS).index)
 
 
 def curves(comparison: dict[str, Any], name: str, figure: str) -> Array:
-    """One figure of one setting, (seeds, iterations + 1): its value at the start where there is one, then per
-    iteration."""
+    """One metric of one setting: (seeds, iterations + 1) with the value of pi_0 first, or (seeds, iterations) for a
+    metric that pi_0 does not have."""
     rows = []
     for seed, run in comparison["runs"][name].items():
         start = comparison["start"][seed].get(figure)
@@ -53,7 +53,7 @@ def reward_figure(comparison: dict[str, Any]) -> Figure:
 
 
 def frontier_figure(comparison: dict[str, Any]) -> Figure:
-    """Proxy and gold reward against KL to pi_0: what each method paid for what it got."""
+    """Proxy and gold reward against KL to pi_0: the reward of each method and its price."""
     with style():
         figure = Figure(figsize=(8, 3.6))
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -70,7 +70,7 @@ def frontier_figure(comparison: dict[str, Any]) -> Figure:
 
 
 def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
-    """How near one gradient-trained iteration comes to the exact optimum: distance before and after it, and J."""
+    """Distance to the exact optimum of each iteration, before and after its gradient steps, and the objective J."""
     with style():
         figure = Figure(figsize=(9, 3.6))
         left, right = figure.subplots(1, 2)
@@ -95,7 +95,7 @@ def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
 
 
 def conflict_figure(comparison: dict[str, Any]) -> Figure:
-    """Chernoff information of pi_0 and pi_t against iteration: the radius below which the two KL balls are disjoint."""
+    """Chernoff information of pi_0 and pi_t against iteration: below this radius the two KL balls are disjoint."""
     with style():
         figure = Figure(figsize=(6.5, 3.6))
         ax = figure.subplots()
@@ -108,7 +108,7 @@ def conflict_figure(comparison: dict[str, Any]) -> Figure:
 
 
 def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
-    """Effective sample share of DAR's weights and share of samples at the clip, against iteration."""
+    """Effective sample share of DAR's weights and share of samples above the clip, against iteration."""
     with style():
         figure = Figure(figsize=(8, 3.4))
         axes = figure.subplots(1, 2, sharex=True)
@@ -121,11 +121,11 @@ def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
 
 
 def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
-    """Held-out images with what `pi_0` and the proxy give to each of the ten digits; a dotted line marks the label.
+    """Held-out images with the probabilities of `pi_0` and the proxy for each digit; a dotted line marks the label.
 
     Args:
         bandit: the digits bandit; its features are 8 x 8 images.
-        rows: numbers of held-out images, one column each.
+        rows: indices of held-out images, one column each.
 
     Returns:
         A matplotlib figure.
@@ -154,19 +154,19 @@ def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
 
 
 def tail(comparison: dict[str, Any], name: str, figure: str, window: int = WINDOW) -> Array:
-    """Mean of one figure over the last `window` iterations of each seed, (seeds,): one batch's luck averaged out."""
+    """Mean of one metric over the last `window` iterations of each seed, (seeds,), against the noise of a batch."""
     return curves(comparison, name, figure)[:, -window:].mean(axis=1)
 
 
 def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") -> Figure:
-    """Proxy, gold and KL to pi_0 at the end of runs whose names are numbers, against that number.
+    """Proxy, gold and KL to pi_0 at the end of runs, against the number that is the name of their setting.
 
     Args:
-        comparisons: label -> what `compare` returned for settings named "0.0", "0.1", ...; at most four.
-        xlabel: what the numbers are.
+        comparisons: label -> result of `compare` for settings named "0.0", "0.1", ...; at most four.
+        xlabel: label of the number.
 
     Returns:
-        A matplotlib figure: points are seeds (mean of their last iterations), lines the means over seeds.
+        A matplotlib figure. Points are seeds (means of their last iterations), lines are means over seeds.
     """
     looks = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "^", ":"), (GREY, "D", "-."))
     titles = {"proxy": "proxy reward", "gold": "gold reward (accuracy)", "kl_to_pi_0": "KL(pi‖pi_0), nats"}
@@ -195,8 +195,8 @@ def _plot_seeds(ax: Axes, values: Array, name: str) -> None:
 
 
 def _course(values: Array) -> tuple[Array, Array]:
-    """Mean over seeds of (seeds, iterations), then the running mean: iteration numbers and values, the first one
-    raw."""
+    """Running mean over iterations of the mean over seeds of (seeds, iterations): iteration numbers and values. The
+    first value is not smoothed."""
     mean = values.mean(axis=0)
     window = min(WINDOW, len(mean))
     running = np.convolve(mean, np.full(window, 1.0 / window), mode="valid")

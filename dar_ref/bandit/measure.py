@@ -1,8 +1,8 @@
-"""What a training step did, by enumeration: every expectation over arms is a finite sum of `dar_ref.theory`.
+"""Exact metrics of training: every expectation over arms is a finite sum, computed by `dar_ref.theory`.
 
-Two sets of contexts, never mixed in one figure. How good the policy has become (`proxy`, `gold`, `kl_to_pi_0`) is a
-mean over the held-out contexts. What one step did (the objective it was to raise, how near it came to the optimum) is a
-mean over the contexts of that step's batch, the ones its samples came from.
+A metric uses one of two sets of contexts. The quality of the policy (`proxy`, `gold`, `kl_to_pi_0`) is a mean over the
+held-out contexts. The effect of one step (its objective, its distance to the optimum) is a mean over the contexts of
+that step's batch.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Record(NamedTuple):
     """One training iteration, from pi_t (before) to pi (after its last update).
 
     `A` is the exact advantage, `pi*` the exact optimum for it at the run's alpha and beta, `pi'` the exact target of
-    the clipped regression. For grpo and rloo, which optimise something else, J and the distances are a yardstick.
+    the clipped regression. grpo and rloo do not optimise J; for them J and the distances only serve for comparison.
     """
 
     step: int  # 1 is the first iteration
@@ -42,18 +42,18 @@ class Record(NamedTuple):
     kl_to_pi_0: float  # held-out mean of KL(pi‖pi_0), nats
     kl_to_pi_t: float  # batch mean of KL(pi‖pi_t), nats
     objective: float  # batch mean of J(pi); J(pi_t) = -beta alpha KL(pi_t‖pi_0), since A is centred
-    objective_optimum: float  # batch mean of J(pi*), the most a step can reach
-    kl_optimum_to_pi_t: float  # batch mean of KL(pi*‖pi_t): how far the step had to go, nats
-    kl_optimum_to_pi: float  # batch mean of KL(pi*‖pi): how far it still has to go, nats
-    kl_target_to_pi: float  # batch mean of KL(pi'‖pi): the same to the clipped target, what dar regresses on
+    objective_optimum: float  # batch mean of J(pi*), the highest value of J
+    kl_optimum_to_pi_t: float  # batch mean of KL(pi*‖pi_t), nats: distance before the step
+    kl_optimum_to_pi: float  # batch mean of KL(pi*‖pi), nats: distance after the step
+    kl_target_to_pi: float  # batch mean of KL(pi'‖pi), nats: distance to the target of dar's clipped regression
     conflict: float  # batch mean of the Chernoff information of pi_0 and pi_t: below it two equal KL balls are disjoint
     advantage_std: float  # exact standard deviation that A was divided by, units of the proxy reward
-    ess: float | None  # effective share (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; None without weights
-    clipped: float | None  # share of the samples at w_clip; None without weights
+    ess: float | None  # effective sample share (sum w)^2 / (B sum w^2), in (0, 1]; None without weights
+    clipped: float | None  # share of samples above w_clip; None without weights
 
 
 class Tables(NamedTuple):
-    """One batch by enumeration, every field (N, A): log-probs of pi, pi_t and pi_0, and the proxy reward."""
+    """One batch with all its arms. Every field is (N, A): log-probs of pi, pi_t and pi_0, and the proxy reward."""
 
     log_pi: Array
     log_pi_t: Array
@@ -62,7 +62,7 @@ class Tables(NamedTuple):
 
 
 class ExactAdvantage(NamedTuple):
-    """`advantage` (N, A): normalised; `std`: what it was divided by, units of the reward."""
+    """`advantage` (N, A): normalised; `std`: the divisor, in units of the reward."""
 
     advantage: Array
     std: float
@@ -71,18 +71,17 @@ class ExactAdvantage(NamedTuple):
 def exact_advantage(reward: Array, log_pi_t: Array) -> ExactAdvantage:
     """The advantage that the samples estimate: `A(x, a) = (r(x, a) - E_{pi_t}[r | x]) / std`.
 
-    `std` is the standard deviation of `r - E_{pi_t}[r | x]` over contexts and arms, under pi_t. It leaves out that the
-    group's mean contains its own sample (T10). Given the arm, and in a large batch, the sampled advantage has mean
-    `sqrt((K-1)/K) A(x, a)`, plus noise from the other K-1 samples. The first makes the regression aim as if beta were
-    `sqrt(K/(K-1))` times larger; the second does not depend on the arm, so without a clip it only scales how much a
-    context counts.
+    `std` is the standard deviation of `r - E_{pi_t}[r | x]` over contexts and arms, under pi_t. It ignores that a
+    group's mean contains its own sample (T10). In a large batch the sampled advantage of a given arm has mean
+    `sqrt((K-1)/K) A(x, a)`, plus noise from the other K-1 samples. The factor acts like a beta that is `sqrt(K/(K-1))`
+    times larger. The noise does not depend on the arm, so without a clip it only changes the weight of the context.
 
     Args:
         reward: (N, A), finite.
         log_pi_t: (N, A), log-probabilities of the sampler.
 
     Returns:
-        `ExactAdvantage(advantage, std)`; zeros where the standard deviation is at most `MIN_STD`.
+        `ExactAdvantage(advantage, std)`; all zeros if the standard deviation is at most `MIN_STD`.
 
     Source: the paper's practical loss; T10.
 
@@ -108,12 +107,12 @@ def evaluate(policy: torch.nn.Module, bandit: Bandit) -> Evaluation:
 
 
 def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, config: TrainConfig) -> Record:
-    """All figures of one iteration.
+    """All metrics of one iteration.
 
     Args:
         step: number of the iteration.
-        evaluation: of the new policy, held-out.
-        tables: policies and proxy reward on the batch's contexts.
+        evaluation: of the new policy, on the held-out contexts.
+        tables: policies and proxy reward on the contexts of the batch.
         rollout: the samples of the iteration.
         config: alpha, beta, w_clip and the method.
 
@@ -143,7 +142,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
 
 
 def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float]:
-    """Effective sample share and share clipped of the weights that dar gave to the samples."""
+    """Effective sample share and clipped share of dar's weights on the samples."""
     weight, _, _, clipped = dar_weights(
         rollout.ref_logps,
         rollout.old_logps,

@@ -1,13 +1,13 @@
-"""From sampled rewards to the loss of each method: one call into `dar_ref.losses` a method, nothing of its own.
+"""From sampled rewards to the loss of each method: one call to `dar_ref.losses` per method.
 
-An arm is a completion of one token, so sums over tokens are the token itself (T = 1). `B = N*K` samples, the K of one
+An arm is a completion of one token, so a sum over tokens is the token itself (T = 1). `B = N*K` samples, the K of each
 context side by side.
 
     dar, dao   A = (r - mean_K(r)) / std over the batch           `normalize_advantages(group_advantages(...))`
-    grpo       A = (r - mean_K(r)) / std of the group, its paper's own; a group of equal rewards gets 0
-    rloo       rewards themselves: the baseline and the KL to pi_0 are inside its loss
+    grpo       A = (r - mean_K(r)) / std of the group, as in its paper; a group of equal rewards gets 0
+    rloo       the rewards: baseline and KL to pi_0 are inside its loss
 
-GRPO's paper does not say which standard deviation; this is the population's, as everywhere in this package.
+GRPO's paper does not name the kind of standard deviation. Here it is the population's, as everywhere in this package.
 """
 
 from typing import NamedTuple
@@ -18,30 +18,30 @@ from torch import Tensor
 from dar_ref.bandit.config import Method, TrainConfig
 from dar_ref.losses import dao_loss, dar_loss, group_advantages, grpo_loss, normalize_advantages, rloo_loss
 
-MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
+MIN_STD = 1e-8  # at or below it all rewards count as equal, as in `normalize_advantages`
 
 
 class Rollout(NamedTuple):
-    """Samples of one iteration, all without gradient. `arms` (N, K); the rest (B,), one entry per sample."""
+    """Samples of one iteration, without gradient. `arms` is (N, K); all other fields are (B,), one entry per sample."""
 
     arms: Tensor  # drawn from pi_t
     ref_logps: Tensor  # log pi_0 of the arm
     old_logps: Tensor  # log pi_t of the arm
     rewards: Tensor  # proxy reward of the arm
-    advantages: Tensor  # of the method, see `method_advantages`
+    advantages: Tensor  # see `method_advantages`
 
 
 def sample(
     config: TrainConfig, log_pi_0: Tensor, log_pi_t: Tensor, reward: Tensor, generator: torch.Generator
 ) -> Rollout:
-    """Draw K arms per context from pi_t, with replacement, and look up what they pay.
+    """Sample K arms per context from pi_t, with replacement, and look up their rewards.
 
     Args:
         config: K and the method.
         log_pi_0: (N, A), log-probabilities of the initial policy.
         log_pi_t: (N, A), log-probabilities of the sampler.
         reward: (N, A), proxy reward; only its sampled entries are read.
-        generator: source of all randomness.
+        generator: the only source of randomness.
 
     Returns:
         `Rollout`.
@@ -58,7 +58,7 @@ def of_arms(table: Tensor, arms: Tensor) -> Tensor:
 
 
 def method_advantages(method: Method, rewards: Tensor, num_generations: int) -> Tensor:
-    """Advantages (B,) that the method's paper computes from the rewards (B,) of groups of K = `num_generations`."""
+    """Advantages (B,) as in the method's paper, from the rewards (B,) of groups of K = `num_generations`."""
     advantages = group_advantages(rewards, num_generations)
     if method != "grpo":
         return normalize_advantages(advantages)
@@ -69,17 +69,14 @@ def method_advantages(method: Method, rewards: Tensor, num_generations: int) -> 
 
 
 def method_loss(config: TrainConfig, logps: Tensor, rollout: Rollout) -> Tensor:
-    """The method's loss on one rollout.
+    """The method's loss on one rollout, a scalar.
 
     Args:
         config: method and its options.
         logps: (B,), log pi_theta of the sampled arms; the only input that gets a gradient.
         rollout: the samples.
 
-    Returns:
-        Scalar.
-
-    Source: the losses' own docstrings in `dar_ref.losses`.
+    Source: see the docstrings in `dar_ref.losses`.
     """
     _, ref_logps, old_logps, rewards, advantages = rollout
     if config.method == "dar":

@@ -1,15 +1,15 @@
 """The training loop of both bandits: sample from pi_t, score, fit, measure. Read this file first.
 
-Every method shares this loop and its budget; they differ in `methods.method_advantages` and `methods.method_loss`.
+All methods share this loop and its budget. They differ in `methods.method_advantages` and `methods.method_loss`.
 Where it differs from the paper's training of a language model:
 
-1. A context is a prompt and an arm a completion of one token, so there are no masks, no lengths and no EOS.
-2. pi_t is a table of log-probs taken before the updates, not a copy of the network: nothing else of it is ever needed.
-3. Constant learning rate, no warm-up, no gradient clipping (its norm would hide the scale of the weights).
-4. Ten arms enumerate, so each iteration is followed by its exact figures (`measure.Record`). They cost no samples and
-   nothing of them flows back into training.
+1. A context is a prompt and an arm is a completion of one token, so there are no masks, no lengths and no EOS.
+2. pi_t is a table of log-probs taken before the updates, not a copy of the network; nothing else of it is needed.
+3. Constant learning rate, no warm-up, no gradient clipping (clipping would hide the scale of the weights).
+4. There are few arms, so each iteration ends with exact metrics (`measure.Record`). They need no samples, and training
+   does not use them.
 
-All randomness comes from one generator, seeded by `config.seed`. Results are the same bit for bit at one number of
+All randomness comes from one generator, seeded by `config.seed`. Results are the same bit for bit for a fixed number of
 torch threads; the caller sets that number.
 """
 
@@ -35,19 +35,19 @@ class Run(NamedTuple):
 
 
 def train(bandit: Bandit, config: TrainConfig, on_step: Callable[[Record], None] | None = None) -> Run:
-    """Train a copy of the bandit's `pi_0`; `pi_0` itself stays as it is.
+    """Train a copy of the bandit's `pi_0`; `pi_0` itself does not change.
 
     Args:
         bandit: contexts, rewards, initial policy.
         config: method and options.
-        on_step: called with each record as soon as it exists, for progress bars.
+        on_step: called with the record of each iteration, for progress bars.
 
     Returns:
         `Run(policy, start, records)`.
 
     Raises:
-        ValueError: a batch larger than the training set.
-        FloatingPointError: training that ran into inf or NaN, at the iteration where it did.
+        ValueError: the batch is larger than the training set.
+        FloatingPointError: the policy became inf or NaN; raised at once, with the iteration.
     """
     if config.batch_size > len(bandit.train):
         raise ValueError(
@@ -68,7 +68,7 @@ def train(bandit: Bandit, config: TrainConfig, on_step: Callable[[Record], None]
             log_pi = log_probs(policy, batch.features)
         if not torch.isfinite(log_pi).all():
             raise FloatingPointError(
-                f"iteration {step} of {config.method} left a policy that is not finite: a weight or a step was"
+                f"iteration {step} of {config.method} gave a policy that is not finite: a weight or a step was"
                 f" too large; lower learning_rate = {config.learning_rate}, raise beta = {config.beta} or set w_clip"
             )
         tables = Tables(log_pi.numpy(), log_pi_t.numpy(), log_pi_0.numpy(), batch.proxy.numpy())

@@ -2,12 +2,12 @@
 
     w_i  = min((pi_0/pi_t)^alpha exp(A_i/beta), w_clip),     loss = -mean_i w_i log pi_theta(y_i)
 
-Its minimiser over all policies is the optimum of the dual-KL objective (Theorem 4.2; T3 in
-`dar_ref.theory.regression`), moved by the clip (T4). The weight is a constant: no gradient runs through it, there is no
-policy ratio and no critic.
+Without the clip, its minimiser over all policies is the optimum of the dual-KL objective (Theorem 4.2; T3 in
+`dar_ref.theory.regression`). The clip moves the minimiser (T4). The weight is a constant: no gradient flows through it.
+There is no policy ratio and no critic.
 
-Log-probs are sums over the completion (`sequence_logps`). Deviation from the paper's text: the weight is formed and
-clipped in log space, `exp(min(log w, log w_clip))`, so it cannot overflow on its way to the clip.
+Log-probs are sums over the completion (`sequence_logps`). Deviation from the paper's text: the weight is computed and
+clipped in log space, `exp(min(log w, log w_clip))`, so it cannot overflow before it is clipped.
 """
 
 import math
@@ -21,7 +21,7 @@ from dar_ref.losses import checks
 
 
 class DARWeights(NamedTuple):
-    """Weights of a batch, every field (B,) and free of gradient.
+    """Weights of a batch. Every field is (B,) and has no gradient.
 
     weight: `min(w, w_clip)`; log_reg: `alpha (logp_0 - logp_t)`; log_adv: `A / beta`; clipped: bool, `w > w_clip`.
     """
@@ -33,7 +33,7 @@ class DARWeights(NamedTuple):
 
 
 class DARLoss(NamedTuple):
-    """`loss`: scalar, mean over sequences; `weights`: what each sequence counted for."""
+    """`loss`: scalar, mean over sequences; `weights`: the weight of each sequence."""
 
     loss: Tensor
     weights: DARWeights
@@ -62,7 +62,7 @@ def dar_weights(
         `DARWeights(weight, log_reg, log_adv, clipped)`, all (B,), float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: arXiv 2602.11523, the practical loss; defaults from its implementation notes.
 
@@ -75,10 +75,11 @@ def dar_weights(
     alpha, beta = scalars.fraction("alpha", alpha), scalars.positive("beta", beta)
     log_clip = math.log(scalars.positive("w_clip", w_clip, or_infinite=True))
     with torch.no_grad():  # stop-gradient: the weight is a constant of the regression
-        log_ratio = checks.at_least_float32(ref_logps) - old_logps
-        log_reg = torch.zeros_like(log_ratio) if alpha == 0.0 else alpha * log_ratio  # 0 * -inf = 0
+        log_ratio = checks.at_least_float32(ref_logps) - old_logps  # (B,)
+        # At alpha 0 pi_0 has no say, even where it is 0: 0 * -inf would be NaN.
+        log_reg = torch.zeros_like(log_ratio) if alpha == 0.0 else alpha * log_ratio
         log_adv = checks.at_least_float32(advantages) / beta
-        log_weight = log_reg + log_adv
+        log_weight = log_reg + log_adv  # (B,)
         return DARWeights(log_weight.clamp(max=log_clip).exp(), log_reg, log_adv, log_weight > log_clip)
 
 
@@ -107,7 +108,7 @@ def dar_loss(
         `DARLoss(loss, weights)`: a scalar, float32 or the widest input type, and the `DARWeights` of the batch.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: arXiv 2602.11523, the practical loss; T3 and T4 say what it minimises.
 

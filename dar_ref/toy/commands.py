@@ -57,22 +57,22 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
     """`RunConfig` from `key=value` texts and given options.
 
     Raises:
-        TypeError, ValueError: an unknown key, a value of the wrong type, or one that `RunConfig` refuses.
+        TypeError, ValueError: an unknown key, a value of the wrong type, or a value that `RunConfig` refuses.
     """
     types = {field.name: field.type for field in dataclasses.fields(RunConfig)}
     values: dict[str, Any] = dict(given)
     for option in options:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
-            raise ValueError(f"{option!r} is no option; pass key=value with a key of {', '.join(types)}")
+            raise ValueError(f"{option!r} is not an option; pass key=value with one of the keys {', '.join(types)}")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 
 
 def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
-    """Train once and write the run to `out`: result.json, run.json, samples.json and the policy as a folder.
+    """Train once and write the run to `out`: result.json, run.json, samples.json and the folder policy/.
 
-    A run that was stopped goes on from `out/checkpoint.pt`.
+    A run that was stopped resumes from `out/checkpoint.pt`.
 
     Returns:
         0, or 1 if the run diverged.
@@ -80,15 +80,15 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
     began = time.time()
     start_settings = start_config(task, config.seed)
     results.write_json(out / "run.json", results.run_info("dar-ref toy run (unfinished)", began))
-    torch.set_num_threads(1)  # the order of sums, and so the last digits, must not depend on the machine's cores
+    torch.set_num_threads(1)  # the number of threads sets the order of sums, and so the last digits
     console = Console(stderr=True)
-    with console.status("SFT, comparisons, reward model (once for each task and seed)"):
+    with console.status("SFT, comparisons, reward model (once per task and seed)"):
         start = load_start(start_settings, folder)
     checkpoint = out / "checkpoint.pt"
     with Progress(console=console) as progress:
         bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
         done = train(start, config, checkpoint, on_step=lambda step: progress.update(bar, completed=step))
-    exactly = follow(start, config) if task == "tiny" else None  # the same run again, each update by enumeration
+    exactly = follow(start, config) if task == "tiny" else None  # the same run again, measured by enumeration
     save(done.policy, tokenizer(start.task), out / "policy")
     results.write_json(out / "result.json", _content(task, config, start, done) | {"exact": exactly})
     results.write_json(out / "samples.json", {"samples": samples(start, done)})
@@ -102,7 +102,7 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
 
 
 def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, processes: int, command: str) -> int:
-    """Conduct an experiment and write its folder.
+    """Run an experiment and write its folder.
 
     Returns:
         0.
@@ -125,7 +125,7 @@ def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, process
 
 
 def exact(seed: int, folder: Path, out: Path) -> int:
-    """DAR on `tiny` against the theory, see `exact.study`; writes results.json, run.json, table.md and figures.
+    """Compare DAR on `tiny` with the theory, see `exact.study`. Writes results.json, run.json, table.md and figures.
 
     Returns:
         0.
@@ -151,7 +151,7 @@ def exact(seed: int, folder: Path, out: Path) -> int:
 
 
 def export(task: str, seed: int, folder: Path, out: Path) -> int:
-    """Write what a full-size run starts from, in Hugging Face formats.
+    """Write the inputs of a full-size run, in Hugging Face formats.
 
     policy/ and reward_model/ with their tokenizers; prompts/{train,validation,test}.jsonl with `prompt`;
     preferences.jsonl with `prompt`, `chosen`, `rejected` in TRL's plain format.
@@ -172,8 +172,8 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
 
 
 def samples(start: Start, done: Run) -> list[dict[str, str]]:
-    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers; one
-    that diverged answers nothing."""
+    """Answers of pi_0 and of the trained policy to the first test prompts, from the same random numbers. A policy that
+    diverged gives no answers."""
     prompts = start.prompts.test[:SAMPLES]
     ids, longest = encode_prompts(start.task, prompts), start.task.max_new_tokens
     policies = (start.pi_0, done.policy) if done.diverged is None else (start.pi_0,)
@@ -234,11 +234,11 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
     """The value of one option, by the type of its field."""
     if kind is bool:
         if text not in ("true", "false"):
-            raise ValueError(f"{name} = {text!r} is no truth value; pass true or false")
+            raise ValueError(f"{name} = {text!r} is not a boolean; pass true or false")
         return text == "true"
     if kind not in (int, float):
         return text
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name} = {text!r} is no {kind.__name__}; pass a number") from None
+        raise ValueError(f"{name} = {text!r} cannot be read as {kind.__name__}; pass a number") from None

@@ -1,9 +1,9 @@
 """The start of every run: pi_0 from noisy demonstrations, preference pairs from pi_0, a reward model from the pairs.
 
-    demonstrations --SFT--> pi_0 --two samples a prompt--> pairs --Bradley-Terry--> reward model, the proxy
+    demonstrations --SFT--> pi_0 --K samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
 
-Each of the three stages is a folder in the cache, with models in the form that transformers saves. Nothing here is a
-method's: all methods start from the same folder.
+Each of the three stages is a folder in the cache; models are saved as transformers saves them. All methods start from
+the same folders.
 """
 
 import json
@@ -38,13 +38,13 @@ from dar_ref.toy.policy import (
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
-PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
+PAD = "<pad>"  # only the reward model has it: transformers scores the last token that is not padding, EOS included
 
 
 class Comparisons(NamedTuple):
-    """Completions of pi_0, K a prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
+    """Completions of pi_0, K per prompt. Annotators compare all M = K (K-1) / 2 pairs of each prompt.
 
-    completions: N prompts; preferred: (N, M) bool, for the pairs of `pair_indices`: whether the first was preferred.
+    completions: of N prompts; preferred: (N, M) bool, whether the first of each pair of `pair_indices` was preferred.
     """
 
     completions: Completions
@@ -56,7 +56,7 @@ class Comparisons(NamedTuple):
         return self.preferred.numel()
 
     def pairs(self, numbers: Tensor) -> Completions:
-        """The pairs that labels number `numbers` are about: two completions a prompt, the preferred one first."""
+        """The pairs with the label indices `numbers`: two completions per prompt, the preferred one first."""
         num_generations, per_prompt = self.completions.num_generations, self.preferred.shape[1]
         rows, columns = numbers // per_prompt, numbers % per_prompt
         pairs = pair_indices(num_generations)[columns]  # (numbers, 2)
@@ -73,10 +73,10 @@ def pair_indices(num_generations: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from. The models are in evaluation mode and take no gradient.
+    """What a run starts from. The models are in evaluation mode and have no gradient.
 
-    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; figures:
-    how good labels and proxy are, see `_make_reward`.
+    prompts: train, validation, test; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model:
+    the proxy; figures: quality of labels and proxy, see `_make_reward`.
     """
 
     config: StartConfig
@@ -96,16 +96,16 @@ class Start:
         return gold_rewards(self.task, self.prompts_of(completions), completions)
 
     def prompts_of(self, completions: Completions) -> list[list[str]]:
-        """The prompts of the completions in words, N of them."""
+        """The N prompts of the completions, in words."""
         return [[self.task.vocabulary[i] for i in row] for row in completions.prompt_ids.tolist()]
 
 
 def load_start(config: StartConfig, folder: Path) -> Start:
-    """Make what is missing in the cache `folder`, and load it.
+    """Load a start from the cache `folder`. Stages that are missing are made first.
 
     Raises:
         OSError: the cache cannot be written.
-        ValueError: more prompts than the task has.
+        ValueError: the task has fewer prompts than asked for.
     """
     task = TASKS[config.task]
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
@@ -128,7 +128,7 @@ def score(reward_model: Qwen2ForSequenceClassification, completions: Completions
 
 
 def last_scores(reward_model: Qwen2ForSequenceClassification, states: Tensor, completions: Completions) -> Tensor:
-    """The score head on the state behind the last kept token: states (B, T+1, H) to rewards (B,)."""
+    """Apply the score head to the state of the last kept token: states (B, T+1, H) to rewards (B,)."""
     last = states[torch.arange(len(states)), completions.mask.sum(dim=1)]
     return reward_model.score(last)[:, 0]
 
@@ -150,7 +150,7 @@ def _judge(
 
 
 def start_key(config: StartConfig) -> str:
-    """Name of a start: its configuration and its task, as far as that is written down: another flaw is another."""
+    """Hash of a start: of its configuration and of the description of its task, flaw included."""
     task = TASKS[config.task]
     definition = [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
     return cache.content_key({"start": asdict(config), "task": definition})
@@ -205,8 +205,9 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model; beside it `figures.json`, on validation prompts: share of labels that agree with the
-    reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
+    """Fit the reward model and write `figures.json`. Its metrics are on validation prompts: the share of labels that
+    agree with the reward model, the share that agree with the gold reward (ties left out), and the correlation of the
+    two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
     pairs = pair_indices(config.group_size)
@@ -243,14 +244,14 @@ def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
 
 
 def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:
-    """pi_0's weights, one more word for padding, `reward_layers` more layers that start as the identity, a head that
-    starts at 0. A response is judged against what pi_0 would have said: that takes a layer behind its last one."""
+    """A reward model with pi_0's weights, one more word for padding, `reward_layers` more layers that start as the
+    identity, and a head of zeros. To compare a response with what pi_0 would have said takes a layer after its last."""
     torch.manual_seed(config.seed)
     changed = {
         "vocab_size": pi_0.config.vocab_size + 1,
         "pad_token_id": pi_0.config.vocab_size,
         "num_hidden_layers": config.num_layers + config.reward_layers,
-        "layer_types": None,  # one entry a layer: made anew
+        "layer_types": None,  # one entry per layer; transformers fills it in
         "id2label": {0: "reward"},
         "label2id": {"reward": 0},
     }
@@ -277,7 +278,7 @@ def _fit(
     learning_rate: float,
     generator: torch.Generator,
 ) -> None:
-    """Adam on random rows of `count`, the learning rate decayed to 0 along a cosine."""
+    """Minimise `loss` by Adam on random rows out of `count`; the learning rate decays to 0 along a cosine."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)))
     for _ in range(steps):

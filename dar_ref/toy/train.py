@@ -2,13 +2,14 @@
 
 Where it differs from the paper's training of a 7B model:
 
-1. The policy is a two-layer Qwen2 over two dozen words, trained in full, in float32, without gradient clipping.
-2. pi_t is not a copy of the network: its log-probs are kept as the tokens are drawn, and nothing else of it is needed.
-3. The reward model is trained on labels of simulated annotators with a known flaw, and a gold reward is known.
-4. A constant learning rate, no warm-up.
+1. The policy is a two-layer Qwen2 with a vocabulary of a few dozen words. All weights are trained, in float32, without
+   gradient clipping.
+2. pi_t is not a copy of the network. Its log-probs are stored when the tokens are sampled; nothing else is needed.
+3. The reward model is trained on labels of simulated annotators with a known flaw. The gold reward is known.
+4. The learning rate is constant, without warm-up.
 
-A run is a function of its start and its configuration. Its randomness comes from one generator, and its state is saved
-every `SAVE_EVERY` rollouts, so a run that was killed goes on and ends with the same bytes.
+A run depends only on its start and its configuration. Its random numbers come from one generator, and its state is
+saved every `SAVE_EVERY` rollouts. So a run that was killed can be resumed, and ends with the same bytes.
 """
 
 import copy
@@ -35,15 +36,15 @@ from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
 
 SAVE_EVERY = 20  # rollouts
-MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "diverged")  # of `State`, in JSON
+MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "diverged")  # `State`, saved as JSON
 
 
 class Run(NamedTuple):
     """A finished run.
 
-    policy: the trained policy; rollouts: figures of each rollout (`measure.rollout_figures`); evaluations: figures on
-    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which a loss, its gradient, the
-    policy's probabilities or its figures were not finite, and training stopped; None where it ran to its end.
+    policy: the trained policy; rollouts: metrics of each rollout (`measure.rollout_figures`); evaluations: metrics on
+    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which training stopped because a
+    loss, its gradient, the policy's probabilities or its metrics were not finite; None if the run finished.
     """
 
     policy: Qwen2ForCausalLM
@@ -64,17 +65,17 @@ def train(
     Args:
         start: pi_0, prompts, pairs and rewards.
         config: method and options.
-        checkpoint: file to save the state to and to go on from if it is there; removed by nobody here. None saves
-            nothing.
-        reward: a reward of the reader's own in place of `config.reward`, see `rewards.rewards_of`.
+        checkpoint: file to save the state to. If it exists, the run resumes from it. It is never deleted here. None
+            saves nothing.
+        reward: your own reward function in place of `config.reward`, see `rewards.rewards_of`.
         on_step: called with the number of steps done, for progress bars.
 
     Returns:
         `Run`.
 
     Raises:
-        ValueError: more prompts or pairs a rollout than there are, a checkpoint of another run, or a reward that is
-            missing or not finite.
+        ValueError: a rollout needs more prompts or pairs than there are, the checkpoint belongs to another run, or a
+            reward is missing or not finite.
         OSError: the checkpoint cannot be written.
     """
     state = State(start, config)
@@ -98,7 +99,7 @@ def train(
 def _advance(
     state: "State", start: Start, config: RunConfig, reward: RewardFunction | None, evaluator: Evaluator
 ) -> None:
-    """One rollout, its updates and, where one is due, an evaluation."""
+    """One rollout, its updates and, if one is due, an evaluation."""
     before = state.step
     rollout = state.next_rollout(start, config, reward)
     state.rollouts.append({"step": before, **_finite(rollout_figures(config, rollout))})
@@ -110,7 +111,7 @@ def _advance(
 
 
 class State:
-    """Everything that a run changes: networks, optimisers, generator, and what has been measured."""
+    """Everything that a run changes: networks, optimisers, random generator and measurements."""
 
     def __init__(self, start: Start, config: RunConfig) -> None:
         self.run = _identity(start, config)
@@ -122,42 +123,44 @@ class State:
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
-        self.annotations = start.comparisons.labels  # the labels behind the reward model: every method uses them
-        self.sampled_tokens = 0  # during training
+        # Every method pays for the labels that the reward model was trained on.
+        self.annotations = start.comparisons.labels
+        self.sampled_tokens = 0  # in training; evaluations do not count
         self.rollouts: list[dict[str, Any]] = []
         self.evaluations: list[dict[str, Any]] = []
         self.diverged: int | None = None
         wanted, there = config.batch_prompts * config.minibatches, len(start.prompts.train)
         if wanted > there:
             raise ValueError(
-                f"batch_prompts = {config.batch_prompts} times minibatches = {config.minibatches} are {wanted}"
-                f" prompts a rollout, and there are {there}; pass smaller ones"
+                f"batch_prompts = {config.batch_prompts} times minibatches = {config.minibatches} needs {wanted}"
+                f" prompts per rollout, but there are {there}; pass smaller values"
             )
         pairs = config.batch_prompts * config.num_generations // 2
         if config.method in OFFLINE and pairs > self.annotations:
             raise ValueError(
-                f"batch_prompts = {config.batch_prompts} times num_generations = {config.num_generations} take {pairs}"
-                f" pairs a step, and there are {self.annotations}; pass smaller ones"
+                f"batch_prompts = {config.batch_prompts} times num_generations = {config.num_generations} needs {pairs}"
+                f" pairs per step, but there are {self.annotations}; pass smaller values"
             )
 
     def next_rollout(self, start: Start, config: RunConfig, reward: RewardFunction | None) -> Rollout:
-        """Samples of `minibatches` updates, scored; for offline methods pairs, as many sequences."""
+        """Scored samples for `minibatches` updates. Offline methods get preference pairs with as many sequences."""
         if config.method in OFFLINE:
             count = config.batch_prompts * config.num_generations // 2
+            # Chosen and rejected alternate, so the rewards 1, 0, 1, 0, ... say which one is preferred.
             completions = start.comparisons.pairs(self._draw(start.comparisons.labels, count))
             return make_rollout(config, start, None, completions, torch.tensor([1.0, 0.0]).repeat(count))
         rows = self._draw(len(start.prompts.train), config.batch_prompts * config.minibatches)
-        prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])
+        prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])  # (N, P)
         of_pi_0, longest = config.method == "best_of_n", start.task.max_new_tokens
         sampler = start.pi_0 if of_pi_0 else self.policy
         completions, old = sample(sampler, prompt_ids, config.num_generations, longest, self.generator)
-        rewards = rewards_of(start, completions, reward or config.reward)
+        rewards = rewards_of(start, completions, reward or config.reward)  # (B,)
         self.annotations += len(rewards)
         self.sampled_tokens += int(completions.mask.sum())
         return make_rollout(config, start, self.critic, completions, rewards, None if of_pi_0 else old)
 
     def update(self, config: RunConfig, rollout: Rollout) -> None:
-        """One step of the policy, and of the critic, for every minibatch and inner epoch."""
+        """One step of the policy, and of the critic if there is one, per minibatch and inner epoch."""
         prompts = len(rollout.completions.prompt_ids)
         for _ in range(config.inner_epochs):
             for rows in torch.randperm(prompts, generator=self.generator).chunk(config.minibatches):
@@ -167,14 +170,14 @@ class State:
                     return
                 if self.critic is not None and self.critic_optimizer is not None and part.returns is not None:
                     mask = part.completions.mask
-                    errors = torch.where(mask, self.critic(part.completions) - part.returns, 0.0)
+                    errors = torch.where(mask, self.critic(part.completions) - part.returns, 0.0)  # (B, T)
                     if not _finite_step(self.critic_optimizer, (errors**2).sum() / mask.sum()):
                         self.diverged = self.step
                         return
         self.step += config.minibatches
 
     def save(self, path: Path) -> None:
-        """Write the state to `path`, whole or not at all."""
+        """Write the state to `path`. A killed process leaves the old file, never half a new one."""
         content = {
             "run": self.run,
             "policy": self.policy.state_dict(),
@@ -189,16 +192,16 @@ class State:
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote.
+        """Resume from what `save` wrote.
 
         Raises:
-            ValueError: it is the state of a run with another configuration or another pi_0.
+            ValueError: the file belongs to a run with another configuration or another start.
         """
         content = torch.load(path, weights_only=True)
         if content.get("run") != self.run:
             raise ValueError(
-                f"checkpoint {path} is of a run with another configuration or another pi_0; pass another file, or"
-                " remove this one to begin again"
+                f"checkpoint {path} belongs to a run with another configuration or another start; pass another file,"
+                " or delete this one to start again"
             )
         self.policy.load_state_dict(content["policy"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -214,14 +217,14 @@ class State:
 
 
 def _finite(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures; those of a policy that broke are no numbers, and no result."""
+    """Return the metrics unchanged; raise FloatingPointError if one is not finite. None is allowed."""
     if not all(value is None or math.isfinite(value) for value in figures.values()):
-        raise FloatingPointError(f"the policy's figures are not finite: {figures}")
+        raise FloatingPointError(f"the policy's metrics are not finite: {figures}; lower the learning rate")
     return figures
 
 
 def _identity(start: Start, config: RunConfig) -> str:
-    """Name of a run by its configuration and by the weights it starts from."""
+    """Hash of a run's configuration and of the weights it starts from."""
     weights = hashlib.sha256()
     for model in (start.pi_0, start.reward_model):
         for name, tensor in model.state_dict().items():
@@ -230,7 +233,7 @@ def _identity(start: Start, config: RunConfig) -> str:
 
 
 def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
-    """Take one step on `loss`, unless it or its gradient is not finite; say whether it was taken."""
+    """Take one step on `loss` if it and its gradient are finite. Return whether the step was taken."""
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

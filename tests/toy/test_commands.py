@@ -1,4 +1,4 @@
-"""`dar-ref toy` end to end on a very small start: what is written, what is refused, what is not done twice."""
+"""`dar-ref toy` end to end on a very small start: which files it writes, what it refuses, what it does only once."""
 
 import json
 import re
@@ -83,14 +83,14 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["alfa=1"], "'alfa=1' is no option; pass key=value with a key of method, steps"),
-        (["alpha"], "'alpha' is no option"),
-        (["alpha=big"], "alpha = 'big' is no float; pass a number"),
-        (["steps=1.5"], "steps = '1.5' is no int; pass a number"),
-        (["self_normalize=yes"], "self_normalize = 'yes' is no truth value; pass true or false"),
+        (["alfa=1"], "'alfa=1' is not an option; pass key=value with one of the keys method, steps"),
+        (["alpha"], "'alpha' is not an option"),
+        (["alpha=big"], "alpha = 'big' cannot be read as float; pass a number"),
+        (["steps=1.5"], "steps = '1.5' cannot be read as int; pass a number"),
+        (["self_normalize=yes"], "self_normalize = 'yes' is not a boolean; pass true or false"),
         (["alpha=2"], r"alpha = 2.0 is outside \[0, 1\]"),
         (["--method", "reinforce"], "method = 'reinforce' is unknown; choose one of dar, dao"),
-        (["steps=10", "minibatches=3"], "steps = 10 is no multiple of minibatches = 3"),
+        (["steps=10", "minibatches=3"], "steps = 10 is not a multiple of minibatches = 3"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
@@ -174,7 +174,7 @@ def test_too_few_are_refused(option, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(tmp_path):
-    """In new processes, where nothing is replaced: real starts of `tiny`."""
+    """In new processes, without monkeypatching: real starts of `tiny`."""
     jobs = [Job("tiny", RunConfig(**SHORT, seed=seed)) for seed in (0, 1)]
     for processes in (1, 2):
         runner.run_jobs(jobs, tmp_path / str(processes), processes)

@@ -1,4 +1,4 @@
-"""Options that cannot be meant are refused before any work: value, reason, remedy."""
+"""Options that make no sense are refused before any work starts: value, reason, remedy."""
 
 import itertools
 import math
@@ -78,21 +78,21 @@ def test_positive_numbers(config, name, value):
         ({"epsilon": -0.2}, ValueError, "epsilon = -0.2 is not a finite number of at least 0; pass epsilon >= 0"),
         ({"kl_coef": math.inf}, ValueError, "kl_coef = inf is not a finite number of at least 0; pass kl_coef >= 0"),
         ({"beta": "0.05"}, TypeError, "beta = '0.05' is a str, not a real number; pass one float"),
-        ({"self_normalize": "no"}, TypeError, "self_normalize = 'no' is no truth value; pass True or False"),
+        ({"self_normalize": "no"}, TypeError, "self_normalize = 'no' is not a boolean; pass True or False"),
         (
             {"steps": 10, "minibatches": 4},
             ValueError,
-            "steps = 10 is no multiple of minibatches = 4: the last rollout would not be used up; pass steps = 8",
+            "steps = 10 is not a multiple of minibatches = 4: the last rollout would not be used up; pass steps = 8",
         ),
         (
             {"steps": 3, "minibatches": 4},
             ValueError,
-            "steps = 3 is no multiple of minibatches = 4: the last rollout would not be used up; pass steps = 4",
+            "steps = 3 is not a multiple of minibatches = 4: the last rollout would not be used up; pass steps = 4",
         ),
         (
             {"method": "ipo", "minibatches": 2},
             ValueError,
-            "minibatches = 2 says how stale a rollout gets, and ipo makes none; leave it at 1",
+            "minibatches = 2 splits a rollout into updates, but ipo has no rollouts; leave it at 1",
         ),
         (
             {"method": "slic", "reward": "gold"},
@@ -103,7 +103,7 @@ def test_positive_numbers(config, name, value):
         (
             {"method": "online_dpo", "num_generations": 3},
             ValueError,
-            "num_generations = 3 does not split into pairs, which online_dpo learns from; pass an even number",
+            "num_generations = 3 is odd, but online_dpo learns from pairs; pass an even number",
         ),
         (
             {"method": "dao", "self_normalize": True},
@@ -121,7 +121,7 @@ def test_runs_that_cannot_be_meant(options, error, message):
     ("options", "message"),
     [
         ({"noise": 1.1}, "noise = 1.1 is outside [0, 1]; pass a number inside it"),
-        ({"noise": 1.0}, "noise = 1.0 lets no demonstration come to an end; pass a number below 1"),
+        ({"noise": 1.0}, "noise = 1.0: no demonstration would ever end; pass a number below 1"),
         (
             {"hidden_size": 12, "num_heads": 4},
             "hidden_size = 12 does not split into num_heads = 4 heads of an even number of channels; pass a multiple"

@@ -108,7 +108,7 @@ def test_settings_of_a_sweep_differ_and_have_one_budget(name):
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 0), (0, VALIDATION_SEEDS[0])])
 def test_seeds_that_make_no_interval_are_refused(seeds):
-    with pytest.raises(ValueError, match=r"an interval needs two different ones at least, and \[1000, 1001\]"):
+    with pytest.raises(ValueError, match=r"an interval needs at least two different seeds, and \[1000, 1001\]"):
         conduct(EXPERIMENTS["clip"], made_up, seeds)
 
 

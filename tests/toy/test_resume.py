@@ -70,7 +70,7 @@ def test_a_checkpoint_of_another_run_is_refused(start, tmp_path, monkeypatch):
     train(start, SHORT, path)
     other_start = replace(start, pi_0=perturbed(start.pi_0, 1e-3).requires_grad_(False))
     for other, config in ((start, replace(SHORT, beta=0.06)), (start, replace(SHORT, seed=1)), (other_start, SHORT)):
-        with pytest.raises(ValueError, match="state is of a run with another configuration or another pi_0; pass"):
+        with pytest.raises(ValueError, match="belongs to a run with another configuration or another start; pass"):
             train(other, config, path, on_step=pytest.fail)
 
 

@@ -235,11 +235,17 @@ def test_a_critic_that_breaks_is_divergence_too(start):
 
 def test_a_batch_beyond_what_there_is_is_refused_before_any_work(start):
     for options, message in (
-        ({"batch_prompts": 25}, "batch_prompts = 25 times minibatches = 1 are 25 prompts a rollout, and there are 24;"),
-        ({"batch_prompts": 9, "minibatches": 4}, "batch_prompts = 9 times minibatches = 4 are 36 prompts a rollout"),
+        (
+            {"batch_prompts": 25},
+            "batch_prompts = 25 times minibatches = 1 needs 25 prompts per rollout, but there are 24",
+        ),
+        (
+            {"batch_prompts": 9, "minibatches": 4},
+            "batch_prompts = 9 times minibatches = 4 needs 36 prompts per rollout",
+        ),
         (
             {"method": "dpo", "batch_prompts": 24, "num_generations": 50},
-            "batch_prompts = 24 times num_generations = 50 take 600 pairs a step, and there are 576; pass smaller ones",
+            "batch_prompts = 24 times num_generations = 50 needs 600 pairs per step, but there are 576; pass smaller",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,11 +1,11 @@
-"""The task `tiny` by enumeration: the probability of every response, hence every figure of a policy as a finite sum.
+"""The task `tiny` by enumeration: the probability of every response, so every metric of a policy is a finite sum.
 
-A response is what sampling can give: a row of words and EOS, or `max_new_tokens` words without EOS. With `W` words
-there are `1 + W + ... + W^(T-1)` of the first kind and `W^T` of the second, 1365 together on `tiny`. The network reads
-the tree of their beginnings, each node once.
+The responses are all results of sampling: some words and EOS, or `max_new_tokens` words without EOS. With `W` words
+there are `1 + W + ... + W^(T-1)` of the first kind and `W^T` of the second, together 1365 on `tiny`. The network reads
+the tree of their prefixes, each node once.
 
-All figures are float64. Logits are those of the policy; the softmax over them is taken in float64, so that the
-probabilities of all responses sum to 1 to the last digits, with a float32 policy too.
+All metrics are float64. The policy gives the logits; the softmax over them is computed in float64. So the
+probabilities of all responses sum to 1 up to rounding, for a float32 policy too.
 
 Shape letters: `N` prompts of `P` tokens, `R` responses, `T` tokens of the longest.
 """
@@ -28,11 +28,11 @@ from dar_ref.toy.start import Start
 from dar_ref.toy.tasks import TINY, Task
 from dar_ref.toy.train import State
 
-MOST = 100_000  # responses
+MOST = 100_000  # the largest number of responses that is enumerated
 
 
 class Tables(NamedTuple):
-    """What stays the same while a policy is trained: N prompts, R responses, both rewards, pi_0.
+    """What training does not change: both rewards and pi_0, for N prompts and R responses.
 
     prompt_ids: (N, P); proxy, gold, log_pi_0: (N, R) float64; length: (R,) tokens, EOS included; finished: (R,) bool.
     """
@@ -46,9 +46,9 @@ class Tables(NamedTuple):
 
 
 class ExactFigures(NamedTuple):
-    """One update from pi_t to pi, exactly; each figure a mean over prompts.
+    """Exact metrics of one update from pi_t to pi; each is a mean over prompts.
 
-    `A` is the exact advantage under pi_t, `pi*` the optimum of J for it, `pi'` the target of the clipped regression.
+    J uses the exact advantage under pi_t. `pi*` is the optimum of J, `pi'` the target of the clipped regression.
     """
 
     proxy: float  # E_pi[proxy reward]
@@ -59,15 +59,15 @@ class ExactFigures(NamedTuple):
     objective_optimum: float  # J(pi*)
     kl_optimum: float  # KL(pi*‖pi), nats
     kl_target: float  # KL(pi'‖pi), nats
-    missing_eos: float  # chance of a response that is cut off
+    missing_eos: float  # probability that a response is cut off
     length: float  # E_pi[tokens, EOS included]
 
 
 def responses(task: Task) -> tuple[list[list[str]], list[bool]]:
-    """Every response in words, and whether it ends by itself; in the order of `response_logps`.
+    """Every response in words, and whether it ends by itself, in the order of `response_logps`.
 
     Raises:
-        ValueError: more than `MOST` of them.
+        ValueError: there are more than `MOST`.
 
     >>> words, finished = responses(TINY)
     >>> len(words), words[1], words[-1], sum(finished)
@@ -82,7 +82,7 @@ def responses(task: Task) -> tuple[list[list[str]], list[bool]]:
 
 
 def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens: int = TINY.max_new_tokens) -> Tensor:
-    """log pi(y | x) of every response y, (N, R) float64, with its gradient: one forward over the tree of beginnings.
+    """log pi(y | x) of every response y, with gradient, by one forward pass over the tree of prefixes.
 
     Args:
         policy: of any dtype; the softmax is float64.
@@ -90,16 +90,17 @@ def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens:
         max_new_tokens: T.
 
     Returns:
-        Finished responses by length, each length in the order of the words' ids, then those that are cut off.
+        (N, R) float64. First the finished responses by length, within a length in the order of the token ids; then the
+        responses that are cut off.
     """
     layers, count = pack(policy.model), len(prompt_ids)
     words = torch.tensor([i for i in range(policy.config.vocab_size) if i != EOS_ID])
     states, cache = block(policy.model, layers, prompt_ids, [])
-    before = torch.zeros(count, 1, dtype=torch.float64)  # log-probs of the beginnings of one length, (N, W^length)
+    before = torch.zeros(count, 1, dtype=torch.float64)  # log-probs of all prefixes of one length, (N, W^length)
     ended = []
     for left in reversed(range(max_new_tokens)):
         following = policy.lm_head(states[:, -1]).double().log_softmax(dim=-1)
-        longer = before[..., None] + following.view(count, before.shape[1], -1)
+        longer = before[..., None] + following.view(count, before.shape[1], -1)  # (N, W^length, V)
         ended.append(longer[..., EOS_ID])
         before = longer[..., words].flatten(1)
         if left:
@@ -110,12 +111,12 @@ def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens:
 
 @torch.no_grad()
 def log_probs(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens: int = TINY.max_new_tokens) -> Array:
-    """`response_logps` as an array without gradient, (N, R)."""
+    """`response_logps` without gradient, as an array (N, R)."""
     return response_logps(policy, prompt_ids, max_new_tokens).numpy()
 
 
 def all_completions(task: Task, prompts: Sequence[Sequence[str]]) -> Completions:
-    """Every response to every prompt as `Completions`, R a prompt."""
+    """Every response to every prompt as `Completions`, R per prompt."""
     words, finished = responses(task)
     return encode(task, prompts, words * len(prompts), finished * len(prompts))
 
@@ -131,7 +132,7 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
     """Both rewards and pi_0 on `prompts`, enumerated.
 
     Raises:
-        ValueError: a task whose responses are too many.
+        ValueError: the task has too many responses.
     """
     words, finished = responses(start.task)
     prompt_ids = encode_prompts(start.task, prompts)
@@ -148,8 +149,8 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
 def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
     """The advantage that samples estimate: `(r - E_{pi_t}[r | x]) / std`, (N, R).
 
-    `std` is that of `r - E_{pi_t}[r | x]` over prompts and responses, under pi_t. It leaves out that a group's mean
-    contains its own sample (T10). All zeros where the std is at most 1e-8.
+    `std` is that of `r - E_{pi_t}[r | x]` over prompts and responses, under pi_t. It ignores that a group's mean
+    contains its own sample (T10). If the std is at most 1e-8, all advantages are 0.
 
     Source: the paper's practical loss.
 
@@ -163,14 +164,14 @@ def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
 
 
 def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactFigures:
-    """Every figure of the update from pi_t to pi.
+    """All exact metrics of the update from pi_t to pi.
 
     Args:
         table: rewards and pi_0.
         log_pi: the policy after the update, (N, R).
-        log_pi_t: the policy before it, that was sampled, (N, R).
-        config: alpha, beta, w_clip, and which reward is trained on. For methods other than dar J and the distances to
-            its optimum are a yardstick.
+        log_pi_t: the policy before the update, which was sampled, (N, R).
+        config: alpha, beta, w_clip, and the reward of training. Methods other than dar do not optimise J; for them J
+            and the distances to its optimum only serve for comparison.
 
     Returns:
         `ExactFigures`, means over the N prompts.
@@ -198,20 +199,20 @@ def follow(
     prompts: Sequence[Sequence[str]] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train as `train.train` does, without its sampled evaluations, and measure updates exactly.
+    """Train as `train.train` does, but measure updates exactly in place of the sampled evaluations.
 
     Args:
-        start: of a task that enumerates.
-        config: the run. Measured are the updates after which `train` would evaluate.
-        prompts: to take means over; None for those that `train` evaluates on.
+        start: of a task whose responses can be enumerated.
+        config: the run. An update is measured where `train` would evaluate.
+        prompts: the prompts to average over; None for those that `train` evaluates on.
         on_step: called with the number of steps done, for progress bars.
 
     Returns:
-        One row a measurement, `step` and the fields of `ExactFigures`; the first is pi_0 before any update, pi_t = pi.
-        A run that diverges has no rows after that.
+        One row per measurement: `step` and the fields of `ExactFigures`. The first row is pi_0 before any update, with
+        pi_t = pi. A run that diverges has no rows after that.
 
     Raises:
-        ValueError: as `train`, or a task whose responses are too many.
+        ValueError: as in `train`, or the task has too many responses.
     """
     table = tables(start, getattr(start.prompts, config.evaluate_on) if prompts is None else prompts)
     longest = start.task.max_new_tokens

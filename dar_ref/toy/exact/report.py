@@ -1,4 +1,4 @@
-"""Table and figures of `study`, from its content alone; each figure with a text for who does not see it."""
+"""Table and figures of `study`, made from its content alone. Each figure comes with an alternative text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ LINES = {  # label, colour, marker, dashes
     "kl_end": ("KL(pi_inf‖pi_theta), network", BLUE, "o", "-"),
     "kl_iterate": ("KL(pi_t of T5‖pi_theta), network", VERMILION, "s", "-"),
 }
-FLOOR = 1e-6  # nats: nothing below it is drawn, exact zeros among them
+FLOOR = 1e-6  # nats; smaller values, exact zeros too, are not drawn
 
 
 def figures(content: Content) -> dict[str, tuple[Figure, str]]:
-    """Name of the file, without its ending, to figure and alternative text."""
+    """`{file name without suffix: (figure, alternative text)}`."""
     return {
         "exact_iterations": (iterations_figure(content), iterations_text(content)),
         "exact_samples": (samples_figure(content), samples_text(content)),
@@ -27,8 +27,8 @@ def figures(content: Content) -> dict[str, tuple[Figure, str]]:
 
 
 def iterations_figure(content: Content) -> Figure:
-    """Distance to the fixed point, exact and of the network, and between the two, against iteration; a panel an
-    alpha."""
+    """Distance of the exact iterate and of the network to the fixed point, and between the two, against iteration; one
+    panel per alpha."""
     courses = content["iterations"]
     with style():
         figure = Figure(figsize=(4.8 * len(courses), 3.8))
@@ -62,7 +62,7 @@ def iterations_text(content: Content) -> str:
 
 
 def samples_figure(content: Content) -> Figure:
-    """Error of one iteration against the number of samples a prompt, beside 1/n and the network's limit."""
+    """Error of one iteration against the number of samples per prompt, with 1/n and the network's limit."""
     part = content["samples"]
     counts, errors = np.array(part["counts"]), np.array(part["kl"])
     with style():
@@ -103,7 +103,7 @@ def samples_text(content: Content) -> str:
 
 
 def table(content: Mapping[str, Any]) -> list[list[str]]:
-    """What `run` returned as rows of text, the first the names of the columns: part, setting, figure, value."""
+    """The content as rows of text. The first row has the names of the columns: part, setting, figure, value."""
     return [
         ["part", "setting", "figure", "value"],
         *(row for one in content["one_iteration"] for row in _one_iteration_rows(one)),

@@ -1,13 +1,13 @@
-"""DAR on `tiny` against its theory, to the digits that a network can hold. Four parts, one seed, everything enumerated.
+"""DAR on `tiny` against its theory, as exactly as a network can follow it. Four parts, one seed, all by enumeration.
 
-1. `one_iteration`: the enumerated loss is minimised; how near the policy comes to T3's and T4's target.
-2. `iterations`: the same again and again with A fixed; how near it stays to T5's iterates and their fixed point.
-3. `samples`: the loss of n samples a prompt instead of the enumerated one; the error against n.
-4. `optimizers`: one gradient step an iteration, as in training, without sampling noise: what Adam does with the common
-   scale of the weights.
+1. `one_iteration`: minimise the enumerated loss; measure the distance to the target of T3 and T4.
+2. `iterations`: repeat this with A fixed; measure the distance to the iterates of T5 and their fixed point.
+3. `samples`: use the loss of n samples per prompt instead of the enumerated one; measure the error against n.
+4. `optimizers`: take one gradient step per iteration, as in training, but without sampling noise; show what Adam does
+   with the common scale of the weights.
 
-The fits (1 to 3) use SOAP from pi_t with a learning rate decayed to 0 along a cosine. A, where not said otherwise, is
-the exact normalised advantage of the proxy reward. All is a function of the start and a seed.
+The fits (1 to 3) use SOAP from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
+exact normalised advantage of the proxy reward. The results depend only on the start and a seed.
 """
 
 import copy
@@ -27,9 +27,9 @@ from dar_ref.toy.exact.fit import enumerated_loss, fit, loss_weights
 from dar_ref.toy.start import Start
 from dar_ref.toy.train import train
 
-PROMPTS = 3  # of the training prompts
+PROMPTS = 3  # the first training prompts
 MOVED = 20  # steps of ordinary training from pi_0 to the pi_t of parts 1 and 3, so that the two differ
-MOVED_RATE = 1e-3  # of Adam in them
+MOVED_RATE = 1e-3  # learning rate of these steps
 
 SETTINGS = {  # of part 1: alpha, beta, w_clip
     "the paper's, clip 20": (0.1, 0.05, 20.0),
@@ -41,9 +41,9 @@ FIT_STEPS = 400
 ALPHAS = {0.3: 7, 1.0: 2}  # of part 2: alpha, iterations
 ITERATION_STEPS = 100
 
-COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples a prompt
+COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples per prompt
 REPEATS = 3
-CLEAR = 1.25  # an error this many times the network's limit is told from it
+CLEAR = 1.25  # an error above this many times the network's limit is clearly above it
 SAMPLE_STEPS = 120
 
 OPTIMIZER_STEPS = 40  # of part 4
@@ -58,11 +58,11 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
 
     Args:
         start: of `tiny`.
-        seed: of the samples in part 3 and of the training steps that lead to pi_t.
-        on_step: called with the number of gradient steps done, of `total_steps()`.
+        seed: for the samples of part 3 and the training steps that lead to pi_t.
+        on_step: called with the number of gradient steps done, out of `total_steps()`.
 
     Returns:
-        What `results.json` holds: finite numbers, None where a clip is infinite.
+        The content of `results.json`: finite numbers, and None for an infinite clip.
     """
     table = tables(start, start.prompts.train[:PROMPTS])
     pi_t = train(start, RunConfig(steps=MOVED, learning_rate=MOVED_RATE, seed=seed)).policy.requires_grad_(True)
@@ -79,13 +79,13 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
 
 
 def total_steps() -> int:
-    """Gradient steps of `run`."""
+    """Number of gradient steps of `run`."""
     fits = len(SETTINGS) * FIT_STEPS + sum(ALPHAS.values()) * ITERATION_STEPS
     return fits + (len(COUNTS) * REPEATS + 1) * SAMPLE_STEPS + 2 * len(RATES) * len(FACTORS) * OPTIMIZER_STEPS
 
 
 class _Counter:
-    """Counts gradient steps and tells whoever asked."""
+    """Counts gradient steps and reports the count to `on_step`."""
 
     def __init__(self, on_step: Progress | None) -> None:
         self.done, self.on_step = 0, on_step
@@ -105,10 +105,10 @@ def one_iteration(
     """Part 1: minimise the enumerated loss of each of `SETTINGS`, from pi_t.
 
     Returns:
-        A row a setting. kl_before, kl_after: mean of KL(target‖pi) over prompts, nats, and kl_of_prompts each of them;
-        log_mass: log E_{pi_t}[w] of each prompt; clipped: share of the samples of pi_t at the clip, expected;
-        gap_residual: the largest |L(pi) - L(target) - E_{pi_t}[w] KL(target‖pi)| over prompts (T3, T4), in units of
-        E_{pi_t}[w].
+        One row per setting. kl_before, kl_after: KL(target‖pi), nats, mean over prompts; kl_of_prompts: kl_after of
+        each prompt; log_mass: log E_{pi_t}[w] of each prompt; clipped: expected share of samples of pi_t above the
+        clip; gap_residual: the largest |L(pi) - L(target) - E_{pi_t}[w] KL(target‖pi)| over prompts (T3, T4), in units
+        of E_{pi_t}[w].
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
     advantage, rows = exact_advantage(table.proxy, log_pi_t), []
@@ -147,11 +147,11 @@ def iterations(
     on_step: Callable[[], None] = lambda: None,
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Part 2: `count` iterations from pi_0, A that of pi_0 throughout, no clip, each on the enumerated loss.
+    """Part 2: `count` iterations from pi_0 on the enumerated loss, without clip. A is that of pi_0 in all of them.
 
     Returns:
-        For t = 0, 1, ..., means over prompts, nats: kl_iterate: KL(pi_t of T5‖the network's); kl_end: KL(pi_inf‖the
-        network's); kl_end_exact: KL(pi_inf‖pi_t of T5).
+        For t = 0, 1, ..., nats, means over prompts: kl_iterate: KL(pi_t of T5‖network); kl_end: KL(pi_inf‖network);
+        kl_end_exact: KL(pi_inf‖pi_t of T5).
     """
     advantage = exact_advantage(table.proxy, table.log_pi_0)
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
@@ -179,14 +179,13 @@ def samples(
     alpha: float = 0.1,
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Part 3: the loss of n samples of pi_t a prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
+    """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, without clip, A exact.
 
     Returns:
-        counts: n; kl: for each n KL(pi*‖pi) of each repeat, nats, mean over prompts; kl_enumerated: the same fit on the
-        enumerated loss, the network's limit; tabular: `frequency_error`; slope: of log mean kl
-        against log n by least squares; slopes: between neighbouring n;
-        above_limit: mean kl less kl_enumerated, None where it is less than `CLEAR` times that; slope_above_limit: of
-        its log, None where fewer than two are left.
+        counts: n; kl: KL(pi*‖pi) of each repeat, for each n, nats, mean over prompts; kl_enumerated: the same after a
+        fit to the enumerated loss, the network's limit; tabular: `frequency_error`; slope: of log mean kl against
+        log n, by least squares; slopes: between neighbouring n; above_limit: mean kl minus kl_enumerated, None unless
+        mean kl is above `CLEAR` times the limit; slope_above_limit: slope of its log, None for fewer than two values.
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
     advantage = exact_advantage(table.proxy, log_pi_t)
@@ -222,11 +221,12 @@ def samples(
 
 
 def frequency_error(log_target: Array, pi_t: Array, n: int) -> float:
-    """Error without a network: KL(pi*‖weighted frequencies of n samples), expected, to first order in 1/n, (N, R).
+    """Expected KL(pi*‖weighted frequencies of n samples) to first order in 1/n: the error without a network.
 
         E[KL(pi*‖pi)] = sum_y pi*(y) (1 - pi*(y)) / pi_t(y) / (2n),   mean over prompts
 
-    For small n the error is infinite: a response that was not sampled has frequency 0.
+    Both policies are (N, R); the result is in nats. For small n the true error is infinite: a response that was not
+    sampled has frequency 0.
     """
     chance = np.exp(log_target)
     return float((chance * (1.0 - chance) / pi_t).sum(axis=1).mean() / (2 * n))
@@ -235,13 +235,13 @@ def frequency_error(log_target: Array, pi_t: Array, n: int) -> float:
 def optimizers(
     table: Tables, pi_0: Qwen2ForCausalLM, steps: int, on_step: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """Part 4: pi_t is the policy before each step, A and the weights are renewed, one step on the enumerated loss.
+    """Part 4: single steps on the enumerated loss. pi_t is the policy before each step; A and the weights follow it.
 
-    Paper's beta and clip; alpha 0.1 and 1; Adam and SGD; the weights as they are, and a tenth of them.
+    The paper's beta and clip; alpha 0.1 and 1; Adam and SGD; the weights unchanged, and multiplied by 0.1.
 
     Returns:
-        A row a run: kl: KL(pi‖pi_0) after each step, nats, first 0; weight: E_{pi_t}[w] at each step, as it is;
-        both means over prompts.
+        One row per run. kl: KL(pi‖pi_0), nats, at the start (0) and after each step; weight: E_{pi_t}[w] at each step,
+        before the factor. Both are means over prompts.
     """
     return [
         _on_policy(table, pi_0, optimizer, alpha, factor, steps, on_step)

@@ -1,4 +1,4 @@
-"""Figures of the experiments, drawn from their content alone; each method keeps one colour and one marker."""
+"""Figures of the experiments, drawn from their content alone. A method has one colour and one marker."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,7 +40,7 @@ SHARES = {"win_rate": (0.0, 1.0), "missing_eos": (-0.02, 1.0), "ess": (0.0, 1.0)
 
 
 def win_rate_figure(content: Content) -> Figure:
-    """Win rate of every method on every task with its interval; the paper's Table 1 as open diamonds."""
+    """Win rate of every method on every task with its interval; open diamonds are the paper's Table 1."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
         figure = Figure(figsize=(3.4 * len(tasks), 4.2))
@@ -66,7 +66,7 @@ def win_rate_figure(content: Content) -> Figure:
 
 
 def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
-    """Proxy and gold reward against KL to pi_0 along the runs: where the proxy goes on and gold turns, it is hacked."""
+    """Proxy and gold reward against KL to pi_0 along the runs. Where the proxy rises and gold falls, it is hacked."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
         figure = Figure(figsize=(3.4 * len(tasks), 5.6))
@@ -85,7 +85,7 @@ def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "on
 def against_x(
     content: Content, keys: Sequence[str], xlabel: str, *, xscale: str = "linear", task: str | None = None
 ) -> Figure:
-    """Final figures against the setting's number, one line a group, points for seeds."""
+    """Final metrics against the setting's number `x`: one line per group, one point per seed."""
     settings = [s for s in content["settings"] if task is None or s["task"] == task]
     with style():
         figure = Figure(figsize=(3.1 * len(keys), 3.3))
@@ -100,7 +100,7 @@ def against_x(
 
 
 def hacking_figure(content: Content) -> Figure:
-    """Proxy, gold, KL, length and missing ends along the runs; thin lines are seeds, thick ones their mean."""
+    """Proxy, gold, KL, length and missing EOS along the runs; thin lines are seeds, thick lines their mean."""
     keys = ("proxy", "gold", "kl", "length", "missing_eos")
     with style():
         figure = Figure(figsize=(2.9 * len(keys), 3.4))
@@ -114,7 +114,7 @@ def hacking_figure(content: Content) -> Figure:
 
 
 def frontier_figure(content: Content, task: str) -> Figure:
-    """Reward against KL to pi_0 at the end of the runs, one point a seed; on `tiny` with the exact frontier."""
+    """Reward against KL to pi_0 at the end of the runs, one point per seed; on `tiny` with the exact frontier."""
     settings = [setting for setting in content["settings"] if setting["task"] == task]
     with style():
         figure = Figure(figsize=(8.4, 3.8))
@@ -126,7 +126,7 @@ def frontier_figure(content: Content, task: str) -> Figure:
                 label = _once(ax, setting["group"])
                 ax.plot(kl, reward, marker, color=color, markersize=4, alpha=0.35)
                 ax.plot(np.mean(kl), np.mean(reward), marker, color=color, markersize=7, label=label)
-            if task == "tiny":  # mean over seeds at equal multipliers: the frontier of the mean
+            if task == "tiny":  # mean over seeds at equal multipliers
                 best = [run["exact"]["frontier"][key] for run in settings[0]["runs"]]
                 kl, reward = (np.mean([one[name] for one in best], axis=0) for name in ("kl", "reward"))
                 shown = kl <= 1.3 * max(run["final"]["kl"] for setting in settings for run in setting["runs"])
@@ -137,7 +137,7 @@ def frontier_figure(content: Content, task: str) -> Figure:
 
 
 def annotation_figure(content: Content) -> Figure:
-    """Win rate against annotations bought, mean over seeds; all methods share the labels of the reward model."""
+    """Win rate against annotations used, mean over seeds. Every method pays for the labels of the reward model."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
         figure = Figure(figsize=(3.4 * len(tasks), 3.4))
@@ -154,7 +154,7 @@ def annotation_figure(content: Content) -> Figure:
 
 
 def stability_figure(content: Content) -> Figure:
-    """Gold reward against learning rate, one panel a staleness; every point a run."""
+    """Gold reward against learning rate: one panel per number of updates per rollout, one point per run."""
     stale = sorted({setting["config"]["minibatches"] for setting in content["settings"]})
     with style():
         figure = Figure(figsize=(3.4 * len(stale), 3.4))
@@ -172,7 +172,7 @@ def stability_figure(content: Content) -> Figure:
 
 
 def ended(setting: Content) -> list[Content]:
-    """The runs that came to their end; those that diverged have no figures."""
+    """The runs that finished. Runs that diverged have no final metrics."""
     return [run for run in setting["runs"] if run["diverged"] is None]
 
 
