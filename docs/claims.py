@@ -1,9 +1,9 @@
-"""What of the paper's claims shows on the toy language model: verdict and numbers, from the committed result files.
+"""Which of the paper's claims hold on the toy language model: verdicts and numbers from the committed result files.
 
     python docs/claims.py
 
 Reads docs/results/*/results.json and writes docs/results/claims/table.md. A verdict is a condition on the numbers, so
-that it changes where they do; intervals are Student's at 95 % over seeds, of differences seed by seed.
+it changes when they change. Intervals are Student's at 95 % over seeds, of paired differences.
 """
 
 import json
@@ -31,23 +31,23 @@ def settings(name: str) -> dict[tuple[str, str], Any]:
 
 
 def finals(row: Any, figure: str) -> list[float]:
-    """A figure at the end of each seed's run."""
+    """A metric at the end of each seed's run."""
     return [run["final"][figure] for run in row["runs"]]
 
 
 def shown(interval: Any, digits: int = 2, scale: float = 1.0) -> str:
-    """Estimate and ends."""
+    """Estimate and interval as text."""
     estimate, low, high = (f"{scale * value:z.{digits}f}" for value in interval[:3])
     return f"{estimate} [{low}, {high}]"
 
 
 def apart(interval: Any) -> int:
-    """1 where the whole interval is above 0, -1 below, 0 where it holds 0."""
+    """1 if the whole interval is above 0, -1 if it is below, 0 if it contains 0."""
     return int(interval.low > 0) - int(interval.high < 0)
 
 
 def ends_of_alpha() -> Claim:
-    """alpha = 0 is hacked, alpha = 1 conservative: proxy falls and gold rises from one end to the other."""
+    """alpha = 0 is hacked, alpha = 1 conservative: from 0 to 1 the proxy falls and the gold reward rises."""
     rows = settings("ablate-alpha")
     change = {
         (figure, beta): paired_difference(
@@ -73,7 +73,7 @@ def ends_of_alpha() -> Claim:
 
 
 def best_alpha() -> Claim:
-    """alpha = 0.1 is best: gold is highest there."""
+    """alpha = 0.1 is best: the gold reward is highest there."""
     rows = settings("ablate-alpha")
     alphas = ("0", "0.03", "0.1", "0.3", "1")
     gold = {alpha: fmean(finals(rows["tldr", f"alpha {alpha}, beta 0.05"], "gold")) for alpha in alphas}
@@ -83,7 +83,7 @@ def best_alpha() -> Claim:
 
 
 def dao_unstable() -> Claim:
-    """DAO is unstable: runs that end below pi_0, with samples old and fresh."""
+    """DAO is unstable: number of runs that end below pi_0, with old samples and with fresh ones."""
     rows = settings("stability")
     count = {
         (rate, age): sum(collapsed(run) for run in rows["tldr", f"dao, lr {rate}, {age}"]["runs"])
@@ -101,7 +101,7 @@ def dao_unstable() -> Claim:
 
 
 def dual_ppo_noisy() -> Claim:
-    """Dual PPO has a high variance: std of gold over seeds, against DAR's."""
+    """Dual PPO has a high variance: standard deviation of the gold reward over seeds, compared with DAR's."""
     rows = settings("stability")
     spread = {
         (method, rate, age): stdev(finals(rows["tldr", f"{method}, lr {rate}, {age}"], "gold"))
@@ -143,7 +143,7 @@ def lead() -> Claim:
 
 
 def better_and_shorter() -> Claim:
-    """Table 2: a better score than RLOO's, and a length near pi_0's."""
+    """Table 2: a better score than GRPO's and RLOO's, and a length nearer to pi_0's."""
     rows = settings("standard")
     score = {
         m: paired_difference(finals(rows["helpful", "dar"], "gold"), finals(rows["helpful", m], "gold"))
@@ -161,7 +161,7 @@ def better_and_shorter() -> Claim:
 
 
 def half_the_annotations() -> Claim:
-    """Online DPO's win rate with half its annotations, where every seed reaches it."""
+    """Online DPO's win rate with half its annotations, on the tasks where every seed reaches it."""
     rows = settings("efficiency")
     needed: dict[str, dict[str, float]] = {}
     for task in TASKS:

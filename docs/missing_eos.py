@@ -1,9 +1,9 @@
-"""What helps against a missing EOS: the toy run as it stands and with two options, five seeds each.
+"""Remedies for a missing EOS: the toy run unchanged and with each of two options, five seeds each.
 
     dar-ref toy export out/toy/export
     python docs/missing_eos.py out/missing-eos
 
-Does the runs that are missing in the folder, then writes results.json, run.json and table.md to
+Does the runs that are not in the folder yet, then writes results.json, run.json and table.md to
 docs/results/missing-eos.
 """
 
@@ -31,7 +31,7 @@ LOGGED = {
 
 
 def train(folder: Path, name: str, seed: int) -> Path:
-    """The folder of one run, done now if it is missing."""
+    """The folder of one run. The run is done now if the folder does not exist."""
     out = folder / f"{name}-{seed}"
     if not (out / "policy").is_dir():
         options = [f"training.seed={seed}", *SETTINGS[name]]
@@ -41,7 +41,7 @@ def train(folder: Path, name: str, seed: int) -> Path:
 
 
 def last_logged(out: Path) -> dict[str, float]:
-    """The last line of a run's log."""
+    """The logged metrics of a run's last step."""
     log = json.loads((out / "results.json").read_text(encoding="utf-8"))["log"]
     last = [row for row in log if "loss" in row][-1]
     return {key: last[key] for key in ("step", *LOGGED)}

@@ -1,4 +1,4 @@
-"""False statements about iterating DAR, each with a small witness: what one could believe, and why it is not so."""
+"""False statements about iterating DAR, each with a small counterexample."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from dar_ref.theory.normalization import log_ratio_std, normalized_fixed_points,
 
 HALVES = np.log([0.5, 0.5])
 BETTER_FIRST = np.array([1.0, 0.0])
-RARE = np.log([0.01, 0.99])  # the better arm has one percent
+RARE = np.log([0.01, 0.99])  # the better arm has probability 0.01
 
 
 def test_false_batch_normalisation_keeps_the_fixed_point():

@@ -1,5 +1,5 @@
-"""The pages on full-size training say what the code says: commands load, tables are those of the code, quoted messages
-exist, every figure that a run logs is explained."""
+"""The pages on full-size training agree with the code: commands load, tables are those of the code, quoted messages
+exist, and every logged metric is explained."""
 
 import argparse
 import ast
@@ -96,7 +96,7 @@ def test_every_method_has_its_classes_and_its_section():
 
 
 def named(text):
-    """Figures named on the page of metrics: in a cell that begins a row, some by their last part."""
+    """Metrics named on the page of metrics: in the first cell of a row, some only by their last part."""
     for row in re.findall(r"^\|(.*?)\|", text, re.MULTILINE):
         prefix = ""
         for name in re.findall(r"`([^`]+)`", row):
@@ -155,7 +155,7 @@ def test_the_first_run_is_shown_as_it_was():
 
 
 def messages():
-    """The texts in the code of the layer, with an ellipsis for what is filled in."""
+    """The texts in the code of the layer, with an ellipsis for each value that is filled in."""
     for path in sorted((ROOT / "dar_ref" / "llm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):

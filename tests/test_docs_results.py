@@ -1,4 +1,4 @@
-"""Tables of the pages are what the committed result files say, by the code that writes them."""
+"""The tables of the pages equal what the code makes of the committed result files."""
 
 import importlib.util
 import json

@@ -1,5 +1,5 @@
-"""Where everything enumerates: the loop's regression ends at the exact target, its samples estimate the exact gradient,
-and its records equal figures recomputed here from their definitions."""
+"""By enumeration: the loop's regression ends at the exact target, its samples estimate the exact gradient, and its
+records equal metrics that are computed here from their definitions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Advantages and losses of the methods, against formulas written out here; and that pi_t is what is sampled."""
+"""Advantages and losses of the methods, against formulas written out here; and samples come from pi_t."""
 
 import numpy as np
 import pytest

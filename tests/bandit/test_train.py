@@ -1,4 +1,4 @@
-"""The training loop: deterministic, honest about its sampler, gentle to pi_0, and every option does something."""
+"""The training loop: it is deterministic, samples from pi_t, does not change pi_0, and every option has an effect."""
 
 import copy
 import importlib
@@ -41,7 +41,7 @@ def test_pi_0_is_untouched_and_a_frozen_one_trains(bandit):
 
 
 def rollouts_of(monkeypatch, bandit, config):
-    """Every (batch, rollout, pi_t on the batch) of a run, taken at the moment the updates begin."""
+    """Every (batch, rollout, pi_t on the batch) of a run, taken just before the updates."""
     seen = []
 
     def spy(policy, optimizer, batch, rollout, config):
@@ -203,4 +203,4 @@ def test_equal_rewards_give_weight_one_which_is_fine_tuning_on_own_samples(bandi
     assert record.ess == 1.0
     assert record.clipped == 0.0
     assert record.objective_optimum == pytest.approx(0.0, abs=1e-15)
-    assert record.kl_to_pi_t > 0.0  # no advantage, and yet it moves: the weights are never negative
+    assert record.kl_to_pi_t > 0.0  # the policy moves without any advantage: the weights are never negative

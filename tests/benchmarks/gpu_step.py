@@ -1,9 +1,9 @@
-"""One GPU, the full-size script: seconds of each phase, peak memory, tokens a second, against the plan and against
-TRL's GRPO in the same run. `make benchmark-gpu`.
+"""The full-size script on one GPU: seconds of each phase, peak memory and tokens per second, compared with the plan and
+with TRL's GRPO in the same run. `make benchmark-gpu`.
 
 The model is `qwen2-7b-tldr` as configured, LoRA and all, except that nothing is downloaded: its weights are drawn from
 the architecture, the tokenizer has as many made-up words, the prompts are of full length and the reward is a function.
-Drawn weights end no completion, so every one has its full length: the most that a step can cost. Each method runs in
+Random weights never end a completion, so all have full length: the highest cost of a step. Each method runs in
 a process of its own; the first two steps are warm-up and not counted.
 
     python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
@@ -33,12 +33,12 @@ PHASES = ("generate", "score", "update")
 
 
 def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """Any number that differs from completion to completion."""
+    """Some number that differs between completions."""
     return [float(sum(ids) % 1000) for ids in completion_ids]
 
 
 def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: int) -> RunOptions:
-    """Write architecture, tokenizer and prompts into `folder`; the options of a run on them."""
+    """Write architecture, tokenizer and prompts into `folder`. Return the options of a run on them."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -62,7 +62,7 @@ def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: 
 
 
 def measured(options: RunOptions, out: Path) -> dict[str, Any]:
-    """Train in this process: figures of the steps behind the warm-up."""
+    """Train in this process. Return the metrics of the steps after the warm-up."""
     import torch
 
     from dar_ref.llm import build, train
@@ -123,12 +123,12 @@ def watch(trainer: Any, clock: dict[str, list[float]]) -> None:
 
 
 def main() -> int:
-    """Measure both methods and print them beside the plan; 0."""
+    """Measure both methods and print them beside the plan. Return 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="qwen2-7b-tldr")
     parser.add_argument("--architecture", type=Path, default=CONFIGS / "architectures" / "Qwen2-7B.json")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, and run.json beside it")
+    parser.add_argument("--json", type=Path, help="write the metrics to this file, and run.json beside it")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -155,7 +155,7 @@ def main() -> int:
 
 
 def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Figures of one method, measured in a process that did nothing before."""
+    """Metrics of one method, measured in a fresh process."""
     here = folder / method
     here.mkdir()
     content = plain(options) | {"method": method}
@@ -168,7 +168,7 @@ def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace
 
 
 def plan_of(options: RunOptions, architecture: Path, folder: Path) -> dict[str, Any]:
-    """What `dar-ref plan` says of the same run."""
+    """The plan of `dar-ref plan` for the same run."""
     import torch
 
     from dar_ref.llm.plan.estimate import plan

@@ -1,4 +1,4 @@
-"""Sums over tokens and advantages over groups: masks that leak nothing, zeros that are exactly zero."""
+"""Sums over tokens and advantages over groups: masked values have no effect, and zeros are exact."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_sums_run_in_float32_or_better():
     total = sequence_logps(logps, torch.ones(1, 1000))
     assert total.dtype == torch.float32
     assert total.item() == pytest.approx(1000 * one, rel=1e-5)
-    assert logps.sum().item() != pytest.approx(1000 * one, rel=1e-5)  # what bfloat16 alone makes of it
+    assert logps.sum().item() != pytest.approx(1000 * one, rel=1e-5)  # the result in bfloat16 alone
     assert sequence_logps(logps.double(), torch.ones(1, 1000)).dtype == F64
 
 

@@ -55,7 +55,7 @@ def test_a_run_writes_its_result_its_samples_and_a_policy_that_loads(folder, sta
     table = tables(start, start.prompts.validation)
     log_pi = log_probs(loaded, table.prompt_ids)
     exact = (np.exp(log_pi) * (log_pi - table.log_pi_0)).sum(axis=1).mean()
-    assert result["exact"][-1]["kl_to_pi_0"] == pytest.approx(exact, rel=1e-4)  # of the policy that was saved
+    assert result["exact"][-1]["kl_to_pi_0"] == pytest.approx(exact, rel=1e-4)  # of the saved policy
     samples = read(tmp_path / "samples.json")["samples"]
     assert [row["prompt"].split() for row in samples] == start.prompts.test[:5]
     assert all(row["ideal"].split() == row["prompt"].split()[::-1] for row in samples)

@@ -1,4 +1,4 @@
-"""The tiny task by enumeration, against forwards of single responses, hand-made policies and sums written out here."""
+"""`tiny` by enumeration, against forward passes of single responses, hand-made policies and sums written out here."""
 
 import functools
 import itertools
@@ -39,7 +39,7 @@ def enumerated(start):
 
 @pytest.fixture(scope="module")
 def other():
-    """A policy that nobody trained, with steep probabilities."""
+    """An untrained policy with probabilities far from uniform."""
     policy = new_policy(TINY, 16, 1, 2, 3)
     with torch.no_grad():
         policy.model.embed_tokens.weight.mul_(30.0)
@@ -194,7 +194,7 @@ def test_follow_ends_where_a_run_diverges(start):
 
 @pytest.mark.parametrize("w_clip", [1.5, math.inf])
 def test_the_enumerated_loss_leads_to_the_target(enumerated, w_clip):
-    """One iteration from a policy that nobody trained, pi_0 being another: KL(target‖pi) falls below 1e-3."""
+    """One iteration from an untrained policy, with another pi_0: KL(target‖pi) falls below 1e-3."""
     one = enumerated._replace(**{name: getattr(enumerated, name)[:1] for name in ("prompt_ids", "proxy", "log_pi_0")})
     pi_t = new_policy(TINY, 32, 2, 4, 0)
     log_pi_t = log_probs(pi_t, one.prompt_ids)
@@ -213,7 +213,7 @@ def test_the_enumerated_loss_leads_to_the_target(enumerated, w_clip):
 
 
 def test_the_experiment_in_small(start, monkeypatch):
-    """Few steps of everything: the same content twice, written as JSON, drawn and tabulated; counted steps."""
+    """A short study: the same content twice; it can be written as JSON, drawn and tabulated; its steps are counted."""
     small = {"MOVED": 1, "FIT_STEPS": 2, "ITERATION_STEPS": 1, "ALPHAS": {0.3: 2}, "SAMPLE_STEPS": 1, "REPEATS": 1}
     small |= {"OPTIMIZER_STEPS": 2, "PROMPTS": 2, "COUNTS": (10, 1000)}
     for name, value in small.items():
@@ -254,7 +254,7 @@ def test_the_tabular_line_is_the_error_of_frequencies():
 
 
 def test_soap_on_a_quadratic():
-    """`|A (W - C) B|^2` with A of condition number 100: SOAP arrives, Adam at the same rates does not."""
+    """`|A (W - C) B|^2` with A of condition number 100: SOAP converges, Adam at the same rates does not."""
     generator = torch.Generator().manual_seed(0)
     rotation, other_rotation = (torch.linalg.qr(torch.randn(4, 4, generator=generator))[0] for _ in range(2))
     left, right = rotation * torch.tensor([1.0, 0.3, 0.1, 0.01]), other_rotation

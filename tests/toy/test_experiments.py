@@ -1,4 +1,4 @@
-"""Experiments on made-up runs: what is tuned, what is asked for, what tables say; all by hand."""
+"""Experiments on made-up runs: what is tuned, which jobs are run, what the tables say; all expected values by hand."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ from dar_ref.toy.experiments.settings import (
 )
 
 SEEDS = (0, 1, 2)
-BEST = {"dar": 3e-4, "grpo": 1e-3}  # elsewhere all rates are equal
+BEST = {"dar": 3e-4, "grpo": 1e-3}  # in other cases all rates are equally good
 
 
 def figures(step, gold, win_rate, **other):
@@ -154,7 +154,7 @@ def test_table_2_has_the_gold_reward_as_score():
     rows = {row[0]: row[1:] for row in tables.table_2(content("standard")).rows}
     assert rows["dar"][0].startswith("0.51")
     assert rows["dar"][1] == "8.538"
-    assert rows["pi_0"][2] == "not measured"  # no win rate against itself
+    assert rows["pi_0"][2] == "not measured"  # pi_0 has no win rate against itself
 
 
 def test_cost_is_the_annotations_at_which_online_dpos_end_is_reached():

@@ -1,4 +1,4 @@
-"""Figures against enumeration and against loops over samples; pi_0 against itself is a draw."""
+"""Metrics against enumeration and against loops over samples; pi_0 against itself is a tie."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_its_mean_over_all_responses_is_the_kl(scale):
     assert exact > 1e-3
     found = per_completion_kl(policy, other, everything).double()
     assert (log_p.exp() * found).sum().item() == pytest.approx(exact, rel=1e-4)
-    assert found.min() >= 0.0  # of every completion, unlike k1
+    assert found.min() >= 0.0  # for every completion, unlike k1
     k1 = log_p - log_q
     spread = [(log_p.exp() * (x - exact) ** 2).sum() for x in (found, k1)]
     assert spread[0] < spread[1]  # less noisy, as it says

@@ -1,4 +1,4 @@
-"""A run that was killed at any moment goes on and ends with the same bytes as one that never was."""
+"""A run that was killed at any moment can be resumed, and ends with the same bytes as one that never stopped."""
 
 import importlib
 import itertools
@@ -31,7 +31,7 @@ def test_three_kills_change_no_byte(start, folder, tmp_path):
         assert legs[-1]["exit"] == 0
         assert legs[-1]["last"] == config.steps
         for before, after in itertools.pairwise(legs):
-            assert legs[0]["first"] < after["first"] <= before["last"] + 2 * config.minibatches  # it went on
+            assert legs[0]["first"] < after["first"] <= before["last"] + 2 * config.minibatches  # it resumed
         write_result(train(start, config), tmp_path / f"{method}_whole")
         for suffix in ("json", "bin"):
             whole = (tmp_path / f"{method}_whole.{suffix}").read_bytes()

@@ -1,4 +1,4 @@
-"""The training loop: deterministic, honest about its sampler and its costs, every option does something."""
+"""The training loop: it is deterministic, its sampler and its costs are as reported, and every option has an effect."""
 
 import importlib
 import json
@@ -102,7 +102,7 @@ def test_what_is_evaluated_and_when(start):
 @pytest.mark.parametrize("method", METHODS)
 def test_annotations_and_sampled_tokens_are_counted(start, method):
     run = train(start, replace(SHORT, method=method, evaluate_every=2))
-    bought = 0 if method in OFFLINE else 4 * 4  # N K, a step
+    bought = 0 if method in OFFLINE else 4 * 4  # N K per step
     assert [figures["annotations"] for figures in run.evaluations] == [0, LABELS + 2 * bought, LABELS + 4 * bought]
     tokens = 0 if method in OFFLINE else sum(rollout["length"] * 16 for rollout in run.rollouts)
     assert run.evaluations[-1]["sampled_tokens"] == tokens
@@ -126,7 +126,7 @@ def test_who_samples(start, method, monkeypatch):
 
 
 def losses_of(monkeypatch, start, config):
-    """Of every update: whether `old` log-probs are still the policy's, the rollout, and its rewards in order."""
+    """For every update: whether `old` still equals the policy's log-probs, the rollout, and its rewards in order."""
     seen = []
     method_loss = module.method_loss
 
@@ -202,7 +202,7 @@ def test_divergence_is_reported_and_not_raised(start, method, optimizer, learnin
     assert run.diverged is not None
     assert 0 < run.diverged < 20
     assert steps[-1] == run.diverged
-    assert [figures["step"] for figures in run.evaluations] == [0]  # nothing is measured of what is broken
+    assert [figures["step"] for figures in run.evaluations] == [0]  # a broken policy is not measured
     assert json.loads(json.dumps(run[1:], allow_nan=False)) == list(run[1:])
     assert run[1:] == train(start, config)[1:]
 
