@@ -30,7 +30,7 @@ from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import PAD, Start, load_start
 from dar_ref.toy.train import Run, train
 
-SHOWN = {  # figure -> title
+SHOWN = {  # metric -> title
     "step": "step",
     "proxy": "proxy",
     "gold": "gold",
@@ -41,7 +41,7 @@ SHOWN = {  # figure -> title
     "kl": "KL to pi_0",
     "annotations": "labels",
 }
-EXACT = {  # figure of `exact.enumerate.ExactFigures` -> title
+EXACT = {  # field of `exact.enumerate.ExactFigures` -> title
     "step": "step",
     "kl_to_pi_0": "KL(pi‖pi_0)",
     "kl_to_pi_t": "KL(pi‖pi_t)",

@@ -1,10 +1,10 @@
 """The full-size script on one GPU: seconds of each phase, peak memory and tokens per second, compared with the plan and
 with TRL's GRPO in the same run. `make benchmark-gpu`.
 
-The model is `qwen2-7b-tldr` as configured, LoRA and all, except that nothing is downloaded: its weights are drawn from
-the architecture, the tokenizer has as many made-up words, the prompts are of full length and the reward is a function.
-Random weights never end a completion, so all have full length: the highest cost of a step. Each method runs in
-a process of its own; the first two steps are warm-up and not counted.
+The model is `qwen2-7b-tldr` as configured, with LoRA, but nothing is downloaded: the weights are random, the tokenizer
+has as many made-up words, the prompts have full length and the reward is a function. Random weights hardly ever end a
+completion, so completions have full length too: the highest cost of a step. Each method runs in its own process; the
+first two steps are warm-up and not counted.
 
     python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
     python -m tests.benchmarks.gpu_step --config FILE --architecture FILE ...   another size, a CPU included

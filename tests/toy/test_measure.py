@@ -30,7 +30,7 @@ def test_its_mean_over_all_responses_is_the_kl(scale):
     assert found.min() >= 0.0  # for every completion, unlike k1
     k1 = log_p - log_q
     spread = [(log_p.exp() * (x - exact) ** 2).sum() for x in (found, k1)]
-    assert spread[0] < spread[1]  # less noisy, as it says
+    assert spread[0] < spread[1]  # less noisy than k1
 
 
 def test_its_mean_over_samples_is_unbiased():

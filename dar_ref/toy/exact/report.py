@@ -56,7 +56,7 @@ def iterations_text(content: Content) -> str:
             f" {course['kl_end'][0]:.2f} to {course['kl_end'][-1]:.4f} nats in {last} iterations, that of the exact"
             f" iterates to {course['kl_end_exact'][-1]:.4f}; the network is never further than"
             f" {max(course['kl_iterate']):.4f} nats from the exact iterate."
-            + (" The exact iterates arrive at once and are not drawn from there." if course["alpha"] == 1.0 else "")
+            + (" The exact iterates arrive in one step and are not drawn after it." if course["alpha"] == 1.0 else "")
         )
     return "Lines on a logarithmic axis against iteration, one panel for each alpha. " + " ".join(parts)
 
@@ -91,11 +91,11 @@ def samples_text(content: Content) -> str:
     means = [float(np.mean(errors)) for errors in part["kl"]]
     points = ", ".join(f"{mean:.4f} at {n}" for n, mean in zip(part["counts"], means, strict=True))
     return (
-        f"Error KL(pi*‖pi_theta) against samples a prompt, both axes logarithmic: {points}. The slope between the first"
-        f" two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
+        f"Error KL(pi*‖pi_theta) against samples per prompt, both axes logarithmic: {points}. The slope between the"
+        f" first two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
         f" the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
-        " the error less that limit, where the two can be told apart. A dashed line falls like 1/n: the first-order"
-        " error of weighted frequencies without a network."
+        " the error minus that limit, where the error is clearly above it. A dashed line falls like 1/n: the"
+        " first-order error of weighted frequencies without a network."
     )
 
 
