@@ -172,7 +172,7 @@ def log_normalize(logits: Array) -> tuple[Array, Array]:
 
 
 def _dual_kl(log_pi: Array, log_pi_0: Array, log_pi_t: Array, alpha: float) -> Array:
-    total = np.zeros(np.broadcast_shapes(log_pi.shape, log_pi_0.shape, log_pi_t.shape)[:-1])
+    total = np.zeros(np.broadcast_shapes(log_pi.shape, log_pi_0.shape, log_pi_t.shape)[:-1])  # (...)
     for weight, anchor in ((alpha, log_pi_0), (1.0 - alpha, log_pi_t)):
         if weight > 0.0:  # otherwise 0 * inf would be NaN
             total = total + weight * expected_log_ratio(log_pi, anchor)

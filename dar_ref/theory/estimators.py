@@ -105,7 +105,7 @@ def estimator_moments(
         beta: strength of the regulariser, in units of the advantage per nat; `> 0` for dar and dao, `>= 0` for grpo and
             rloo.
         w_clip: upper bound of the weight, `> 0`; dar only; None for no bound.
-        clip_eps: half-width of the ratio's clip, in [0, inf]; grpo only, None takes 0.2, inf is no clip.
+        clip_eps: half-width of the ratio's clip, in [0, inf]; grpo only; None takes 0.2, inf is for no clip.
         baseline: "group" (mean over the K rewards, own sample included), "leave_one_out" (mean of the others) or "none"
             (the reward is the advantage); None takes leave_one_out for rloo and group for the others.
         normalize: "none", "group" (divide by the population std of the K advantages) or "batch" (by that of all N*K,
@@ -118,7 +118,7 @@ def estimator_moments(
     Raises:
         TypeError: policies, rewards or numbers of a wrong type.
         ValueError: bad input, an option of another method, K = 1 with a group statistic, more batches than
-            `enumeration.MAX_STATES`, or moments beyond float64.
+            `batches.MAX_STATES`, or moments beyond float64.
 
     Source: T8. DAR: the paper's practical loss; DAO: DESIGN's dual-KL score-function form; GRPO: DeepSeekMath
     (arXiv 2402.03300), equations 3 and 4; RLOO: Ahmadian et al. (arXiv 2402.14740).

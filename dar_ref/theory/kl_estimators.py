@@ -80,7 +80,7 @@ def kl_estimator_moments(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLik
     Raises:
         TypeError, ValueError: unknown estimator, or input that is not a policy.
 
-    Source: Schulman, "Approximating KL Divergence" (2020), with the supports written out.
+    Source: Schulman, "Approximating KL Divergence" (2020); the support rules are ours.
 
     >>> p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
     >>> [round(float(kl_estimator_moments(name, p, q).mean), 6) for name in ("k1", "k2", "k3")]

@@ -69,7 +69,7 @@ def feasible(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: floa
     eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
     if np.isinf(eps_0) or np.isinf(eps_t):
         shape = np.broadcast_shapes(log_pi_0.shape, log_pi_t.shape)[:-1]
-        end = 0.5 if eps_0 == eps_t else float(np.isinf(eps_t))
+        end = 0.5 if eps_0 == eps_t else float(np.isinf(eps_t))  # all weight on the ball of finite radius
         return Feasibility(np.ones(shape, bool), np.full(shape, end), np.full(shape, min(eps_0, eps_t)))
     alpha, margin = lowest_margin(log_pi_0, log_pi_t, (log_pi_0 > -np.inf) & (log_pi_t > -np.inf), eps_0, eps_t)
     return Feasibility(margin >= 0.0, alpha, margin)
@@ -130,16 +130,16 @@ def log_overlap(log_p: Array, log_q: Array, kept: NDArray[np.bool_], alpha: Arra
     At the end points, and for equal policies, the sum is one policy's mass on `kept`. It is computed as 1 minus the
     rest. So it is exactly 1 for a policy that loses no arm, and small radii around one anchor keep all their digits.
     """
-    with np.errstate(invalid="ignore"):
-        logits = np.where(kept, alpha[..., None] * log_p + (1.0 - alpha)[..., None] * log_q, -np.inf)
+    with np.errstate(invalid="ignore"):  # 0 * -inf outside `kept`
+        logits = np.where(kept, alpha[..., None] * log_p + (1.0 - alpha)[..., None] * log_q, -np.inf)  # (..., A)
     equal = (np.where(kept, log_p, 0.0) == np.where(kept, log_q, 0.0)).all(axis=-1)
-    log_c = log_sum_exp(logits)
-    some = np.isfinite(log_c)
+    log_c = log_sum_exp(logits)  # (..., A) -> (...)
+    some = np.isfinite(log_c)  # rows with a common arm
     ref = np.exp(logits - np.where(some, log_c, 0.0)[..., None])  # (..., A)
     size = 1.0 + (ref * np.where(kept, np.abs(log_p) + np.abs(log_q), 0.0)).sum(axis=-1)
     for log_anchor, at_end in ((log_q, (alpha == 0.0) | equal), (log_p, alpha == 1.0)):
         lost = np.where(kept, 0.0, np.exp(log_anchor)).sum(axis=-1)
-        exact = at_end & (lost <= 0.5)
+        exact = at_end & (lost <= 0.5)  # 1 - lost is accurate only for a small loss
         log_mass = np.log1p(-np.where(exact, lost, 0.0))
         log_c, size = np.where(exact, log_mass, log_c), np.where(exact, -log_mass, size)
     return np.where(some, log_c, -np.inf), np.where(some, size, 1.0)
