@@ -1,7 +1,7 @@
 """The share of the simplex that the feasible region takes: `region_volume` (T6, T9), with its error.
 
 Fix one arm's probability x. Each set is convex, so the next arm's probability is restricted to an interval. By the
-chain rule `KL(pi‖pi_0) = kl2(x, pi_0) + (1-x) kl2(rest)` its ends are roots of a two-arm divergence. So the volume is
+chain rule `KL(pi‖pi_0) = kl2(x, pi_0) + (1-x) kl2(rest)` its ends are roots of a two-arm divergence. So the share is
 
     two arms      the length of the interval
     three arms    the integral of this length over x, by quadrature with adaptive panels
@@ -137,7 +137,7 @@ def _sides(one: _Constraint) -> tuple[Array, Array]:
 
 
 def _two_arm_kl(forward: bool, y: Array, m: float, co_m: float) -> Array:
-    """KL of (y, 1-y) from (m, co_m), or with `forward` the KL in the other direction.
+    """`KL((y, 1-y)‖(m, co_m))`, or with `forward` the KL in the other direction.
 
     Each arm adds `p log(p/q) - p + q >= 0`, with log1p near p = q, so the arms do not cancel.
     """
@@ -194,7 +194,7 @@ def _quadrature(constraints: list[_Constraint]) -> Volume:
     middle, half = 0.5 * (start + stop), 0.5 * (stop - start)
 
     def slices(phi: Array) -> Array:
-        """Rows (k, n): the length of the interval (negative if empty), then functions whose zeros are its corners."""
+        """Rows (k, n): the length of the interval (negative if empty), then others; its corners are zeros of a row."""
         x = np.clip(middle - half * np.cos(phi), start, stop)
         cuts = [_cut(one, order, x) for one in constraints]
         lows, highs, hinges = ([row for cut in cuts for row in cut[part]] for part in range(3))
