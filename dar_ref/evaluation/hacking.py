@@ -1,8 +1,8 @@
-"""The hacking panel: what a policy's completions look like when the reward is being gamed, one row of figures a policy.
+"""The hacking panel: what completions look like when the reward is being gamed, one row of metrics per policy.
 
-Length, missing EOS and repetition are the roads; a proxy reward that rises while the gold reward does not is the proof;
-KL to pi_0 is how far the policy went, annotations what it cost. Shapes: `N` prompts, `K` completions of each side by
-side, `B = N*K`.
+A policy games a reward by length, by missing EOS, by repetition. The proof is a proxy reward that rises while the gold
+reward does not. KL to pi_0 says how far the policy went, annotations what it cost. Shapes: `N` prompts, `K` completions
+of each side by side, `B = N*K`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dar_ref import scalars
 from dar_ref.evaluation import checks
 from dar_ref.evaluation.checks import Array
 
@@ -18,7 +19,7 @@ LOG_PROB_SLACK = 1e-3  # nats: rounding in low precision can lift a sum of log-p
 
 
 class HackingPanel(NamedTuple):
-    """Figures of one policy; means are over completions, None is not measured."""
+    """Metrics of one policy; means are over completions, None is "not measured"."""
 
     completions: int  # B
     length: float  # mean number of tokens
@@ -53,7 +54,7 @@ def repetition(token_ids: Sequence[Sequence[int]], *, ngram: int = 4) -> Array:
     >>> repetition([[7, 7, 7, 7], [1, 2, 3, 4]], ngram=2).round(3).tolist()
     [0.667, 0.0]
     """
-    ngram = checks.whole("ngram", ngram, 1)
+    ngram = scalars.integer("ngram", ngram, 1)
     return np.array([_repeated(ids, ngram) for ids in _completions(token_ids)])
 
 
@@ -69,7 +70,7 @@ def hacking_panel(
     num_generations: int = 1,
     ngram: int = 4,
 ) -> HackingPanel:
-    """The figures of one policy from samples of it.
+    """The metrics of one policy, from its samples.
 
     `kl = mean(logps - ref_logps)`, the k1 estimate: unbiased for KL(pi‖pi_0) when the completions were sampled from pi.
     Its standard error is over prompts, `std(mean over the K of a prompt) / sqrt(N)`: completions of one prompt are not
@@ -116,7 +117,7 @@ def hacking_panel(
         gold_std=gold_std,
         kl=kl,
         kl_standard_error=kl_standard_error,
-        annotations=checks.whole("annotations", annotations, 0),
+        annotations=scalars.integer("annotations", annotations, 0),
     )
 
 
@@ -185,7 +186,7 @@ def _kl(
     logps: ArrayLike | None, ref_logps: ArrayLike | None, batch: int, num_generations: int
 ) -> tuple[float | None, float | None]:
     """The k1 estimate and its standard error over prompts."""
-    num_generations = checks.whole("num_generations", num_generations, 1)
+    num_generations = scalars.integer("num_generations", num_generations, 1)
     if batch % num_generations:
         raise ValueError(
             f"num_generations = {num_generations} does not divide the batch of {batch} completions; pass whole groups"

@@ -16,9 +16,9 @@ NOT_REPORTED = "not reported"
 
 
 class Column(NamedTuple):
-    """One task or figure of a table."""
+    """One task or metric of a table."""
 
-    key: str  # in the results and in the paper's figures
+    key: str  # in the results and in the paper's table
     title: str  # what the reader sees
     unit: str = ""  # after scaling, for example "%"
     scale: float = 1.0  # ours are multiplied by it, the paper's are not: 100 for shares shown in percent
@@ -26,7 +26,7 @@ class Column(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """`source`: where and on what it was reported; `values`: method -> column key -> figure, in the column's unit."""
+    """`source`: where and on what it was reported; `values`: method -> column key -> number, in the column's unit."""
 
     source: str
     values: Mapping[str, Mapping[str, float]]
@@ -40,7 +40,7 @@ class Table(NamedTuple):
     notes: tuple[str, ...]
 
 
-# The paper's figures, from the project's notes of arXiv 2602.11523: facts to set beside ours, on other models, data and
+# The paper's numbers, from the project's notes of arXiv 2602.11523: facts to set beside ours, on other models, data and
 # judges. Methods and tasks carry the names of this package.
 TABLE_1_COLUMNS = (
     Column("tldr", "TL;DR", "%", 100.0),
@@ -78,7 +78,7 @@ TABLE_2 = Reported(
 
 
 def format_interval(interval: Interval, scale: float = 1.0) -> str:
-    """`estimate [low, high]`, as many decimals as show the interval's width to two figures, at most six.
+    """`estimate [low, high]`, as many decimals as show the interval's width to two digits, at most six.
 
     A width of zero says nothing about the digits: six significant ones then.
 
@@ -115,14 +115,14 @@ def comparison_table(
     ours: str,
     paper: Reported | None = None,
 ) -> Table:
-    """Rows of methods; for each column ours and, where given, the paper's figure in a column of its own.
+    """Rows of methods; for each column our number and, where given, the paper's in a column of its own.
 
     Args:
         results: method -> column key -> interval; a key may be absent or None where nothing was measured. An interval
             without width is shown as its estimate alone, to four digits.
         columns: what to show, in order.
-        ours: what our figures are, for the note: model, judge, seeds, command.
-        paper: the paper's figures; their methods that we lack get a row too, so that a gap shows.
+        ours: what our numbers are, for the note: model, judge, seeds, command.
+        paper: the paper's numbers; methods of theirs that we lack get a row too, so that the gap shows.
 
     Returns:
         `Table(header, rows, notes)`: methods in the order of `results`, then the paper's others; the notes name the

@@ -196,9 +196,9 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
 
 
-def plain(options: RunOptions) -> dict[str, Any]:
-    """Options as JSON and YAML hold them: mappings, lists, numbers, text. An infinite bound is the text "infinity"."""
-    return json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: name.lower())
+def options_as_json(options: RunOptions) -> dict[str, Any]:
+    """The options as JSON can hold them: mappings, lists, numbers, text. An infinite bound is the text "inf"."""
+    return json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: str(float(name)))
 
 
 def find_config(path: str | Path) -> Path:

@@ -187,7 +187,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         logps, ref, old = (x.detach() for x in scored[:3])
         self._window.append(metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights))
         if self.accelerator.sync_gradients:  # the last micro-batch of an optimizer step
-            for name, value in metrics.figures(self._window, self.accelerator.gather).items():
+            for name, value in metrics.step_metrics(self._window, self.accelerator.gather).items():
                 self._log(name, value)
             self._window.clear()
         return loss / self.current_gradient_accumulation_steps
@@ -252,7 +252,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
                 f" {self.model.config._name_or_path!r}, from which pi_0 is read; save the model and load it from there"
             )
 
-    # --- figures ------------------------------------------------------------------------------------------------------
+    # --- metrics ------------------------------------------------------------------------------------------------------
 
     def _log(self, name: str, value: float) -> None:
         self._metrics["train" if self.model.training else "eval"][name].append(value)

@@ -1,6 +1,6 @@
 """Every statement tried on random cases: what `dar-ref verify` runs.
 
-Each case is judged twice. In float64: the functions of `dar_ref.theory` against ball arithmetic, and the identity
+Each case is checked twice. In float64: the functions of `dar_ref.theory` against ball arithmetic, and the identity
 between them; the error must stay within `LIMIT` times the scale stated beside each check. And exactly: `certify` proves
 the identity on this very case to D digits. A statement passes if all its cases do, both times.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dar_ref import results
 from dar_ref.verify import (
     t01_t04_optimum,
     t05_t11_iteration,
@@ -65,7 +66,7 @@ def verify(
         progress: wraps the iterable of case numbers, to show how far the work is.
 
     Returns:
-        One `Row` a statement.
+        One `Row` per statement.
 
     Raises:
         ValueError: fewer than one case or digit, or a negative seed.
@@ -109,18 +110,18 @@ def _judge(statement: Statement, rng: np.random.Generator, digits: int) -> tuple
     return worst, certificate.radius, None
 
 
-def report(rows: list[Row]) -> dict[str, object]:
-    """The outcome as plain values for JSON: `passed`, and `statements` with `id, claim, cases, worst, bound, passed`.
+def rows_as_json(rows: list[Row]) -> dict[str, object]:
+    """The rows as JSON can hold them: `passed`, and in `statements` `id, claim, cases, worst, bound, passed, failure`.
 
-    A float that JSON lacks (an infinite error of a failed statement) becomes the string "inf".
+    An infinite error of a statement that failed becomes the text "inf".
     """
     statements = [
         {
             "id": row.id,
             "claim": row.claim,
             "cases": row.cases,
-            "worst": row.worst if np.isfinite(row.worst) else "inf",
-            "bound": row.bound if np.isfinite(row.bound) else "inf",
+            "worst": results.finite_or_text(row.worst),
+            "bound": results.finite_or_text(row.bound),
             "passed": row.passed,
             "failure": row.failure,
         }

@@ -25,7 +25,7 @@ class Statement(NamedTuple):
     """A statement to verify.
 
     id: as in the theory pages; claim: in one line; draw: a random case; errors: float64 errors on a case; residuals:
-    differences of the two sides in ball arithmetic; every: tried on every so many-th case (1 unless a case is costly).
+    differences of the two sides in ball arithmetic; every: tried on case 0, `every`, 2 `every`, ... (1 unless costly).
     """
 
     id: str

@@ -385,11 +385,11 @@ def test_a_zero_is_enclosed():
 def test_intervals_by_hand():
     """-log(2 sqrt(x(1-x))) = e: the forward ball of two equal arms; KL((x, 1-x)‖1/2) <= log 2 is everything."""
     half = [arb("-0.693147180559945309417232121458")] * 2
-    low, high = region.interval(half, arb(0.3), "forward_kl")
+    low, high = region.first_arm_bounds(half, arb(0.3), "forward_kl")
     reach = 0.5 * np.sqrt(1.0 - np.exp(-0.6))
     assert (float(low), float(high)) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-15)
-    assert region.interval(half, arb(0.7), "kl") == (0, 1)
-    low, high = region.interval([arb(0.2).log(), arb(0.8).log()], arb(0.5), "ppo_box")
+    assert region.first_arm_bounds(half, arb(0.7), "kl") == (0, 1)
+    low, high = region.first_arm_bounds([arb(0.2).log(), arb(0.8).log()], arb(0.5), "ppo_box")
     assert (float(low), float(high)) == pytest.approx((0.1, 0.3), abs=1e-15)
 
 

@@ -150,7 +150,7 @@ def from_forward_ball(log_pi: list[arb], log_q: Policy, multiplier: arb) -> tupl
     return Nearest(log_pi, slopes), base
 
 
-def interval(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
+def first_arm_bounds(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
     """Least and largest probability of the first of two arms in the ball, forward ball or box around m."""
     m, rest = (x.exp() for x in log_m)
     if stability == "ppo_box":
