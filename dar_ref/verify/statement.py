@@ -64,13 +64,13 @@ def policy_distance(log_p: Array, log_q: policies.Policy) -> float:
 
 def residual(left: arb, right: arb) -> arb:
     """`left - right`, and 0 where both are `+inf`."""
-    return arb(0) if left == policies.INFINITY and right == policies.INFINITY else left - right
+    return arb(0) if left == policies.INF and right == policies.INF else left - right
 
 
 def policy_residuals(log_p: policies.Policy, log_q: policies.Policy) -> list[arb]:
     """Differences arm by arm; an arm that only one of them has counts as infinite."""
     pairs = [(p, q) for p, q in zip(log_p, log_q, strict=True) if p is not None or q is not None]
-    return [policies.INFINITY if p is None or q is None else p - q for p, q in pairs]
+    return [policies.INF if p is None or q is None else p - q for p, q in pairs]
 
 
 def shortfall(larger: arb, smaller: arb) -> arb:

@@ -143,7 +143,7 @@ def residuals_t6(case: Balls) -> list[arb]:
     if not x.log_p:
         log_pi, *anchors = (policies.exact_policy(log_p) for log_p in case[:3])
         over_0, over_t = (policies.kl(log_pi, anchor) for anchor in anchors)
-        return [residual(over_0.max(over_t), policies.INFINITY)]
+        return [residual(over_0.max(over_t), policies.INF)]
     alpha, margin, log_ref = region.meeting(x)
     over_0, over_t = policies.kl(log_ref, x.log_p) - x.eps_0, policies.kl(log_ref, x.log_q) - x.eps_t
     balls = [shortfall(-margin, over_0) if alpha == 0 else over_0 + margin]

@@ -191,7 +191,7 @@ def _error_of_region(case: Trust, x: Inside, log_pi: Array, eps: float, terms: A
         over, scale = excess(x.log_q, pi, arb(eps), terms)
         return Error(max(over, 0.0), scale)
     off = [
-        float(abs((policies.INFINITY if q is None else (p - q).exp()) - 1))
+        float(abs((policies.INF if q is None else (p - q).exp()) - 1))
         for p, q in zip(pi, x.log_q, strict=True)
         if p is not None
     ]
