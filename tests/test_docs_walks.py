@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/reference/walks.md").read_text(encoding="utf-8")
 HOP = re.compile(r"^\d+\. `(dar_ref/[\w/]+\.py)` `([\w.]+)`(?: → ((?:`\w+`(?:, )?)+))?: (.+)$", flags=re.MULTILINE)
-WALKS = {title: text for title, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)}
+WALKS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))
 
 
 def hops(walk):
