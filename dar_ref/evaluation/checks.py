@@ -18,7 +18,7 @@ def aligned(**named: ArrayLike) -> list[Array]:
     """Return the named inputs as float64 arrays of one shape, at least one axis, every value finite.
 
     Raises:
-        TypeError: values that are no real numbers (booleans, None, strings included).
+        TypeError: values that are not real numbers (booleans, None, strings included).
         ValueError: empty, ragged, NaN, infinite, or different shapes.
     """
     arrays = [_finite(name, value) for name, value in named.items()]

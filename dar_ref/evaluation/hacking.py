@@ -47,7 +47,7 @@ def repetition(token_ids: Sequence[Sequence[int]], *, ngram: int = 4) -> Array:
         (B,), in [0, 1).
 
     Raises:
-        TypeError, ValueError: no completion, one that is no sequence of ints, or `ngram` below 1.
+        TypeError, ValueError: no completion, one that is not a sequence of ints, or `ngram` below 1.
 
     Source: Welleck et al., arXiv 1908.04319, seq-rep-n.
 
@@ -160,7 +160,7 @@ def _completions(token_ids: Sequence[Sequence[int]]) -> list[list[int]]:
         array = np.asarray(ids)
         if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
             raise TypeError(
-                f"token_ids[{i}] is no flat sequence of ints (shape {array.shape}, dtype {array.dtype});"
+                f"token_ids[{i}] is not a flat sequence of ints (shape {array.shape}, dtype {array.dtype});"
                 " pass one list of token ids per completion, without padding"
             )
         completions.append(array.tolist())

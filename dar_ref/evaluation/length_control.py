@@ -68,7 +68,7 @@ def length_controlled_win_rate(
         `LengthControlled(rate, raw, constant, slope, length_std, extrapolated)`.
 
     Raises:
-        TypeError: values that are no real numbers.
+        TypeError: values that are not real numbers.
         ValueError: different lengths, empty, NaN, an outcome outside [0, 1], a negative length, `ridge <= 0`.
         RuntimeError: the iteration did not settle; seen only with `ridge` below 1e-6.
 

@@ -1,7 +1,7 @@
-"""Tables: our results with intervals, the paper's figures beside them in columns of their own, never mixed.
+"""Tables: our results with intervals, the paper's numbers beside them in columns of their own, never mixed.
 
 Results are `method -> task -> Interval`. What is absent says "not measured" (ours) or "not reported" (the paper's). The
-paper's figures live here, once, and nowhere in a file of results.
+paper's numbers are written here, once, and in no file of results.
 """
 
 import math
@@ -98,7 +98,7 @@ def format_interval(interval: Interval, scale: float = 1.0) -> str:
     values = [scale * value for value in interval[:3]]
     width = values[2] - values[1]
     if not all(map(math.isfinite, values)) or width < 0.0:
-        raise ValueError(f"{interval!r} is no finite interval; pass finite ends, low <= high, or None if not measured")
+        raise ValueError(f"{interval!r} is not a finite interval; pass finite ends, low <= high, or None if not measured")
     if width == 0.0:
         estimate, low, high = (f"{value:z.6g}" for value in values)
     else:
@@ -129,7 +129,7 @@ def comparison_table(
         origin of both kinds of column and the level of the intervals.
 
     Raises:
-        ValueError: no row, no column, a key in `results` that is no column, intervals of different levels.
+        ValueError: no row, no column, a key in `results` that is not a column, intervals of different levels.
 
     >>> table = comparison_table({"dar": {}}, TABLE_1_COLUMNS[:1], ours="toy, 5 seeds", paper=TABLE_1)
     >>> table.header, table.rows[0]
@@ -193,7 +193,7 @@ def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: S
     for method, row in results.items():
         for key in row:
             if key not in known:
-                raise ValueError(f"results[{method!r}] has {key!r}, which is no column; choose from {', '.join(known)}")
+                raise ValueError(f"results[{method!r}] has {key!r}, which is not a column; choose from {', '.join(known)}")
 
 
 def _level(results: Mapping[str, Mapping[str, Interval | None]]) -> str:

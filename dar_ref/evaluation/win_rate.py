@@ -89,7 +89,7 @@ def both_orders(shown_first: ArrayLike, shown_second: ArrayLike) -> BothOrders:
         `BothOrders(outcomes, agreement, first_share)`.
 
     Raises:
-        TypeError, ValueError: bad input, see `checks.vectors`, or a value that is no outcome.
+        TypeError, ValueError: bad input, see `checks.vectors`, or a value that is not an outcome.
 
     Source: Zheng et al., arXiv 2306.05685, section 3.4 (position bias): a win needs both orders.
 
@@ -117,7 +117,7 @@ def win_rate(outcomes: ArrayLike) -> WinRate:
         `WinRate(rate, wins, ties, losses)`.
 
     Raises:
-        TypeError, ValueError: bad input, see `checks.aligned`, or a value that is no outcome.
+        TypeError, ValueError: bad input, see `checks.aligned`, or a value that is not an outcome.
 
     >>> win_rate([1.0, 0.0, 0.5, 1.0])
     WinRate(rate=0.625, wins=2, ties=1, losses=1)

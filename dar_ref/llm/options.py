@@ -122,7 +122,7 @@ class RewardOptions:
             scalars.integer(f"reward.{name}", getattr(self, name), least)
         lowest, highest = self.scores
         if not 0 <= lowest < highest:
-            raise ValueError(f"reward.scores = {[lowest, highest]} is no range; pass lowest and highest, 0 or above")
+            raise ValueError(f"reward.scores = {[lowest, highest]} is not a range; pass lowest and highest, 0 or above")
         if self.kind == "function" and not all(self.name.partition(":")):
             raise ValueError(f"reward.name = {self.name!r} names no function; write module:function")
         for name, kind in {"revision": "model", **dict.fromkeys(("base_url", "rubric", "cache"), "annotator")}.items():
@@ -151,7 +151,7 @@ class RunOptions:
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise ValueError(f"methods.{unknown[0]} is no method; choose from {', '.join(METHODS)}")
+            raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):
             for name in _ELSEWHERE & set(self.section(section)):
                 raise ValueError(f"{section}.{name} belongs to the section `model`; set model.{name} instead")
@@ -176,7 +176,7 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
 
     Raises:
         FileNotFoundError: no such file, and no such name.
-        ValueError: no YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
+        ValueError: not a YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
     """
     return make_options(read_yaml(find_config(path)), overrides)
 
@@ -188,7 +188,7 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
-            raise ValueError(f"{override!r} is no override; write key=value, for example training.max_steps=10")
+            raise ValueError(f"{override!r} is not an override; write key=value, for example training.max_steps=10")
         _put(changed, key.split("."), yaml.load(value, _Loader))
     try:
         return TypeAdapter(RunOptions).validate_python(changed)
@@ -207,7 +207,7 @@ def find_config(path: str | Path) -> Path:
         if candidate.is_file():
             return candidate
     names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"configuration {str(path)!r} is no file; pass a YAML file or one of {names}")
+    raise FileNotFoundError(f"configuration {str(path)!r} is not a file; pass a YAML file or one of {names}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from None
+        raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; write a mapping with model, data, reward, ...")
     return content

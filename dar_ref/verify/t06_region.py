@@ -136,7 +136,7 @@ def floats(log_p: Policy) -> Array:
 
 def residuals_t6(case: Balls) -> list[arb]:
     """At the lowest alpha the interpolated policy has `KL_0 - e0 = KL_t - et = -margin` (at an end point the other one
-    is no larger), so it is inside if the margin is not negative. Every policy on S has `alpha (KL_0 - e0) + (1-alpha)
+    is not larger), so it is inside if the margin is not negative. Every policy on S has `alpha (KL_0 - e0) + (1-alpha)
     (KL_t - et) = KL(pi‖pi_ref) - margin`, so one of its excesses is at least `-margin`. No alpha has a lower margin.
     """
     x, log_pi = _anchors(case)

@@ -47,7 +47,7 @@ ADVANTAGES: tuple[tuple[Baseline, Normalize], ...] = (
 def draw_batch(rng: np.random.Generator) -> EstimatorCase:
     """Draw one or two bandits of up to three arms and the options of the updates.
 
-    Narrower than T1 to T4, since moments are no logs: `A/beta` to about 60 and policies to tens of nats, so that
+    Narrower than T1 to T4, since moments are not logs: `A/beta` to about 60 and policies to tens of nats, so that
     squares of weights stay in float64. Rewards from 1e-6 to 1e6, ties among them; arms that `pi_t` or `pi_0` lack; no
     std without a baseline, where `A/std` has no bound.
     """

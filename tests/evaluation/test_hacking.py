@@ -118,9 +118,9 @@ def panel_of_two(**changed):
     ("changed", "error", "message"),
     [
         ({"token_ids": []}, ValueError, "token_ids is empty"),
-        ({"token_ids": [[1], 2]}, TypeError, r"token_ids\[1\] is no flat sequence of ints \(shape \(\), dtype int64\)"),
-        ({"token_ids": [[1.0], [2]]}, TypeError, r"token_ids\[0\] is no flat sequence of ints .*dtype float64"),
-        ({"token_ids": ["a", "b"]}, TypeError, r"token_ids\[0\] is no flat sequence"),
+        ({"token_ids": [[1], 2]}, TypeError, r"token_ids\[1\] is not a flat sequence of ints \(shape \(\), dtype int64\)"),
+        ({"token_ids": [[1.0], [2]]}, TypeError, r"token_ids\[0\] is not a flat sequence of ints .*dtype float64"),
+        ({"token_ids": ["a", "b"]}, TypeError, r"token_ids\[0\] is not a flat sequence"),
         ({"token_ids": [[True], [2]]}, TypeError, "dtype bool"),
         ({"finished": [1, 0]}, TypeError, "finished has dtype int64, not bool; pass True or False"),
         ({"finished": [[True, False]]}, ValueError, r"finished has shape \(1, 2\)"),

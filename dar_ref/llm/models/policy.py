@@ -29,7 +29,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     """The local folder of a model, fetched from the hub if it is not one already; without weights for a dry run.
 
     Raises:
-        OSError: it is no folder and the hub does not have it, or cannot be reached.
+        OSError: it is not a folder and the hub does not have it, or cannot be reached.
     """
     if Path(options.name).is_dir():
         return Path(options.name)
@@ -38,7 +38,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
         return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise OSError(
-            f"model.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
+            f"model.name = {options.name!r} is not a folder here, and the hub gives none of that name ({error});"
             " check it, or download it where there is a network and pass its folder"
         ) from error
 

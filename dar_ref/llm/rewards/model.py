@@ -47,7 +47,7 @@ class RewardModel:
             config = AutoConfig.from_pretrained(options.name, **where)
         except OSError as error:
             raise OSError(
-                f"reward.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
+                f"reward.name = {options.name!r} is not a folder here, and the hub gives none of that name ({error});"
                 " check it, or download it where there is a network and pass its folder"
             ) from error
         if config.num_labels != 1:
