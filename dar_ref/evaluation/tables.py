@@ -98,7 +98,7 @@ def format_interval(interval: Interval, scale: float = 1.0) -> str:
     values = [scale * value for value in interval[:3]]
     width = values[2] - values[1]
     if not all(map(math.isfinite, values)) or width < 0.0:
-        raise ValueError(f"{interval!r} is not a finite interval; pass finite ends, low <= high, or None if not measured")
+        raise ValueError(f"{interval!r} is not a finite interval; pass finite low <= high, or None if not measured")
     if width == 0.0:
         estimate, low, high = (f"{value:z.6g}" for value in values)
     else:
@@ -193,7 +193,7 @@ def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: S
     for method, row in results.items():
         for key in row:
             if key not in known:
-                raise ValueError(f"results[{method!r}] has {key!r}, which is not a column; choose from {', '.join(known)}")
+                raise ValueError(f"results[{method!r}] has {key!r}, not a column; choose from {', '.join(known)}")
 
 
 def _level(results: Mapping[str, Mapping[str, Interval | None]]) -> str:

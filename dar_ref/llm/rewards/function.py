@@ -173,8 +173,8 @@ def make_reward(
         A function of TRL's signature; `render` gives the text that it judges.
 
     Raises:
-        ValueError: no such function, a model that is not a reward model, an endpoint without a key, or a rubric that lacks
-            a place for prompt or response.
+        ValueError: no such function, a model that is not a reward model, an endpoint without a key, or a rubric that
+            lacks a place for prompt or response.
         OSError: a file or a model that is not there.
     """
     if not eos_token_ids:
