@@ -222,7 +222,7 @@ CERTIFICATES = {
     "T9 KL turned round": ("T9", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 slope": ("T9", region, "into_box", twice_the_slope),
     "T9 not nearest": ("T9", region, "into_box", not_normalised),
-    "T9 sign of A": ("T9", t09_trust_regions, "mean", argument(1, lambda adv: [-a for a in adv])),
+    "T9 sign of A": ("T9", t09_trust_regions, "expected_advantage", argument(1, lambda adv: [-a for a in adv])),
     "T9 competitor outside": ("T9", t09_trust_regions, "_competitor", at_the_base),
     "T9 forward KL turned round": ("T9 forward", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 forward slope": ("T9 forward", region, "from_forward_ball", twice_the_slope),
