@@ -158,7 +158,6 @@ def test_a_report_is_html():
 RESULT_JSON = {  # files that still name it
     "dar_ref/toy/commands.py",  # toy side
     "dar_ref/toy/experiments/runner.py",  # toy side
-    "docs/small_runs.py",  # toy side
     "docs/toy/index.md",  # toy side
     "tests/toy/test_commands.py",  # toy side
 }
