@@ -19,22 +19,18 @@ SAME_CLASS: dict[str, str] = {  # classes of one name, and why they may have it
 }
 EXACT = "the same quantity in ball arithmetic, the judge of the float64 function"
 ENTRY = "what a command does"
+ENGINES = "the same thing on each engine: the bandit, the toy engine, the language models"
 SAME_FUNCTION = {  # public functions of one name in several layers, and why they may have it
     **dict.fromkeys(("dual_kl", "fixed_point", "kl", "objective", "optimum"), EXACT),
     **dict.fromkeys(("regression_loss", "regression_target", "sampled_advantages", "sampled_target"), EXACT),
     **dict.fromkeys(("main", "run"), ENTRY),
-    "train": "from a start and options to a trained policy, on each engine",
+    **dict.fromkeys(("frontier_figure", "log_probs", "method_loss", "sample", "train", "tune"), ENGINES),
     "positive": "the theory's, with its rule for infinity, reads that of `scalars`",
     "non_negative": "the theory's, with its rule for infinity, reads that of `scalars`",
     "conflict_figure": "bandit and plots",  # toy side
     "exact_advantage": "bandit and toy",  # toy side
     "follow": "plots and toy",  # toy side
-    "frontier_figure": "bandit and toy",  # toy side
-    "log_probs": "bandit and toy",  # toy side
-    "method_loss": "bandit and toy",  # toy side
-    "sample": "bandit and toy",  # toy side
     "table": "demo and toy",  # toy side
-    "tune": "bandit and toy",  # toy side
     "weight_figure": "bandit and plots",  # toy side
 }
 ALONE = "minimal"  # the method in one file each, which repeats on purpose what the package has
@@ -48,22 +44,22 @@ FORBIDDEN = {  # word: what is written instead
     "inner_epochs": "updates_per_rollout",
     "judging": "statement",
     "knob": "what_would_fit",
-    "kl_optimum_to_pi": "kl_optimum",
+    "kl_optimum": "kl_optimum_to_pi",
     "knobs": "what_would_fit",
     "phases": "peaks",
     "statements_best": "t07_best_policy",
 }
 NOT_YET = {  # (file, word) of names that still say it
     ("bandit/figures.py", "course"),  # toy side
-    ("bandit/figures.py", "kl_optimum_to_pi"),  # toy side
-    ("bandit/measure.py", "kl_optimum_to_pi"),  # toy side
     ("plots/__init__.py", "course"),  # toy side
     ("plots/conflict.py", "course"),  # toy side
     ("plots/conflict_path.py", "course"),  # toy side
     ("plots/dar_ball.py", "course"),  # toy side
     ("plots/simplex_border.py", "border"),  # toy side
     ("theory/estimators.py", "clip_eps"),  # toy side
+    ("toy/commands.py", "kl_optimum"),  # toy side
     ("toy/config.py", "inner_epochs"),  # toy side
+    ("toy/exact/enumerate.py", "kl_optimum"),  # toy side
     ("toy/exact/report.py", "course"),  # toy side
     ("toy/experiments/figures.py", "course"),  # toy side
     ("toy/train.py", "inner_epochs"),  # toy side

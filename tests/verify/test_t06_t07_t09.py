@@ -371,13 +371,13 @@ def test_special_cases_of_t9(case):
 def test_a_zero_is_enclosed():
     """cosh-like slopes, and one so flat that only a wide interval has certain signs."""
     with policies.precision(200):
-        root = region.crossing(lambda y: (y * y - 2, 2 * y), arb(0), arb(4))
+        root = region.enclosed_root(lambda y: (y * y - 2, 2 * y), arb(0), arb(4))
         assert (root - arb(2).sqrt()).contains(0)
         assert root.rad() < 1e-50
-        flat = region.crossing(lambda y: ((y - 1) ** 3 + arb(0, 1e-55), 3 * (y - 1) ** 2), arb(0), arb(3))
+        flat = region.enclosed_root(lambda y: ((y - 1) ** 3 + arb(0, 1e-55), 3 * (y - 1) ** 2), arb(0), arb(3))
         assert flat.contains(1)
         assert 1e-20 < flat.rad() < 1e-10
-        nowhere = region.crossing(lambda _: (arb(0, 1), arb(1)), arb(0), arb(3))
+        nowhere = region.enclosed_root(lambda _: (arb(0, 1), arb(1)), arb(0), arb(3))
         assert nowhere.contains(0)
         assert nowhere.contains(3)
 
