@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -25,8 +25,10 @@ from pydantic.dataclasses import dataclass
 
 from dar_ref import scalars
 
-ONLINE = ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo")
-METHODS = (*ONLINE, "dpo")
+Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
+METHODS: tuple[str, ...] = get_args(Method)
+ONLINE = METHODS[:-1]  # those that sample completions
+Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 _STRICT = ConfigDict(extra="forbid")
@@ -42,7 +44,7 @@ class ModelOptions:
 
     name: str
     revision: str | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     attn_implementation: str | None = None
     random_init: bool = False
     trust_remote_code: bool = False
@@ -101,7 +103,7 @@ class RewardOptions:
     name: str
     missing_eos_penalty: float = 0.0
     revision: str | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     batch_size: int = 16
     separator: str = ""
     append_eos: bool = True
@@ -136,9 +138,7 @@ class RunOptions:
 
     model: ModelOptions
     data: DataOptions
-    method: Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"] = (
-        "dar"
-    )
+    method: Method = "dar"
     reward: RewardOptions | None = None
     lora: LoraOptions | None = None
     training: dict[str, Any] = field(default_factory=dict)
@@ -219,6 +219,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; write a mapping with model, data, reward, ...")
     return content
+
+
+def no_such_model(option: str, name: str, error: Exception) -> OSError:
+    """The error for a model that is neither a folder here nor on the hub."""
+    return OSError(
+        f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
+        " check it, or download it where there is a network and pass its folder"
+    )
 
 
 class _Loader(yaml.SafeLoader):

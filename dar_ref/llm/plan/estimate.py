@@ -101,11 +101,9 @@ def plan(
     settings = resolve(options)
     setup = make_setup(options, settings, devices, sharding, device_memory, cuda=cuda)
     work = make_work(options, settings, setup, tokens_per_second)
-    moments = peaks.peaks(setup)
-    changes: list[str] = []
-    if device_memory is not None and max(moment.total for moment in moments) > device_memory:
-        changes = what_would_fit(setup, device_memory)
-    return Plan(options, setup, moments, work, device_memory, changes)
+    too_much = device_memory is not None and peaks.peak_bytes(setup) > device_memory
+    changes = what_would_fit(setup, device_memory or 0) if too_much else []
+    return Plan(options, setup, peaks.peaks(setup), work, device_memory, changes)
 
 
 def make_setup(

@@ -35,6 +35,11 @@ def peaks(setup: Setup) -> list[Moment]:
     return [max((m for m in found if m.phase == name), key=lambda m: m.total) for name in names]
 
 
+def peak_bytes(setup: Setup) -> int:
+    """Bytes that one device needs: of the largest moment of all."""
+    return max(moment.total for moment in peaks(setup))
+
+
 def moments(setup: Setup) -> list[Moment]:
     """Every moment that may be the largest of its phase."""
     always = resident.resident(setup)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from dar_ref.llm.plan.peaks import peaks
+from dar_ref.llm.plan.peaks import peak_bytes
 from dar_ref.llm.plan.resident import Setup
 from dar_ref.llm.plan.tensors import Lora
 
@@ -20,7 +20,7 @@ def what_would_fit(setup: Setup, device_memory: int) -> list[str]:
     """
 
     def fits(changed: Setup) -> bool:
-        return max(moment.total for moment in peaks(changed)) <= device_memory
+        return peak_bytes(changed) <= device_memory
 
     alone = [text for text, changed in _single(setup, fits) if fits(changed)]
     if alone:

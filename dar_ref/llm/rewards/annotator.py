@@ -25,9 +25,9 @@ from openai.types.chat.chat_completion import Choice
 
 from dar_ref import results
 from dar_ref.llm.options import RewardOptions
+from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 
-Text = str | Sequence[Mapping[str, Any]]  # plain, or the messages of a chat
 KEY = "OPENAI_API_KEY"
 MAX_TOKENS = 16  # of an answer: a number and what some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards.annotator import Annotator, Text, flat_text
+from dar_ref.llm.rewards import Text
+from dar_ref.llm.rewards.annotator import Annotator, flat_text
 from dar_ref.llm.rewards.model import RewardModel
 
 
