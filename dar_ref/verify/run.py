@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.verify import (
     t01_t04_optimum,
     t05_t11_iteration,
@@ -69,12 +69,10 @@ def verify(
         One `Row` per statement.
 
     Raises:
-        ValueError: fewer than one case or digit, or a negative seed.
+        TypeError, ValueError: fewer than one case or digit, a negative seed, or no whole number.
     """
-    if cases < 1 or digits < 1:
-        raise ValueError(f"cases = {cases}, digits = {digits}: nothing to verify; ask for at least 1 of each")
-    if seed < 0:
-        raise ValueError(f"seed = {seed} is negative; numpy's generators take seeds from 0 on")
+    for name, value, least in (("seed", seed, 0), ("cases", cases, 1), ("digits", digits, 1)):
+        scalars.integer(name, value, least)
     worst = dict.fromkeys(STATEMENTS, 0.0)
     bound = dict.fromkeys(STATEMENTS, 0.0)
     tried = dict.fromkeys(STATEMENTS, 0)
