@@ -27,7 +27,6 @@ class Architecture:
     """
 
     name: str
-    model_type: str
     hidden_size: int
     intermediate_size: int
     layers: int
@@ -113,7 +112,6 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     heads = ("lm_head", "score")
     return Architecture(
         name=name,
-        model_type=config.model_type,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         layers=config.num_hidden_layers,
