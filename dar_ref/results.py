@@ -6,7 +6,6 @@ could be read as a result.
 """
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -20,6 +19,12 @@ from typing import Any
 from dar_ref import arithmetic
 
 PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError if no file can be written to `path`: before the work, not after it. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("a").close()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,17 +47,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         OSError: the folder cannot be written.
     """
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def check_writable(path: Path) -> None:
-    """Raise OSError if no file can be written to `path`: before the work, not after it. Makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.open("a").close()
-
-
-def finite_or_text(value: float) -> float | str:
-    """A number as JSON can hold it: an infinity becomes the text "inf" or "-inf"."""
-    return str(float(value)) if math.isinf(value) else value
 
 
 def run_info(command: str, started: float) -> dict[str, Any]:

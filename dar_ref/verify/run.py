@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dar_ref import results, scalars
+from dar_ref import scalars
 from dar_ref.verify import (
     t01_t04_optimum,
     t05_t11_iteration,
@@ -113,16 +113,5 @@ def rows_as_json(rows: list[Row]) -> dict[str, object]:
 
     An infinite error of a statement that failed becomes the text "inf".
     """
-    statements = [
-        {
-            "id": row.id,
-            "claim": row.claim,
-            "cases": row.cases,
-            "worst": results.finite_or_text(row.worst),
-            "bound": results.finite_or_text(row.bound),
-            "passed": row.passed,
-            "failure": row.failure,
-        }
-        for row in rows
-    ]
+    statements = [{name: "inf" if value == np.inf else value for name, value in row._asdict().items()} for row in rows]
     return {"passed": all(row.passed for row in rows), "statements": statements}
