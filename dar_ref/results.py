@@ -21,6 +21,12 @@ from dar_ref import arithmetic
 PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
 
 
+def check_writable(path: Path) -> None:
+    """Raise OSError if no file can be written to `path`: before the work, not after it. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("a").close()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all: to a temporary file first, which then replaces `path`.
 

@@ -1,5 +1,5 @@
-"""The pages on full-size training agree with the code: commands load, tables are those of the code, quoted messages
-exist, and every logged metric is explained."""
+"""The pages on full-size training say what the code says: commands load, tables are those of the code, quoted messages
+exist, every metric that a run logs is explained."""
 
 import argparse
 import ast
@@ -115,7 +115,7 @@ def explained(name, names):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", METHODS)
-def test_every_figure_that_is_logged_is_explained(method, first_steps):
+def test_every_metric_that_is_logged_is_explained(method, first_steps):
     names = {*named(page("llm/metrics.md")), "step"}
     logged = {name for row in first_steps(method) for name in row}
     assert {name for name in logged if not explained(name, names)} == set()

@@ -11,7 +11,11 @@ from dar_ref import scalars
 
 @pytest.mark.parametrize("value", [3, 4, 10**30])
 def test_whole_numbers_come_back(value):
-    assert scalars.integer("steps", value, 3) is value
+    assert scalars.integer("steps", value, 3) == value
+
+
+def test_integers_of_numpy_come_back_as_ints():
+    assert type(scalars.integer("steps", np.int32(4), 3)) is int
 
 
 @pytest.mark.parametrize(

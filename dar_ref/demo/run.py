@@ -18,8 +18,7 @@ from dar_ref import results
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
-from dar_ref.verify.run import Row, verify
-from dar_ref.verify.run import report as verify_report
+from dar_ref.verify.run import Row, rows_as_json, verify
 
 METHODS: tuple[Method, ...] = ("dar", "grpo", "dao")
 SEEDS = 3
@@ -50,7 +49,7 @@ def demo(out: Path, seed: int = 0) -> int:
             comparison = _compare(seed, progress)
     finally:
         torch.set_num_threads(threads)
-    content = {"verify": verify_report(rows), "digits": comparison}
+    content = {"verify": rows_as_json(rows), "digits": comparison}
     results.write_json(out / "results.json", content)
     write_report(out, content)
     results.write_json(out / "run.json", results.run_info(f"dar-ref demo --seed {seed}", started))

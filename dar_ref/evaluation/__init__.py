@@ -6,7 +6,7 @@ percent.
 """
 
 from dar_ref.evaluation.hacking import HackingPanel, hacking_panel, repetition, reward_gap
-from dar_ref.evaluation.intervals import Interval, bootstrap, iqm, mean, paired_difference, student, wilson
+from dar_ref.evaluation.intervals import Interval, bootstrap, mean, paired_difference, student, wilson
 from dar_ref.evaluation.length_control import LengthControlled, length_controlled_win_rate
 from dar_ref.evaluation.tables import (
     TABLE_1,
@@ -50,7 +50,6 @@ __all__ = [
     "comparison_table",
     "format_interval",
     "hacking_panel",
-    "iqm",
     "length_controlled_win_rate",
     "markdown",
     "mean",

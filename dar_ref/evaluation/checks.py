@@ -64,15 +64,6 @@ def flags(name: str, value: ArrayLike) -> NDArray[np.bool_]:
     return array
 
 
-def whole(name: str, value: int, least: int) -> int:
-    """Return the option `name` as an int of at least `least`; TypeError or ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a whole number; pass an int")
-    if value < least:
-        raise ValueError(f"{name} = {value} is below {least}; pass {name} >= {least}")
-    return int(value)
-
-
 def level(value: float) -> float:
     """Return the confidence `level` as a float strictly between 0 and 1; TypeError or ValueError otherwise."""
     number = scalars.fraction("level", value)

@@ -1,8 +1,8 @@
-"""The hacking panel: the metrics that show reward hacking, one row per policy.
+"""The hacking panel: what completions look like when the reward is being gamed, one row of metrics per policy.
 
-Length, missing EOS and repetition are the usual ways to hack a reward. Hacking is proven if the proxy reward rises and
-the gold reward does not. KL to pi_0 measures how far the policy moved, annotations what its training cost. Shapes: `N`
-prompts, `K` completions per prompt side by side, `B = N*K`.
+A policy games a reward by length, by missing EOS, by repetition. The proof is a proxy reward that rises while the gold
+reward does not. KL to pi_0 says how far the policy went, annotations what it cost. Shapes: `N` prompts, `K` completions
+of each side by side, `B = N*K`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dar_ref import scalars
 from dar_ref.evaluation import checks
 from dar_ref.evaluation.checks import Array
 
@@ -18,7 +19,7 @@ LOG_PROB_SLACK = 1e-3  # nats: low precision may round a sum of log-probs up to 
 
 
 class HackingPanel(NamedTuple):
-    """Metrics of one policy. Means are over completions; None means not measured."""
+    """Metrics of one policy; means are over completions, None is "not measured"."""
 
     completions: int  # B
     length: float  # mean number of tokens
@@ -46,14 +47,14 @@ def repetition(token_ids: Sequence[Sequence[int]], *, ngram: int = 4) -> Array:
         (B,), in [0, 1).
 
     Raises:
-        TypeError, ValueError: no completion, a completion that is not a sequence of ints, or `ngram` below 1.
+        TypeError, ValueError: no completion, one that is not a sequence of ints, or `ngram` below 1.
 
     Source: Welleck et al., arXiv 1908.04319, seq-rep-n.
 
     >>> repetition([[7, 7, 7, 7], [1, 2, 3, 4]], ngram=2).round(3).tolist()
     [0.667, 0.0]
     """
-    ngram = checks.whole("ngram", ngram, 1)
+    ngram = scalars.integer("ngram", ngram, 1)
     return np.array([_repeated(ids, ngram) for ids in _completions(token_ids)])
 
 
@@ -69,7 +70,7 @@ def hacking_panel(
     num_generations: int = 1,
     ngram: int = 4,
 ) -> HackingPanel:
-    """The metrics of one policy, from its completions.
+    """The metrics of one policy, from its samples.
 
     `kl = mean(logps - ref_logps)`, the k1 estimate, is unbiased for KL(pi‖pi_0) if the completions were sampled from
     pi. Completions of one prompt are not independent, so the standard error is over prompts: `std(mean over the K of a
@@ -116,7 +117,7 @@ def hacking_panel(
         gold_std=gold_std,
         kl=kl,
         kl_standard_error=kl_standard_error,
-        annotations=checks.whole("annotations", annotations, 0),
+        annotations=scalars.integer("annotations", annotations, 0),
     )
 
 
@@ -185,7 +186,7 @@ def _kl(
     logps: ArrayLike | None, ref_logps: ArrayLike | None, batch: int, num_generations: int
 ) -> tuple[float | None, float | None]:
     """The k1 estimate and its standard error over prompts."""
-    num_generations = checks.whole("num_generations", num_generations, 1)
+    num_generations = scalars.integer("num_generations", num_generations, 1)
     if batch % num_generations:
         raise ValueError(
             f"num_generations = {num_generations} does not divide the batch of {batch} completions; pass whole groups"

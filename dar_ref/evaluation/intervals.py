@@ -1,16 +1,15 @@
 """Confidence intervals for the variation over seeds and prompts.
 
-`bootstrap` resamples whole units (seeds, or prompts), or seeds and prompts. `student` and `paired_difference` are for
-few seeds, where the bootstrap is too narrow. `wilson` is for shares of independent prompts, also if all of them were
-won. `iqm` is the interquartile mean.
+`bootstrap` resamples what varies: whole units (seeds, or prompts), or seeds and prompts. `student` and
+`paired_difference` are for a handful of seeds, where the bootstrap is too narrow. `wilson` is for shares of independent
+prompts; it holds also where all were won.
 
 Coverage of a nominal 95 % interval for the mean of n Gaussian values (4,000 data sets; `student` is exact):
 
-    n                     3      5      10     20     50
-    bootstrap, mean       0.74   0.83   0.89   0.93   0.93
-    bootstrap, IQM        0.74   0.89   0.93   0.94   0.94
+    n             3      5      10     20     50
+    bootstrap     0.74   0.83   0.89   0.93   0.93
 
-All results are in the unit of the input; nothing is converted to percent here.
+Shares and means are in the unit of the input; nothing is turned into percent here.
 """
 
 import math
@@ -25,7 +24,7 @@ from dar_ref import scalars
 from dar_ref.evaluation import checks
 from dar_ref.evaluation.checks import Array
 
-Resample = Literal["units", "nested", "crossed"]
+Resample = Literal["units", "crossed"]
 
 
 class Interval(NamedTuple):
@@ -42,30 +41,6 @@ def mean(values: ArrayLike) -> float:
     return float(np.asarray(values, dtype=np.float64).mean())
 
 
-def iqm(values: ArrayLike) -> float:
-    """Interquartile mean: the mean without the lowest and the highest quarter of the values.
-
-    With n values over all axes, `floor(n/4)` are dropped at each end.
-
-    Args:
-        values: any shape, finite: runs, or runs x tasks.
-
-    Returns:
-        The mean of the middle values, in their unit.
-
-    Raises:
-        TypeError, ValueError: bad input, see `checks.aligned`.
-
-    Source: Agarwal et al., arXiv 2108.13264, section 4.3.
-
-    >>> iqm([0.0, 1.0, 2.0, 3.0, 100.0])
-    2.0
-    """
-    (array,) = checks.aligned(values=values)
-    cut = array.size // 4
-    return mean(np.sort(array, axis=None)[cut : array.size - cut])
-
-
 def bootstrap(
     *samples: ArrayLike,
     statistic: Callable[..., float] = mean,
@@ -80,15 +55,13 @@ def bootstrap(
 
     - "units": the first axis, with replacement; the data of a unit stay together. For seeds (S,), prompts (P,), or
       seeds with their prompts (S, P).
-    - "nested": seeds, then new prompts within each drawn seed. For seeds with prompts of their own. It is too wide if
-      the noise of the prompts dominates, since the spread of the seeds' means already contains it (use "units").
-    - "crossed": seeds, and one draw of prompts for all seeds. For prompts shared by all seeds. There "units" and
-      "nested" are too narrow: they ignore that the same prompts are hard for every seed.
+    - "crossed": seeds, and one draw of prompts for all of them. For prompts shared by all seeds: there "units" leaves
+      out that the same prompts were hard for every seed, and is too narrow.
 
     Args:
         samples: one array or several paired ones, finite, (S, ...) or (S, P, ...); all are drawn by the same indices.
-        statistic: function of the arrays that returns a finite number: `mean`, `iqm`, or a function of paired arrays.
-        resample: "units", "nested" or "crossed".
+        statistic: called with the arrays, returns a finite number: `mean`, or a function of paired arrays.
+        resample: "units" or "crossed".
         level: nominal coverage, in (0, 1).
         resamples: number of resamples, >= 1; with 2,000 the simulation error of a 2.5 % tail is 0.35 % (one sigma).
         seed: at least 0; the same seed draws the same units for every method, which keeps methods comparable.
@@ -111,7 +84,7 @@ def bootstrap(
     arrays = [checks.aligned(**{f"samples[{i}]": sample})[0] for i, sample in enumerate(samples)]
     shape = _resampled_shape(arrays, resample)
     level = checks.level(level)
-    resamples, seed = checks.whole("resamples", resamples, 1), checks.whole("seed", seed, 0)
+    resamples, seed = scalars.integer("resamples", resamples, 1), scalars.integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
     estimate = float(statistic(*arrays))
     drawn = np.empty(resamples)
@@ -202,7 +175,7 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     >>> [round(x, 4) for x in wilson(0, 10)]
     [0.0, 0.0, 0.2775, 0.95]
     """
-    successes, trials = scalars.non_negative("successes", successes), checks.whole("trials", trials, 1)
+    successes, trials = scalars.non_negative("successes", successes), scalars.integer("trials", trials, 1)
     if successes > trials:
         raise ValueError(f"successes = {successes!r} exceeds trials = {trials}; pass at most one success per trial")
     z = float(ndtri((1.0 + checks.level(level)) / 2.0))
@@ -216,9 +189,8 @@ def _wilson_low(share: float, n: int, z: float) -> float:
 
 
 def _resampled_shape(arrays: list[Array], resample: Resample) -> tuple[int, ...]:
-    """Lengths of the resampled axes; ValueError if the samples differ in one of them or lack it."""
-    if resample not in get_args(Resample):
-        raise ValueError(f"resample = {resample!r} is unknown; choose one of {', '.join(get_args(Resample))}")
+    """Lengths of the axes that are drawn; ValueError where the samples differ in one or lack it."""
+    scalars.choice("resample", resample, get_args(Resample))
     axes = 1 if resample == "units" else 2
     shapes = [array.shape for array in arrays]
     if any(len(shape) < axes or shape[:axes] != shapes[0][:axes] for shape in shapes):
@@ -233,6 +205,4 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], resample: Resample) 
     units = rng.integers(shape[0], size=shape[0])
     if resample == "units":
         return (units,)
-    if resample == "crossed":
-        return units[:, None], rng.integers(shape[1], size=shape[1])[None, :]
-    return units[:, None], rng.integers(shape[1], size=shape)
+    return units[:, None], rng.integers(shape[1], size=shape[1])[None, :]

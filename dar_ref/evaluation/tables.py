@@ -1,7 +1,7 @@
-"""Tables: our results with intervals, and the paper's numbers in columns of their own.
+"""Tables: our results with intervals, the paper's numbers beside them in columns of their own, never mixed.
 
-Results are `method -> task -> Interval`. A missing entry reads "not measured" (ours) or "not reported" (the paper's).
-The paper's numbers are stored only here, and never in a results file.
+Results are `method -> task -> Interval`. What is absent says "not measured" (ours) or "not reported" (the paper's). The
+paper's numbers are written here, once, and in no file of results.
 """
 
 import math
@@ -18,15 +18,15 @@ NOT_REPORTED = "not reported"
 class Column(NamedTuple):
     """One task or metric of a table."""
 
-    key: str  # in the results and in the paper's numbers
-    title: str  # column title
+    key: str  # in the results and in the paper's table
+    title: str  # what the reader sees
     unit: str = ""  # after scaling, for example "%"
     scale: float = 1.0  # factor for our numbers, not the paper's: 100 to show shares in percent
     paper_decimals: int = 2  # as printed in the paper
 
 
 class Reported(NamedTuple):
-    """`source`: the paper's table, model and metric; `values`: method -> column key -> number, in its unit."""
+    """`source`: where and on what it was reported; `values`: method -> column key -> number, in the column's unit."""
 
     source: str
     values: Mapping[str, Mapping[str, float]]
@@ -40,8 +40,8 @@ class Table(NamedTuple):
     notes: tuple[str, ...]
 
 
-# The paper's numbers, from the project's notes of arXiv 2602.11523: other models, data and judges than ours. The names
-# of methods and tasks are those of this package.
+# The paper's numbers, from the project's notes of arXiv 2602.11523: facts to set beside ours, on other models, data and
+# judges. Methods and tasks carry the names of this package.
 TABLE_1_COLUMNS = (
     Column("tldr", "TL;DR", "%", 100.0),
     Column("helpful", "Helpful", "%", 100.0),
@@ -78,7 +78,7 @@ TABLE_2 = Reported(
 
 
 def format_interval(interval: Interval, scale: float = 1.0) -> str:
-    """`estimate [low, high]`, with enough decimals to show two digits of the interval's width, at most six.
+    """`estimate [low, high]`, as many decimals as show the interval's width to two digits, at most six.
 
     With a width of zero, six significant digits are shown.
 
@@ -98,7 +98,7 @@ def format_interval(interval: Interval, scale: float = 1.0) -> str:
     values = [scale * value for value in interval[:3]]
     width = values[2] - values[1]
     if not all(map(math.isfinite, values)) or width < 0.0:
-        raise ValueError(f"{interval!r} is not a finite interval; pass finite ends, low <= high; None if not measured")
+        raise ValueError(f"{interval!r} is not a finite interval; pass finite low <= high, or None if not measured")
     if width == 0.0:
         estimate, low, high = (f"{value:z.6g}" for value in values)
     else:
@@ -115,14 +115,14 @@ def comparison_table(
     ours: str,
     paper: Reported | None = None,
 ) -> Table:
-    """A row per method; for each column our number and, if given, the paper's number in a column of its own.
+    """Rows of methods; for each column our number and, where given, the paper's in a column of its own.
 
     Args:
-        results: method -> column key -> interval; a key that was not measured is absent or None. An interval of width
-            zero is shown as its estimate, to four digits.
-        columns: columns to show, in order.
-        ours: source of our numbers, for the note: model, judge, seeds, command.
-        paper: the paper's numbers. Methods that only the paper has get a row too, so that gaps are visible.
+        results: method -> column key -> interval; a key may be absent or None where nothing was measured. An interval
+            without width is shown as its estimate alone, to four digits.
+        columns: what to show, in order.
+        ours: what our numbers are, for the note: model, judge, seeds, command.
+        paper: the paper's numbers; methods of theirs that we lack get a row too, so that the gap shows.
 
     Returns:
         `Table(header, rows, notes)`: methods in the order of `results`, then the paper's other methods; the notes name
@@ -193,7 +193,7 @@ def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: S
     for method, row in results.items():
         for key in row:
             if key not in known:
-                raise ValueError(f"results[{method!r}]: {key!r} is not a column; choose from {', '.join(known)}")
+                raise ValueError(f"results[{method!r}] has {key!r}, not a column; choose from {', '.join(known)}")
 
 
 def _level(results: Mapping[str, Mapping[str, Interval | None]]) -> str:

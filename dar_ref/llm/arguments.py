@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the script's arguments, description and sections."""
     parser.description, parser.epilog = DESCRIPTION, SECTIONS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help="YAML file, or the name of one that comes along"
-    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of one in this package")
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--out", type=Path, default=Path("out/train"), help="folder to write to (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")

@@ -66,7 +66,7 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 3)
                 hint = f"; did you mean {', '.join(close)}?" if close else ""
-                raise ValueError(f"{section}.{name} is no option of {config_class.__name__}{hint}")
+                raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
             arguments[name] = value
     if options.model.trust_remote_code:
         arguments["trust_remote_code"] = True

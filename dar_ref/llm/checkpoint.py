@@ -23,7 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
-from dar_ref.llm.options import RunOptions, plain
+from dar_ref.llm.options import RunOptions, options_as_json
 
 MARK = "pi_0.json"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
@@ -108,7 +108,7 @@ def check_save_steps(args: TrainingArguments) -> None:
 
 def make_mark(pi_0: str, options: RunOptions) -> dict[str, Any]:
     """What a checkpoint says of its run: the hash of pi_0, and the options that may not change, by their full names."""
-    content = plain(options)
+    content = options_as_json(options)
     content["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(content))))
     return {"sha256": pi_0, "options": {k: v for k, v in flat.items() if not k.startswith(MAY_CHANGE)}}

@@ -15,7 +15,7 @@ from dar_ref.llm.build import make_arguments
 from dar_ref.llm.checkpoint import check_folder, check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
 from dar_ref.llm.models.policy import model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions, plain
+from dar_ref.llm.options import ONLINE, RunOptions, options_as_json
 from dar_ref.llm.plan.estimate import plan
 from dar_ref.llm.plan.report import show
 from dar_ref.llm.rewards.function import check_reward, make_reward
@@ -72,6 +72,6 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
         show(plan(options, cuda=not on_cpu), console)
     except ValueError as error:
         console.print(f"plan: {error}", markup=False)
-    console.print("options:\n" + yaml.safe_dump(plain(options), sort_keys=False), markup=False, style="dim")
+    console.print("options:\n" + yaml.safe_dump(options_as_json(options), sort_keys=False), markup=False, style="dim")
     console.print(f"nothing was trained; without --dry-run the run writes to {out}")
     return 0

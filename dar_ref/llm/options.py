@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -25,8 +25,10 @@ from pydantic.dataclasses import dataclass
 
 from dar_ref import scalars
 
-ONLINE = ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo")
-METHODS = (*ONLINE, "dpo")
+Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
+METHODS: tuple[str, ...] = get_args(Method)
+ONLINE = METHODS[:-1]  # those that sample completions
+Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 _STRICT = ConfigDict(extra="forbid")
@@ -42,7 +44,7 @@ class ModelOptions:
 
     name: str
     revision: str | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     attn_implementation: str | None = None
     random_init: bool = False
     trust_remote_code: bool = False
@@ -101,7 +103,7 @@ class RewardOptions:
     name: str
     missing_eos_penalty: float = 0.0
     revision: str | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     batch_size: int = 16
     separator: str = ""
     append_eos: bool = True
@@ -122,7 +124,7 @@ class RewardOptions:
             scalars.integer(f"reward.{name}", getattr(self, name), least)
         lowest, highest = self.scores
         if not 0 <= lowest < highest:
-            raise ValueError(f"reward.scores = {[lowest, highest]} is no range; pass lowest and highest, 0 or above")
+            raise ValueError(f"reward.scores = {[lowest, highest]} is not a range; pass lowest and highest, 0 or above")
         if self.kind == "function" and not all(self.name.partition(":")):
             raise ValueError(f"reward.name = {self.name!r} names no function; write module:function")
         for name, kind in {"revision": "model", **dict.fromkeys(("base_url", "rubric", "cache"), "annotator")}.items():
@@ -136,9 +138,7 @@ class RunOptions:
 
     model: ModelOptions
     data: DataOptions
-    method: Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"] = (
-        "dar"
-    )
+    method: Method = "dar"
     reward: RewardOptions | None = None
     lora: LoraOptions | None = None
     training: dict[str, Any] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class RunOptions:
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise ValueError(f"methods.{unknown[0]} is no method; choose from {', '.join(METHODS)}")
+            raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):
             for name in _ELSEWHERE & set(self.section(section)):
                 raise ValueError(f"{section}.{name} belongs to the section `model`; set model.{name} instead")
@@ -176,7 +176,7 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
 
     Raises:
         FileNotFoundError: no such file, and no such name.
-        ValueError: no YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
+        ValueError: not a YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
     """
     return make_options(read_yaml(find_config(path)), overrides)
 
@@ -188,7 +188,7 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
-            raise ValueError(f"{override!r} is no override; write key=value, for example training.max_steps=10")
+            raise ValueError(f"{override!r} is not an override; write key=value, for example training.max_steps=10")
         _put(changed, key.split("."), yaml.load(value, _Loader))
     try:
         return TypeAdapter(RunOptions).validate_python(changed)
@@ -196,9 +196,9 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
 
 
-def plain(options: RunOptions) -> dict[str, Any]:
-    """Options as JSON and YAML hold them: mappings, lists, numbers, text. An infinite bound is the text "infinity"."""
-    return json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: name.lower())
+def options_as_json(options: RunOptions) -> dict[str, Any]:
+    """The options as JSON can hold them: mappings, lists, numbers, text. An infinite bound is the text "inf"."""
+    return json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: str(float(name)))
 
 
 def find_config(path: str | Path) -> Path:
@@ -207,7 +207,7 @@ def find_config(path: str | Path) -> Path:
         if candidate.is_file():
             return candidate
     names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"configuration {str(path)!r} is no file; pass a YAML file or one of {names}")
+    raise FileNotFoundError(f"configuration {str(path)!r} is not a file; pass a YAML file or one of {names}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -215,10 +215,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from None
+        raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; write a mapping with model, data, reward, ...")
     return content
+
+
+def no_such_model(option: str, name: str, error: Exception) -> OSError:
+    """The error for a model that is neither a folder here nor on the hub."""
+    return OSError(
+        f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
+        " check it, or download it where there is a network and pass its folder"
+    )
 
 
 class _Loader(yaml.SafeLoader):

@@ -37,7 +37,7 @@ from dar_ref.llm.checkpoint import (
 from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
 from dar_ref.llm.logs import show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions, load_options, plain
+from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
 
 
@@ -69,9 +69,9 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
     tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
-    train_dataset, eval_dataset, report = _data(options, arguments, tokenizer)
+    train_dataset, eval_dataset, summary = _data(options, arguments, tokenizer)
     if PartialState().is_main_process:
-        print(report, file=sys.stderr)
+        print(summary, file=sys.stderr)
     with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
         pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
     mark = make_mark(pi_0.sha256, options)
@@ -91,9 +91,9 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     if trainer.is_world_process_zero():
         log, times = split_log(trainer.state.log_history)
         content = {
-            "options": plain(options),
+            "options": options_as_json(options),
             "pi_0": pi_0.sha256,
-            "data": {**vars(report), "left_out": dict(report.left_out)},
+            "data": {**vars(summary), "left_out": dict(summary.left_out)},
             "steps": trainer.state.global_step,
             "log": log,
         }
@@ -114,9 +114,9 @@ def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
     if options.method not in ONLINE:
         pairs = load_preferences(options.data, tokenizer, arguments.max_length)
-        return pairs.dataset, None, pairs.report
+        return pairs.dataset, None, pairs.summary
     prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
-    return prompts.dataset, None if held_out is None else held_out.dataset, prompts.report
+    return prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and DAR's loss in the place of GRPO's.
+"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and loss instead of GRPO's.
 
 TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. Here is what is
 different, and nothing else:
@@ -30,7 +30,7 @@ from dar_ref.llm.config import DARConfig
 from dar_ref.llm.scoring import number_positions, whole_logps
 from dar_ref.losses import DARWeights, dar_loss, group_advantages, normalize_advantages, sequence_logps
 
-FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats a token; other types are coarser
+FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
 COARSE_DRIFT = 0.1
 
 
@@ -66,7 +66,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains a policy by DAR. Arguments and data are those of `trl.GRPOTrainer`; `args` is a `DARConfig`.
 
     Raises:
-        TypeError: `args` is no `DARConfig`.
+        TypeError: `args` is not a `DARConfig`.
         RuntimeError: the policy differs from pi_0 before the first step.
 
     Source: arXiv 2602.11523.
@@ -187,7 +187,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         logps, ref, old = (x.detach() for x in scored[:3])
         self._window.append(metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights))
         if self.accelerator.sync_gradients:  # the last micro-batch of an optimizer step
-            for name, value in metrics.figures(self._window, self.accelerator.gather).items():
+            for name, value in metrics.step_metrics(self._window, self.accelerator.gather).items():
                 self._log(name, value)
             self._window.clear()
         return loss / self.current_gradient_accumulation_steps
@@ -247,18 +247,18 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         limit = FIRST_STEP_DRIFT.get(self.model.dtype, COARSE_DRIFT)
         if not drift <= limit:
             raise RuntimeError(
-                f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats a token"
+                f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
                 f" (at most {limit:g} is rounding): dropout is on, or the model in memory is not the one in"
                 f" {self.model.config._name_or_path!r}, from which pi_0 is read; save the model and load it from there"
             )
 
-    # --- figures ------------------------------------------------------------------------------------------------------
+    # --- metrics ------------------------------------------------------------------------------------------------------
 
     def _log(self, name: str, value: float) -> None:
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log, with seconds of each phase and tokens a second since the last one."""
+        """TRL's log, with seconds of each phase and tokens per second since the last log."""
         if self.model.training and self._clock.tokens:
             tokens = self.accelerator.reduce(torch.tensor(self._clock.tokens, device=self.accelerator.device))
             for name, value in self._clock.read(int(tokens)).items():

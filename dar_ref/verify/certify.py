@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from flint import arb
 
+from dar_ref import scalars
 from dar_ref.verify.arb.policies import precision
 
 MAX_BITS = 2**20
@@ -40,9 +41,7 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
     Source: Johansson, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic", IEEE Trans. Computers
         66 (2017).
     """
-    if digits < 1:
-        raise ValueError(f"digits = {digits} proves nothing; ask for 1 or more")
-    bits = int(3.33 * digits) + 128
+    bits = int(3.33 * scalars.integer("digits", digits, 1)) + 128
     while bits <= MAX_BITS:
         with precision(bits):
             balls = residuals(case)

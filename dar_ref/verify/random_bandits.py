@@ -29,19 +29,19 @@ def draw_case(rng: np.random.Generator) -> Case:
     """Draw a bandit on which every statement T1 to T4 is defined: the anchors share at least one arm."""
     arms = int(rng.integers(1, 9))
     kept = int(rng.integers(arms))
-    log_pi_0, log_pi_t = draw_policy(rng, arms, kept), draw_policy(rng, arms, kept)
-    alpha, beta = draw_alpha(rng), 10.0 ** rng.uniform(-6.0, 6.0)
+    log_pi_0, log_pi_t = random_policy(rng, arms, kept), random_policy(rng, arms, kept)
+    alpha, beta = random_alpha(rng), 10.0 ** rng.uniform(-6.0, 6.0)
     advantage = 10.0 ** rng.uniform(-6.0, 6.0) * (rng.standard_normal(arms) if rng.random() < 0.95 else np.ones(arms))
     log_w = alpha * (log_pi_0[kept] - log_pi_t[kept]) + advantage[kept] / beta
     w_clip = float(np.exp(np.clip(log_w, -600.0, 600.0))) if rng.random() < 0.5 else 10.0 ** rng.uniform(-2.0, 3.0)
-    log_pi = draw_policy(rng, arms, kept)
-    if rng.random() < 0.8:  # otherwise `pi` may have mass on an arm that an anchor lacks: both sides are infinite
+    log_pi = random_policy(rng, arms, kept)
+    if rng.random() < 0.8:  # else `pi` may have mass that an anchor lacks, and both sides are infinite
         shared = (log_pi_0 > -np.inf) & (log_pi_t > -np.inf)
         log_pi = log_normalize(np.where(shared, log_pi, -np.inf))[0]
     return Case(log_pi, advantage, log_pi_0, log_pi_t, alpha, beta, w_clip)
 
 
-def draw_policy(rng: np.random.Generator, arms: int, kept: int) -> Array:
+def random_policy(rng: np.random.Generator, arms: int, kept: int) -> Array:
     """Draw a policy (A,) in which arm `kept` has positive probability."""
     logits = 10.0 ** rng.uniform(-3.0, 3.0) * rng.standard_normal(arms)
     if rng.random() < 1 / 3:
@@ -51,7 +51,7 @@ def draw_policy(rng: np.random.Generator, arms: int, kept: int) -> Array:
     return log_normalize(logits)[0]
 
 
-def draw_alpha(rng: np.random.Generator) -> float:
-    """Draw alpha: 0, 1, close to one of them, or anywhere between."""
+def random_alpha(rng: np.random.Generator) -> float:
+    """Draw alpha: 0, 1, close to either, or anywhere between."""
     near = 10.0 ** rng.uniform(-12.0, -1.0)
     return float(rng.choice([0.0, 1.0, near, 1.0 - near, rng.random(), rng.random(), rng.random()]))

@@ -1,8 +1,8 @@
 """Test every statement on random cases: the work of `dar-ref verify`.
 
-Each case has two tests. In float64, the functions of `dar_ref.theory` are compared with ball arithmetic, and with each
-other through the identity. The error must be within `LIMIT` times the scale stated with each check. In ball arithmetic,
-`certify` proves the identity on the same case to D digits. A statement passes if all its cases pass both tests.
+Each case is checked twice. In float64: the functions of `dar_ref.theory` against ball arithmetic, and the identity
+between them; the error must stay within `LIMIT` times the scale stated beside each check. And exactly: `certify` proves
+the identity on this very case to D digits. A statement passes if all its cases do, both times.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dar_ref import scalars
 from dar_ref.verify import (
     t01_t04_optimum,
     t05_t11_iteration,
@@ -68,12 +69,10 @@ def verify(
         One `Row` per statement.
 
     Raises:
-        ValueError: fewer than one case or digit, or a negative seed.
+        TypeError, ValueError: fewer than one case or digit, a negative seed, or no whole number.
     """
-    if cases < 1 or digits < 1:
-        raise ValueError(f"cases = {cases}, digits = {digits}: nothing to verify; ask for at least 1 of each")
-    if seed < 0:
-        raise ValueError(f"seed = {seed} is negative; numpy's generators take seeds from 0 on")
+    for name, value, least in (("seed", seed, 0), ("cases", cases, 1), ("digits", digits, 1)):
+        scalars.integer(name, value, least)
     worst = dict.fromkeys(STATEMENTS, 0.0)
     bound = dict.fromkeys(STATEMENTS, 0.0)
     tried = dict.fromkeys(STATEMENTS, 0)
@@ -109,21 +108,10 @@ def _judge(statement: Statement, rng: np.random.Generator, digits: int) -> tuple
     return worst, certificate.radius, None
 
 
-def report(rows: list[Row]) -> dict[str, object]:
-    """The outcome as plain values for JSON: `passed`, and `statements` with `id, claim, cases, worst, bound, passed`.
+def rows_as_json(rows: list[Row]) -> dict[str, object]:
+    """The rows as JSON can hold them: `passed`, and in `statements` `id, claim, cases, worst, bound, passed, failure`.
 
-    A float that JSON lacks (an infinite error of a failed statement) becomes the string "inf".
+    An infinite error of a statement that failed becomes the text "inf".
     """
-    statements = [
-        {
-            "id": row.id,
-            "claim": row.claim,
-            "cases": row.cases,
-            "worst": row.worst if np.isfinite(row.worst) else "inf",
-            "bound": row.bound if np.isfinite(row.bound) else "inf",
-            "passed": row.passed,
-            "failure": row.failure,
-        }
-        for row in rows
-    ]
+    statements = [{name: "inf" if value == np.inf else value for name, value in row._asdict().items()} for row in rows]
     return {"passed": all(row.passed for row in rows), "statements": statements}

@@ -24,9 +24,8 @@ class Error(NamedTuple):
 class Statement(NamedTuple):
     """A statement to verify.
 
-    id: as in the theory pages; claim: the statement in one line; draw: draws a random case; errors: float64 errors on a
-    case; residuals: differences of both sides in ball arithmetic; every: n, to test only every n-th case if cases are
-    slow.
+    id: as in the theory pages; claim: in one line; draw: a random case; errors: float64 errors on a case; residuals:
+    differences of the two sides in ball arithmetic; every: tried on case 0, `every`, 2 `every`, ... (1 unless costly).
     """
 
     id: str
@@ -64,14 +63,14 @@ def policy_distance(log_p: Array, log_q: policies.Policy) -> float:
 
 
 def residual(left: arb, right: arb) -> arb:
-    """`left - right`; 0 if both are `+inf`."""
-    return arb(0) if left == policies.INFINITY and right == policies.INFINITY else left - right
+    """`left - right`, and 0 where both are `+inf`."""
+    return arb(0) if left == policies.INF and right == policies.INF else left - right
 
 
 def policy_residuals(log_p: policies.Policy, log_q: policies.Policy) -> list[arb]:
     """Differences arm by arm; infinite for an arm that only one policy has."""
     pairs = [(p, q) for p, q in zip(log_p, log_q, strict=True) if p is not None or q is not None]
-    return [policies.INFINITY if p is None or q is None else p - q for p, q in pairs]
+    return [policies.INF if p is None or q is None else p - q for p, q in pairs]
 
 
 def shortfall(larger: arb, smaller: arb) -> arb:

@@ -48,8 +48,8 @@ def draw_coverage(rng: np.random.Generator) -> Case:
     return case._replace(log_pi_t=case.log_pi_0, alpha=case.alpha or 10.0 ** rng.uniform(-12.0, 0.0))
 
 
-def follow(x: Exact, steps: int) -> list[Policy]:
-    """`pi_t` and the `steps` policies after it; each maximises the objective at the policy before."""
+def exact_path(x: Exact, steps: int) -> list[Policy]:
+    """`pi_t` and the `steps` maximisers that follow, each of the objective at the one before."""
     path = [x.log_pi_t]
     for _ in range(steps):
         path.append(policies.optimum(x.advantage, x.log_pi_0, path[-1], x.alpha, x.beta)[0])
@@ -109,7 +109,7 @@ def errors_t5(case: Case) -> list[Error]:
         x = Exact.of(case)
         errors = [
             Error(policy_distance(ours, true), scale * (min(t, 1.0 / case.alpha) if case.alpha else t))
-            for t, (ours, true) in enumerate(zip(path, follow(x, STEPS), strict=True))
+            for t, (ours, true) in enumerate(zip(path, exact_path(x, STEPS), strict=True))
             if t > 0
         ]
         if case.alpha == 0.0:
@@ -154,7 +154,7 @@ def residuals_t5(case: Case) -> list[arb]:
     another policy below the cap.
     """
     x = Exact.of(case)
-    path = follow(x, STEPS)
+    path = exact_path(x, STEPS)
     if x.alpha == 0:
         return _residuals_without_anchor(x, path)
     end, log_z = fixed_point(x)
@@ -217,7 +217,7 @@ def errors_t11(case: Case) -> list[Error]:
         x = Exact.of(case)
         end, _ = fixed_point(x)
         errors = []
-        for now, ours, value in zip(follow(x, STEPS), log_ref, covered, strict=True):
+        for now, ours, value in zip(exact_path(x, STEPS), log_ref, covered, strict=True):
             true, _ = policies.normalize(policies.mixture(x.log_pi_0, now, x.alpha))
             kl = policies.kl(end, true)
             deviation = sum(
@@ -237,7 +237,7 @@ def residuals_t11(case: Case) -> list[arb]:
     end, _ = fixed_point(x)
     balls: list[arb] = []
     covered = []
-    for t, now in enumerate(follow(x, STEPS)):
+    for t, now in enumerate(exact_path(x, STEPS)):
         log_ref, _ = policies.normalize(policies.mixture(x.log_pi_0, now, x.alpha))
         factor = x.alpha + (1 - x.alpha) ** (t + 1)
         balls += contrasts(

@@ -16,7 +16,7 @@ from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.verify.arb import policies, region
 from dar_ref.verify.arb.policies import Policy
 from dar_ref.verify.arb.region import Anchors, Meeting
-from dar_ref.verify.random_bandits import draw_alpha, draw_policy
+from dar_ref.verify.random_bandits import random_alpha, random_policy
 from dar_ref.verify.statement import JUDGE_BITS, LIMIT, Error, Statement, distance, residual, shortfall
 
 TOUCHING = 3.0
@@ -43,7 +43,7 @@ def draw_balls(rng: np.random.Generator) -> Balls:
     arms = int(rng.integers(1, 9))
     kept = int(rng.integers(arms))
     apart = rng.random() < 0.05 and arms > 1
-    log_pi, log_pi_0, log_pi_t = (draw_policy(rng, arms, kept) for _ in range(3))
+    log_pi, log_pi_0, log_pi_t = (random_policy(rng, arms, kept) for _ in range(3))
     if apart:
         split = rng.permutation(arms) < rng.integers(1, arms)
         log_pi_0, log_pi_t = (log_normalize(np.where(side, 0.0, -np.inf))[0] for side in (split, ~split))
@@ -53,7 +53,7 @@ def draw_balls(rng: np.random.Generator) -> Balls:
         radii = [max(float(theory.chernoff(log_pi_0, log_pi_t).information) + margin, 0.0)] * 2
     if kind == 2 and not apart:
         shared = (log_pi_0 > -np.inf) & (log_pi_t > -np.inf)
-        p, q, alpha = log_pi_0[shared], log_pi_t[shared], draw_alpha(rng)
+        p, q, alpha = log_pi_0[shared], log_pi_t[shared], random_alpha(rng)
         ref = np.exp(log_normalize(alpha * p + (1.0 - alpha) * q)[0])
         log_ref = np.log(ref, where=ref > 0.0, out=np.zeros_like(ref))
         radii = [max(float(ref @ (log_ref - anchor)) + margin, 0.0) for anchor in (p, q)]
@@ -135,16 +135,15 @@ def floats(log_p: Policy) -> Array:
 
 
 def residuals_t6(case: Balls) -> list[arb]:
-    """At the lowest alpha the interpolated policy has `KL_0 - e0 = KL_t - et = -margin` (at an end point, the excess
-    of weight zero is at most that). So it is inside if the margin is not negative. Every policy on S has `alpha (KL_0 -
-    e0) + (1-alpha) (KL_t - et) = KL(pi‖pi_ref) - margin`, so one of its excesses is at least `-margin`. No alpha has a
-    lower margin.
+    """At the lowest alpha the interpolated policy has `KL_0 - e0 = KL_t - et = -margin` (at an end point the other one
+    is not larger), so it is inside if the margin is not negative. Every policy on S has `alpha (KL_0 - e0) + (1-alpha)
+    (KL_t - et) = KL(pi‖pi_ref) - margin`, so one of its excesses is at least `-margin`. No alpha has a lower margin.
     """
     x, log_pi = _anchors(case)
     if not x.log_p:
         log_pi, *anchors = (policies.exact_policy(log_p) for log_p in case[:3])
         over_0, over_t = (policies.kl(log_pi, anchor) for anchor in anchors)
-        return [residual(over_0.max(over_t), policies.INFINITY)]
+        return [residual(over_0.max(over_t), policies.INF)]
     alpha, margin, log_ref = region.meeting(x)
     over_0, over_t = policies.kl(log_ref, x.log_p) - x.eps_0, policies.kl(log_ref, x.log_q) - x.eps_t
     balls = [shortfall(-margin, over_0) if alpha == 0 else over_0 + margin]

@@ -63,7 +63,7 @@ def errors_t7(case: Case) -> list[Error]:
         ours = theory.constrained_optimum(case.advantage, case.log_pi_0, case.log_pi_t, eps_0, eps_t)
         x = true.anchors._replace(eps_0=arb(eps_0), eps_t=arb(eps_t))
         log_pi = _returned(ours.log_pi[true.shared])
-        value, size = mean(log_pi, true.advantage)
+        value, size = expected_advantage(log_pi, true.advantage)
         beta = 0.0 if ours.beta <= NOTHING * float(np.ptp(case.advantage)) else ours.beta
         loose = 1.0 + _amplified(x, true.advantage, log_pi, beta) if 0.0 < beta < np.inf else TOUCHING
         overs, scales = zip(*_excesses(x, true.advantage, log_pi, beta), strict=True)
@@ -87,11 +87,14 @@ def _errors_of_dual(
     form, value = policies.optimum(true.advantage, x.log_p, x.log_q, alpha, arb(ours.beta))
     dual = arb(ours.beta) * (alpha * x.eps_0 + (1 - alpha) * x.eps_t) + value
     log_pi = _returned(kept)
-    best, size = mean(true.log_best, true.advantage)
+    best, size = expected_advantage(true.log_best, true.advantage)
     size += _gap_scale(x, true, true.log_best, case.alpha, case.beta) + case.beta * excess_scale
     return [
         Error(policy_distance(kept, form), largest),
-        Error(distance(dual, mean(log_pi, true.advantage)[0]), _gap_scale(x, true, log_pi, ours.alpha, ours.beta)),
+        Error(
+            distance(dual, expected_advantage(log_pi, true.advantage)[0]),
+            _gap_scale(x, true, log_pi, ours.alpha, ours.beta),
+        ),
         Error(distance(ours.value, best), size),
     ]
 
@@ -110,7 +113,7 @@ def rounded_up(eps: arb) -> float:
     return float(np.nextafter(float(eps.upper()), np.inf))
 
 
-def mean(log_pi: Policy, advantage: list[arb]) -> tuple[arb, float]:
+def expected_advantage(log_pi: Policy, advantage: list[arb]) -> tuple[arb, float]:
     """E_pi[A] and its scale `E_pi[|A| (1 + |log pi|)]`."""
     pairs = [(p.exp(), a, p) for p, a in zip(log_pi, advantage, strict=True) if p is not None]
     total = sum((p * a for p, a, _ in pairs), arb(0))
@@ -157,7 +160,10 @@ def residuals_t7(case: Case) -> list[arb]:
     """
     true, alpha, beta = _best(case), arb(case.alpha), arb(case.beta)
     x = true.anchors
-    value, other = mean(true.log_best, true.advantage)[0], mean(true.log_pi, true.advantage)[0]
+    value, other = (
+        expected_advantage(true.log_best, true.advantage)[0],
+        expected_advantage(true.log_pi, true.advantage)[0],
+    )
     spare_0, spare_t = x.eps_0 - policies.kl(true.log_pi, x.log_p), x.eps_t - policies.kl(true.log_pi, x.log_q)
     lost = beta * (policies.kl(true.log_pi, true.log_best) + alpha * spare_0 + (1 - alpha) * spare_t)
     log_ref, radius = region.ball(x, alpha)

@@ -19,8 +19,8 @@ from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.theory.estimators import Method
 from dar_ref.verify.arb import policies
 from dar_ref.verify.arb.policies import Exact, Policy
-from dar_ref.verify.arb.updates import Batch, Updates, ordered_batches, sampled_advantages
-from dar_ref.verify.random_bandits import Case, draw_alpha, draw_case
+from dar_ref.verify.arb.updates import EstimatorCase, Updates, ordered_batches, sampled_advantages
+from dar_ref.verify.random_bandits import Case, draw_case, random_alpha
 from dar_ref.verify.statement import (
     JUDGE_BITS,
     Error,
@@ -44,12 +44,12 @@ ADVANTAGES: tuple[tuple[Baseline, Normalize], ...] = (
 )
 
 
-def draw_batch(rng: np.random.Generator) -> Batch:
+def draw_batch(rng: np.random.Generator) -> EstimatorCase:
     """Draw one or two bandits of up to three arms and the options of the updates.
 
-    The domain is narrower than for T1 to T4, since moments are not logarithms: `A/beta` up to about 60 and policies up
-    to tens of nats, so that squares of weights stay in float64. Rewards are 1e-6 to 1e6, with ties. `pi_t` and `pi_0`
-    may lack arms. No std without a baseline, since `A/std` is then unbounded.
+    Narrower than T1 to T4, since moments are not logs: `A/beta` to about 60 and policies to tens of nats, so that
+    squares of weights stay in float64. Rewards from 1e-6 to 1e6, ties among them; arms that `pi_t` or `pi_0` lack; no
+    std without a baseline, where `A/std` has no bound.
     """
     prompts, completions = SHAPES[rng.integers(len(SHAPES))]
     arms = int(rng.integers(1, 4))
@@ -58,13 +58,13 @@ def draw_batch(rng: np.random.Generator) -> Batch:
         reward[:, -1] = reward[0, 0]
     baseline, normalize = ADVANTAGES[rng.integers(len(ADVANTAGES))]
     unit = float(np.abs(reward).max()) if normalize == NONE else 1.0
-    return Batch(
+    return EstimatorCase(
         reward,
         _policies(rng, prompts, arms, 0.0),
         _policies(rng, prompts, arms, 0.2),
         _policies(rng, prompts, arms, 0.2),
         completions,
-        draw_alpha(rng),
+        random_alpha(rng),
         unit * 10.0 ** rng.uniform(-1.5, 3.0),
         None if rng.random() < 0.5 else 10.0 ** rng.uniform(-2.0, 2.0),
         10.0 ** rng.uniform(-3.0, 0.0),
@@ -92,9 +92,9 @@ def draw_group(rng: np.random.Generator) -> GroupCase:
     return GroupCase(case, int(rng.integers(2, 5)) if len(case.advantage) <= 3 else 2)
 
 
-def errors_t8(case: Batch) -> list[Error]:
-    """Means and covariances of the four updates, with the scale of `Updates.moments`. An update that takes the log of
-    zero is left out, since `estimator_moments` refuses it."""
+def errors_t8(case: EstimatorCase) -> list[Error]:
+    """Means and covariances of the four updates, scale as in `Updates.moments`; an update that takes the log of a
+    probability zero is left out, since `estimator_moments` refuses it."""
     options: dict[Method, dict[str, float | None]] = {
         "dar": {"alpha": case.alpha, "w_clip": case.w_clip},
         "grpo": {"clip_eps": case.clip_eps},
@@ -128,10 +128,10 @@ def errors_t8(case: Batch) -> list[Error]:
     return errors
 
 
-def residuals_t8(case: Batch) -> list[arb]:
-    """With the exact advantage, for each prompt: the expected DAO update is the gradient of J. The expected DAR update
-    per unit of `sum pi_t v` is minus the gradient of the regression loss and equals `target - pi_theta`, with and
-    without a clip. `beta` DAR - DAO vanishes to first order in h, where h scales `A, log pi_0/pi_t, log pi_theta/pi_t`.
+def residuals_t8(case: EstimatorCase) -> list[arb]:
+    """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J; the expected DAR update
+    per unit of `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; and
+    `beta` DAR - DAO vanishes to first order in h, `A, log pi_0/pi_t, log pi_theta/pi_t` all taken times h.
 
     `pi_theta` is conditioned on the arms that both anchors have: there J is finite and DAO's update is defined.
     """

@@ -17,10 +17,10 @@ from dar_ref.theory.trust_regions import LARGEST_TILT, Stability
 from dar_ref.verify.arb import policies, region
 from dar_ref.verify.arb.policies import Exact, Policy
 from dar_ref.verify.arb.region import Nearest
-from dar_ref.verify.random_bandits import Case, draw_case, draw_policy
+from dar_ref.verify.random_bandits import Case, draw_case, random_policy
 from dar_ref.verify.statement import JUDGE_BITS, LIMIT, Error, Statement, distance, shortfall
 from dar_ref.verify.t06_region import floats
-from dar_ref.verify.t07_best_policy import excess, mean, rounded_up
+from dar_ref.verify.t07_best_policy import excess, expected_advantage, rounded_up
 
 FORMS: tuple[Stability, ...] = ("ppo_box", "forward_kl")
 LEAST = -700.0
@@ -79,7 +79,7 @@ def draw_trust(rng: np.random.Generator) -> Trust:
         log_most = (log_q[allowed] - log_best[allowed]).max()
         binds = rng.random() < 0.8 and theory.kl(log_q, log_best) > 1e-9
         size = float(np.exp(rng.uniform(-7.0, 7.0) - log_most)) if binds else 0.0
-    one, other = (np.maximum(draw_policy(rng, 2, 0), LEAST) for _ in range(2))
+    one, other = (np.maximum(random_policy(rng, 2, 0), LEAST) for _ in range(2))
     eps_0, eps_t = (10.0 ** rng.uniform(-6.0, 1.0) for _ in range(2))
     return Trust(bandit, stability, size, (one, other), (eps_0, eps_t))
 
@@ -163,8 +163,8 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     eps_0 = rounded_up(needed) + 0.25 * LIMIT * scale
     best = theory.best_reward(advantage, log_p, case.bandit.log_pi_t, eps_0, eps, stability=case.stability)
     exact_advantage = [arb(float(a)) for a in advantage]
-    value, size = mean(x.log_best, exact_advantage)
-    size += beta * scale + share * abs(float(value - mean(x.log_q, exact_advantage)[0]))
+    value, size = expected_advantage(x.log_best, exact_advantage)
+    size += beta * scale + share * abs(float(value - expected_advantage(x.log_q, exact_advantage)[0]))
     errors = [
         Error(distance(best.value, value), size),
         _error_of_region(case, x, best.log_pi, eps, tilted),
@@ -191,7 +191,7 @@ def _error_of_region(case: Trust, x: Inside, log_pi: Array, eps: float, terms: A
         over, scale = excess(x.log_q, pi, arb(eps), terms)
         return Error(max(over, 0.0), scale)
     off = [
-        float(abs((policies.INFINITY if q is None else (p - q).exp()) - 1))
+        float(abs((policies.INF if q is None else (p - q).exp()) - 1))
         for p, q in zip(pi, x.log_q, strict=True)
         if p is not None
     ]
@@ -203,8 +203,8 @@ def _error_of_volume(case: Trust) -> Error:
     eps_0, eps_t = case.radii
     ours = theory.region_volume(*case.pair, eps_0, eps_t, stability=case.stability)
     p, q = (policies.exact_policy(log_p) for log_p in case.pair)
-    low_0, high_0 = region.interval(p, arb(eps_0), "kl")
-    low_t, high_t = region.interval(q, arb(eps_t), case.stability)
+    low_0, high_0 = region.first_arm_bounds(p, arb(eps_0), "kl")
+    low_t, high_t = region.first_arm_bounds(q, arb(eps_t), case.stability)
     true = (high_0.min(high_t) - low_0.max(low_t)).max(arb(0))
     return Error(distance(ours.fraction, true), ours.error / LIMIT)
 
@@ -229,7 +229,7 @@ def residuals_t9(case: Trust) -> list[arb]:
     masses = zip(_probabilities(log_pi), _probabilities(log_n), slope, strict=True)
     pulls = [(p - n) * s for p, n, s in masses]
     pull, apart = sum(pulls, arb(0)), policies.kl(log_pi, log_n)
-    reached, other = mean(log_n, advantage)[0], mean(log_pi, advantage)[0]
+    reached, other = expected_advantage(log_n, advantage)[0], expected_advantage(log_pi, advantage)[0]
     spare = policies.kl(log_n, log_p) - policies.kl(log_pi, log_p)
     balls = [
         policies.kl(log_pi, log_base) - policies.kl(log_n, log_base) - apart - pull,

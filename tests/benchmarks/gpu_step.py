@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dar_ref import results
-from dar_ref.llm.options import CONFIGS, RunOptions, load_options, make_options, plain
+from dar_ref.llm.options import CONFIGS, RunOptions, load_options, make_options, options_as_json
 
 WARM_UP = 2
 PHASES = ("generate", "score", "update")
@@ -52,7 +52,7 @@ def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: 
     rng, length = random.Random(0), options.data.max_prompt_tokens
     rows = (" ".join(words[rng.randrange(len(special), size)] for _ in range(length)) for _ in range(prompts))
     results.write_text(folder / "prompts.jsonl", "".join(json.dumps({"prompt": row}) + "\n" for row in rows))
-    content = plain(options)
+    content = options_as_json(options)
     content["model"] |= {"name": str(folder), "random_init": True}
     content["data"] |= {"prompts": str(folder / "prompts.jsonl"), "format": "plain", "eval_prompts": None}
     content["reward"] = {"kind": "function", "name": "tests.benchmarks.gpu_step:reward"}
@@ -158,11 +158,11 @@ def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace
     """Metrics of one method, measured in a fresh process."""
     here = folder / method
     here.mkdir()
-    content = plain(options) | {"method": method}
+    content = options_as_json(options) | {"method": method}
     batch = options.training["per_device_train_batch_size"] * options.training["gradient_accumulation_steps"]
     prompts = arguments.steps * batch // options.generation["num_generations"]
     made = make_inputs(make_options(content), arguments.architecture, here, prompts)
-    results.write_json(here / "options.json", plain(made))
+    results.write_json(here / "options.json", options_as_json(made))
     subprocess.run([sys.executable, "-m", "tests.benchmarks.gpu_step", "--child", str(here)], check=True)
     return json.loads((here / "figures.json").read_text(encoding="utf-8"))
 

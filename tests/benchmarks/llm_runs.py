@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import Qwen2ForCausalLM
 
 from dar_ref import results
-from dar_ref.llm.options import METHODS, RunOptions, load_options, plain
+from dar_ref.llm.options import METHODS, RunOptions, load_options, options_as_json
 from dar_ref.toy import cache, commands
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.measure import Evaluator
@@ -98,7 +98,7 @@ def folder_of(job: Job, folders: Folders) -> Path:
     """The folder of a run, named by its options and its start."""
     inputs: dict[str, Any] = {"start": start_key(start_config(TASK, job.seed)), "per_prompt": PER_PROMPT}
     if job.engine == "script":
-        inputs["options"] = plain(options_of(job))
+        inputs["options"] = options_as_json(options_of(job))
     elif job.engine == "toy":
         inputs["config"] = cache.plain(config_of(job))
     return folders.work / "runs" / f"{job.engine}-{job.method}-{job.seed}-{cache.content_key(inputs)}"

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_ref import results
-from tests.benchmarks.plan_cases import CASES, CUDA_CASES, Case, make_trainer, options, phases, quiet, save_models
+from tests.benchmarks.plan_cases import CASES, CUDA_CASES, Case, make_trainer, options, quiet, save_models, watch_phases
 
 LIMIT = 0.10  # of the measured peak
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
@@ -62,15 +62,14 @@ def cases() -> tuple[Case, ...]:
 
 
 def run_case(case: Case) -> dict[str, Any]:
-    """Save the models in one process, train in a second, plan in a third. Return planned and measured memory."""
+    """Save the models in one process, train in another, plan in a third, and put the numbers side by side."""
     with tempfile.TemporaryDirectory() as folder:
-        answers = [spawn(job, case, folder) for job in ("save", "train", "plan")]
-    measured, planned = answers[1], answers[2]
+        printed = [spawn(job, case, folder) for job in ("save", "train", "plan")]
+    measured, planned = printed[1], printed[2]
     by_phase = {
-        phase: {"measured": measured["phases"][phase], "planned": planned["phases"][phase]}
-        for phase in planned["phases"]
+        phase: {"measured": measured["peaks"][phase], "planned": planned["peaks"][phase]} for phase in planned["peaks"]
     }
-    peak = max(measured["phases"].values())
+    peak = max(measured["peaks"].values())
     row = {
         "case": case.name,
         "device": measured["device"],
@@ -78,7 +77,7 @@ def run_case(case: Case) -> dict[str, Any]:
         "planned": planned["peak"],
         "measured": peak,
         "ratio": round(planned["peak"] / peak, 3),
-        "phases": by_phase,
+        "peaks": by_phase,
         "no_tensors": measured["beside"],
         "moment": planned["moment"],
         "terms": planned["terms"],
@@ -136,7 +135,7 @@ def planned_peaks(case: Case, folder: Path) -> dict[str, Any]:
     largest = max(made.peaks, key=lambda moment: moment.total)
     terms = {name: count for name, count in largest.terms.items() if name != "overhead"}
     moment = f"{largest.phase}: {largest.name}"
-    return {"phases": peaks, "peak": max(peaks.values()), "weights": terms["weights"], "moment": moment, "terms": terms}
+    return {"peaks": peaks, "peak": max(peaks.values()), "weights": terms["weights"], "moment": moment, "terms": terms}
 
 
 def measured_peaks(case: Case, folder: Path) -> dict[str, Any]:
@@ -172,10 +171,10 @@ def measured_peaks(case: Case, folder: Path) -> dict[str, Any]:
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         now = phase
 
-    with phases(trainer, enter):
+    with watch_phases(trainer, enter):
         trainer.train()
         enter("")
-    return {"phases": found, "beside": beside, "device": torch.cuda.get_device_name() if cuda else "CPU"}
+    return {"peaks": found, "beside": beside, "device": torch.cuda.get_device_name() if cuda else "CPU"}
 
 
 def resident(field: str) -> int:
@@ -193,7 +192,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        ratios = [f"{both['planned'] / both['measured']:.2f}" for both in row["phases"].values()]
+        ratios = [f"{both['planned'] / both['measured']:.2f}" for both in row["peaks"].values()]
         sizes = [f"{row[name] / MB:,.0f} MB" for name in ("weights", "planned", "measured", "no_tensors")]
         together = f"**{row['ratio']:.2f}**"
         lines.append(f"| {' | '.join([row['case'], *sizes, together, *ratios])} |")

@@ -180,7 +180,7 @@ def make_trainer(case: Case, folder: Path) -> Any:
 
 
 @contextlib.contextmanager
-def phases(trainer: Any, enter: Callable[[str], None]) -> Iterator[None]:
+def watch_phases(trainer: Any, enter: Callable[[str], None]) -> Iterator[None]:
     """Call `enter` with generate, score or update whenever that phase begins."""
     generate, prepare = trainer._generate_single_turn, trainer._generate_and_score_completions
 

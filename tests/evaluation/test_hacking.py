@@ -118,7 +118,7 @@ def panel_of_two(**changed):
     ("changed", "error", "message"),
     [
         ({"token_ids": []}, ValueError, "token_ids is empty"),
-        ({"token_ids": [[1], 2]}, TypeError, r"token_ids\[1\] is not a flat .* ints \(shape \(\), dtype int64\)"),
+        ({"token_ids": [[1], 2]}, TypeError, r"token_ids\[1\] is not a flat sequence .* \(shape \(\), dtype int64\)"),
         ({"token_ids": [[1.0], [2]]}, TypeError, r"token_ids\[0\] is not a flat sequence of ints .*dtype float64"),
         ({"token_ids": ["a", "b"]}, TypeError, r"token_ids\[0\] is not a flat sequence"),
         ({"token_ids": [[True], [2]]}, TypeError, "dtype bool"),

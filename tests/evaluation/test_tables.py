@@ -130,7 +130,7 @@ def test_what_is_printed_is_within_a_tenth_of_the_width(middle, width):
     [
         (lambda: comparison_table({}, COLUMNS, ours="x"), "0 methods and 2 columns: no table"),
         (lambda: comparison_table(RESULTS, (), ours="x"), "2 methods and 0 columns: no table"),
-        (lambda: comparison_table({"dar": {"wim": None}}, COLUMNS, ours="x"), "'wim' is not a column; choose from"),
+        (lambda: comparison_table({"dar": {"wim": None}}, COLUMNS, ours="x"), "'wim', not a column; choose from"),
         (lambda: comparison_table(MIXED, COLUMNS, ours="x"), r"different levels \[0.9, 0.95\] in one table"),
         (lambda: format_interval(Interval(math.nan, 0.0, 1.0, 0.95)), "is not a finite interval"),
         (lambda: format_interval(Interval(0.0, -math.inf, 1.0, 0.95)), "is not a finite interval"),

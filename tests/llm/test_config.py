@@ -8,7 +8,7 @@ from trl import GRPOConfig
 
 from dar_ref.llm import build
 from dar_ref.llm.config import NO_MEANING, DAOConfig, DARConfig, DualPPOConfig, PPOConfig
-from dar_ref.llm.options import METHODS, load_options, make_options, plain
+from dar_ref.llm.options import METHODS, load_options, make_options, options_as_json
 
 CPU = {"use_cpu": True, "bf16": False}
 OTHER = {  # a value that is not the default, for every option that is refused
@@ -121,11 +121,11 @@ def test_the_method_s_own_section_has_the_last_word(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"training": {"learning_rat": 1.0}}, "training.learning_rat is no option .* mean learning_rate"),
-        ({"generation": {"temperatur": 1.0}}, "generation.temperatur is no option .* mean temperature"),
-        ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is no option .* mean w_clip"),
+        ({"training": {"learning_rat": 1.0}}, "training.learning_rat is not an option .* mean learning_rate"),
+        ({"generation": {"temperatur": 1.0}}, "generation.temperatur is not an option .* mean temperature"),
+        ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is not an option .* mean w_clip"),
         ({"training": {"trust_remote_code": True}}, "set model.trust_remote_code instead"),
-        ({"methods": {"drr": {}}}, "methods.drr is no method"),
+        ({"methods": {"drr": {}}}, "methods.drr is not a method"),
     ],
 )
 def test_misspelt_and_misplaced_options_are_refused(tmp_path, sections, message):
@@ -143,7 +143,7 @@ def test_overrides_go_on_top_of_the_file(tmp_path):
     assert found.methods["dar"]["w_clip"] == math.inf
     assert found.lora is not None
     assert found.lora.r == 4
-    assert plain(found)["methods"]["dar"]["w_clip"] == "infinity"
+    assert options_as_json(found)["methods"]["dar"]["w_clip"] == "inf"
 
 
 def test_yaml_is_1_2(tmp_path):
@@ -177,7 +177,7 @@ def test_wrong_options_are_named(tmp_path, overrides, message):
         load_options(file, overrides)
 
 
-@pytest.mark.parametrize(("text", "message"), [("- 1", "holds a list"), ("a: [", "is no YAML")])
+@pytest.mark.parametrize(("text", "message"), [("- 1", "holds a list"), ("a: [", "is not YAML")])
 def test_files_that_hold_no_options(tmp_path, text, message):
     file = tmp_path / "run.yaml"
     file.write_text(text)

@@ -14,14 +14,16 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dar_ref.cli import main
 from dar_ref.llm import train
-from dar_ref.llm.options import plain
+from dar_ref.llm.options import options_as_json
 from tests.llm.training import options
 
 
 @pytest.fixture
 def config(exported, tmp_path):
     """A configuration of the exported task as a file, with the exported reward model."""
-    content = plain(options(exported, training={"save_strategy": "steps", "save_steps": 2, "disable_tqdm": False}))
+    content = options_as_json(
+        options(exported, training={"save_strategy": "steps", "save_steps": 2, "disable_tqdm": False})
+    )
     content["reward"] |= {"kind": "model", "name": str(exported / "reward_model"), "dtype": "float32", "separator": " "}
     content["data"]["eval_prompts"] = str(exported / "prompts" / "validation.jsonl")
     file = tmp_path / "run.yaml"

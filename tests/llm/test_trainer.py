@@ -112,7 +112,7 @@ def test_figures_against_numpy():
         weights = DARTrainer.policy_loss(SimpleNamespace(args=SimpleNamespace(**OPTIONS)), batch)[1]
         logps = (x.detach() for x in batch[:3])
         window.append(metrics.micro_batch(*logps, batch.mask, batch.keep, entropies, weights))
-    found = metrics.figures(window, lambda x: x)
+    found = metrics.step_metrics(window, lambda x: x)
 
     logps, ref, old, mask = (
         np.concatenate([getattr(b, name).detach().numpy()[b.keep] for b in batches])

@@ -142,7 +142,7 @@ def test_the_global_precision_is_put_back():
 
 def test_bad_input_is_refused():
     bits = []
-    with pytest.raises(ValueError, match="digits = 0 proves nothing"):
+    with pytest.raises(ValueError, match="digits = 0 is below 1"):
         certify(RESIDUALS["T1"], ORDINARY, 0)
     assert certify(RESIDUALS["T1"], ORDINARY, 1).passed
     with pytest.raises(

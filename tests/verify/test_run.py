@@ -159,7 +159,7 @@ def test_an_error_in_a_formula_is_infinite_in_the_report(monkeypatch):
         raise ValueError("out of its domain")
 
     monkeypatch.setattr(theory, "interpolate", raises)
-    row = run.report(run.verify(cases=1, digits=1))["statements"][0]
+    row = run.rows_as_json(run.verify(cases=1, digits=1))["statements"][0]
     assert row["worst"] == row["bound"] == "inf"
     assert row["failure"] == "case 0 of seed 0: ValueError: out of its domain"
 

@@ -7,7 +7,7 @@ from flint import arb
 from dar_ref import cli, theory
 from dar_ref.verify import run, t05_t11_iteration, t08_t10_estimators
 from dar_ref.verify.arb import policies, updates
-from dar_ref.verify.arb.updates import Batch
+from dar_ref.verify.arb.updates import EstimatorCase
 from dar_ref.verify.certify import certify
 from dar_ref.verify.random_bandits import Case
 from dar_ref.verify.statement import LIMIT, policy_residuals, relative, shortfall
@@ -25,7 +25,7 @@ ORDINARY = Case(
     beta=0.5,
     w_clip=1.5,  # Z = 2.89...: the clip is below it
 )
-BATCH = Batch(
+BATCH = EstimatorCase(
     reward=np.array([[1.0, -0.5, 0.25], [0.5, 2.0, -1.0]]),
     log_pi_theta=np.log([[0.2, 0.3, 0.5], [0.4, 0.4, 0.2]]),
     log_pi_0=np.log([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]),
@@ -223,7 +223,7 @@ CERTIFICATES = {
         "fixed_point",
         lambda real: lambda x: real(x._replace(alpha=arb(1))),
     ),
-    "T11 backwards": ("T11", t05_t11_iteration, "follow", lambda real: lambda *args: real(*args)[::-1]),
+    "T11 backwards": ("T11", t05_t11_iteration, "exact_path", lambda real: lambda *args: real(*args)[::-1]),
     "T11 KL turned round in sign": ("T11", policies, "kl", lambda real: lambda p, q: -real(p, q)),
 }
 
@@ -254,8 +254,8 @@ def test_end_points_of_alpha_are_proved_and_can_be_disproved(alpha, monkeypatch)
 def test_mass_that_leaves_the_best_arm_is_disproved(monkeypatch):
     """alpha = 0: if path and tilt both have the wrong sign, only the inequality detects it."""
     case = ORDINARY._replace(alpha=0.0)
-    real = t05_t11_iteration.follow
-    monkeypatch.setattr(t05_t11_iteration, "follow", lambda *args: real(*args)[::-1])
+    real = t05_t11_iteration.exact_path
+    monkeypatch.setattr(t05_t11_iteration, "exact_path", lambda *args: real(*args)[::-1])
     monkeypatch.setattr(t05_t11_iteration, "contrasts", lambda *_: [])
     assert not certify(OURS["T5"].residuals, case, 100).passed
 

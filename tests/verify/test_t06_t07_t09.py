@@ -222,7 +222,7 @@ CERTIFICATES = {
     "T9 KL turned round": ("T9", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 slope": ("T9", region, "into_box", twice_the_slope),
     "T9 not nearest": ("T9", region, "into_box", not_normalised),
-    "T9 sign of A": ("T9", t09_trust_regions, "mean", argument(1, lambda adv: [-a for a in adv])),
+    "T9 sign of A": ("T9", t09_trust_regions, "expected_advantage", argument(1, lambda adv: [-a for a in adv])),
     "T9 competitor outside": ("T9", t09_trust_regions, "_competitor", at_the_base),
     "T9 forward KL turned round": ("T9 forward", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 forward slope": ("T9 forward", region, "from_forward_ball", twice_the_slope),
@@ -371,13 +371,13 @@ def test_special_cases_of_t9(case):
 def test_a_zero_is_enclosed():
     """cosh-like slopes, and a slope so flat that only a wide interval has provable signs."""
     with policies.precision(200):
-        root = region.crossing(lambda y: (y * y - 2, 2 * y), arb(0), arb(4))
+        root = region.enclosed_root(lambda y: (y * y - 2, 2 * y), arb(0), arb(4))
         assert (root - arb(2).sqrt()).contains(0)
         assert root.rad() < 1e-50
-        flat = region.crossing(lambda y: ((y - 1) ** 3 + arb(0, 1e-55), 3 * (y - 1) ** 2), arb(0), arb(3))
+        flat = region.enclosed_root(lambda y: ((y - 1) ** 3 + arb(0, 1e-55), 3 * (y - 1) ** 2), arb(0), arb(3))
         assert flat.contains(1)
         assert 1e-20 < flat.rad() < 1e-10
-        nowhere = region.crossing(lambda _: (arb(0, 1), arb(1)), arb(0), arb(3))
+        nowhere = region.enclosed_root(lambda _: (arb(0, 1), arb(1)), arb(0), arb(3))
         assert nowhere.contains(0)
         assert nowhere.contains(3)
 
@@ -385,11 +385,11 @@ def test_a_zero_is_enclosed():
 def test_intervals_by_hand():
     """Forward ball of two equal arms: -log(2 sqrt(x(1-x))) = e; KL((x, 1-x)‖1/2) <= log 2 holds for every policy."""
     half = [arb("-0.693147180559945309417232121458")] * 2
-    low, high = region.interval(half, arb(0.3), "forward_kl")
+    low, high = region.first_arm_bounds(half, arb(0.3), "forward_kl")
     reach = 0.5 * np.sqrt(1.0 - np.exp(-0.6))
     assert (float(low), float(high)) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-15)
-    assert region.interval(half, arb(0.7), "kl") == (0, 1)
-    low, high = region.interval([arb(0.2).log(), arb(0.8).log()], arb(0.5), "ppo_box")
+    assert region.first_arm_bounds(half, arb(0.7), "kl") == (0, 1)
+    low, high = region.first_arm_bounds([arb(0.2).log(), arb(0.8).log()], arb(0.5), "ppo_box")
     assert (float(low), float(high)) == pytest.approx((0.1, 0.3), abs=1e-15)
 
 

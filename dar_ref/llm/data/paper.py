@@ -66,7 +66,7 @@ def split_transcript(text: str) -> tuple[Messages, str] | str:
         text: turns that begin with "\\n\\nHuman:" and "\\n\\nAssistant:".
 
     Returns:
-        The messages before the last answer, and the answer; or the reason why the text is no such transcript.
+        The messages before the last answer, and the answer; or the reason why the text is not such a transcript.
 
     >>> split_transcript("\\n\\nHuman: Hi\\n\\nAssistant: Hello")
     ([{'role': 'user', 'content': 'Hi'}], 'Hello')

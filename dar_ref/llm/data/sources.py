@@ -88,8 +88,8 @@ def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
         return lambda streaming: _read(str(kind(paths[0])), "train", streaming, data_files=paths)
     if kind(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise FileNotFoundError(
-            f"{name!r} is no file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a dataset"
-            " of the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
+            f"{name!r} is not a file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a"
+            " dataset of the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
         )
     return lambda streaming: _read(name, split, streaming)
 
@@ -179,7 +179,7 @@ def check_prompt(value: Any, place: str) -> str | Messages:
 def check_message(message: Any, place: str) -> dict[str, str]:
     """A message with a role and a text, without fields that are None."""
     if not isinstance(message, Mapping) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
-        raise TypeError(f"{place}: {message!r:.80} is no message; write {{'role': 'user', 'content': 'text'}}")
+        raise TypeError(f"{place}: {message!r:.80} is not a message; write {{'role': 'user', 'content': 'text'}}")
     if not message["content"].strip():
         raise ValueError(f"{place}: a message of {message['role']!r} is empty; remove the row")
     return {key: value for key, value in message.items() if value is not None}

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.tokenizers import load_tokenizer
-from dar_ref.llm.options import LoraOptions, ModelOptions
+from dar_ref.llm.options import LoraOptions, ModelOptions, no_such_model
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 DESCRIPTION = ["*.json", "*.model", "*.txt", "*.jinja"]
@@ -29,7 +29,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     """The local folder of a model, fetched from the hub if it is not one already; without weights for a dry run.
 
     Raises:
-        OSError: it is no folder and the hub does not have it, or cannot be reached.
+        OSError: it is not a folder and the hub does not have it, or cannot be reached.
     """
     if Path(options.name).is_dir():
         return Path(options.name)
@@ -37,10 +37,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     try:
         return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
-        raise OSError(
-            f"model.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
-            " check it, or download it where there is a network and pass its folder"
-        ) from error
+        raise no_such_model("model.name", options.name, error) from error
 
 
 def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPolicy:

@@ -1,10 +1,10 @@
 """An AI annotator: a language model behind an OpenAI-compatible endpoint that scores a response by a rubric.
 
-Each completion is one request at temperature 0, without streaming; the score is read by `answers`. An answer without a
-score leaves the completion unscored. An endpoint that does not answer stops the run: nothing is ever scored by default.
+Each completion is one request at temperature 0, without streaming; `annotator_score` reads the score. An answer without
+a score leaves the completion unscored. An endpoint that does not answer stops the run: no score is ever made up.
 
-Answers lie in a folder, one file for each request, named by the hash of the whole request (address, model, messages,
-options). A run that goes on asks nothing that was answered before, and processes may share the folder. The key comes
+Answers are kept in a folder, one file per request, named by the hash of the whole request (address, model, messages,
+options). A resumed run asks nothing that was answered before, and several processes may share the folder. The key comes
 from the environment variable OPENAI_API_KEY alone, and is in no file, message or log.
 """
 
@@ -25,9 +25,9 @@ from openai.types.chat.chat_completion import Choice
 
 from dar_ref import results
 from dar_ref.llm.options import RewardOptions
+from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 
-Text = str | Sequence[Mapping[str, Any]]  # plain, or the messages of a chat
 KEY = "OPENAI_API_KEY"
 MAX_TOKENS = 16  # of an answer: a number and what some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer
@@ -91,7 +91,7 @@ class Annotator:
         one rule for that."""
         lowest, highest = self.options.scores
         places = {
-            "prompt": plain_text(prompt),
+            "prompt": flat_text(prompt),
             "response": _response(completion),
             "lowest": str(lowest),
             "highest": str(highest),
@@ -181,7 +181,7 @@ class Annotator:
         return None if score is None else score.value
 
 
-def plain_text(text: Text) -> str:
+def flat_text(text: Text) -> str:
     """A text, or the messages of a chat as lines `role: content`."""
     return text if isinstance(text, str) else "\n".join(f"{m['role']}: {m['content']}" for m in text)
 
@@ -189,7 +189,7 @@ def plain_text(text: Text) -> str:
 def _response(completion: Text) -> str:
     """The completion, without a role if it is one message."""
     if isinstance(completion, str) or len(completion) != 1:
-        return plain_text(completion)
+        return flat_text(completion)
     return str(completion[0]["content"])
 
 

@@ -8,9 +8,9 @@ An answer has a score if exactly one number stands in it, whole and within the r
 
 Numbers of several tokens, 10 as "1" "0": the tokens that were sampled are followed. Behind each, the alternatives are
 known, so "1" and "10" are told apart where the answer began with "1". Where it did not, the mass on "1" may be either's
-and counts for 1 if "10" is listed as one token beside it (then that is how 10 is written), for nobody otherwise. An
-answer that stops behind "1" is 1. If less than `LEAST_MASS` of the probability is on scores that can be told, the
-written score is the reward.
+and counts for 1 if "10" is listed as one token beside it (then that is how 10 is written); otherwise it counts for
+neither. An answer that stops after "1" is 1. If less than `LEAST_MASS` of the probability is on scores that can be told
+apart, the written score is the reward.
 """
 
 import math

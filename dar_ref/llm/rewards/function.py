@@ -23,12 +23,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards.annotator import Annotator, Text, plain_text
+from dar_ref.llm.rewards import Text
+from dar_ref.llm.rewards.annotator import Annotator, flat_text
 from dar_ref.llm.rewards.model import RewardModel
 
 
 class Scorer(Protocol):
-    """What gives scores; `counts` says how often something was out of the ordinary."""
+    """Anything that gives scores; `counts` says how often each unusual event happened."""
 
     counts: Counter[str]
 
@@ -97,7 +98,7 @@ class RewardFunction:
 
     @property
     def counts(self) -> Counter[str]:
-        """How often what happened, since the start."""
+        """How often each of these events happened since the start."""
         return self._counts + self._scorer.counts
 
     def render(self, prompt: Text, completion: Text, ended: bool = True) -> str:
@@ -109,7 +110,7 @@ class RewardFunction:
             return None
         if not math.isfinite(score):
             raise ValueError(
-                f"reward {index} of {self.__name__} is {score}, for the prompt {_shortened(plain_text(prompt))!r}: a"
+                f"reward {index} of {self.__name__} is {score}, for the prompt {_shortened(flat_text(prompt))!r}: a"
                 " reward is a finite number, or None where there is none"
             )
         return score if ended else score - self._penalty
@@ -128,12 +129,12 @@ class FunctionReward:
         completion_ids: Sequence[Sequence[int]],
         columns: Mapping[str, Any],
     ) -> list[float | None]:
-        """What the function returns, as floats; ValueError if that is no list of one number or None a completion."""
+        """What the function returns, as floats; ValueError if it is not a list of one number or None for each."""
         returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
-                f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one a"
-                " completion"
+                f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one"
+                " per completion"
             )
         values = list(returned)
         if len(values) != len(completions):
@@ -145,7 +146,7 @@ class FunctionReward:
 
     def render(self, prompt: Text, completion: Text, ended: bool) -> str:  # noqa: ARG002
         """Prompt and completion; what the function makes of them is its own."""
-        return plain_text(prompt) + ("" if isinstance(prompt, str) else "\n") + plain_text(completion)
+        return flat_text(prompt) + ("" if isinstance(prompt, str) else "\n") + flat_text(completion)
 
     def _number(self, index: int, value: Any) -> float | None:
         if value is None:
@@ -173,8 +174,8 @@ def make_reward(
         A function of TRL's signature; `render` gives the text that it judges.
 
     Raises:
-        ValueError: no such function, a model that is no reward model, an endpoint without a key, or a rubric that lacks
-            a place for prompt or response.
+        ValueError: no such function, a model that is not a reward model, an endpoint without a key, or a rubric that
+            lacks a place for prompt or response.
         OSError: a file or a model that is not there.
     """
     if not eos_token_ids:

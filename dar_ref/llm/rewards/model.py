@@ -14,7 +14,7 @@ import contextlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.integrations import deepspeed
 
 from dar_ref.llm.models.tokenizers import load_tokenizer, unknown_id
-from dar_ref.llm.options import RewardOptions
+from dar_ref.llm.options import RewardOptions, no_such_model
+from dar_ref.llm.rewards import Text
 
-Messages = Sequence[Mapping[str, Any]]  # of a chat
 NO_LIMIT = 10**9  # tokenizers write "no maximum length" as 10**30
 
 
@@ -46,10 +46,7 @@ class RewardModel:
         try:
             config = AutoConfig.from_pretrained(options.name, **where)
         except OSError as error:
-            raise OSError(
-                f"reward.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
-                " check it, or download it where there is a network and pass its folder"
-            ) from error
+            raise no_such_model("reward.name", options.name, error) from error
         if config.num_labels != 1:
             raise ValueError(
                 f"reward.name = {options.name!r} has {config.num_labels} labels; a reward model has one: pass a"
@@ -94,14 +91,12 @@ class RewardModel:
             )
         return self
 
-    def render(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> str:
+    def render(self, prompt: Text, completion: Text, ended: bool) -> str:
         """The text that is scored; EOS is shown where it is appended."""
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
         return text + self.tokenizer.eos_token if is_plain and ended and self.options.append_eos else text
 
-    def score(
-        self, prompts: Sequence[str | Messages], completions: Sequence[str | Messages], ended: Sequence[bool]
-    ) -> list[float | None]:
+    def score(self, prompts: Sequence[Text], completions: Sequence[Text], ended: Sequence[bool]) -> list[float | None]:
         """The reward of each completion; None where the text is longer than the model reads.
 
         Raises:
@@ -120,7 +115,7 @@ class RewardModel:
                 scores[i] = value
         return scores
 
-    def _text(self, prompt: str | Messages, completion: str | Messages) -> str:
+    def _text(self, prompt: Text, completion: Text) -> str:
         if isinstance(prompt, str) and isinstance(completion, str):
             return prompt + self.options.separator + completion
         if self.tokenizer.chat_template is None:
@@ -130,7 +125,7 @@ class RewardModel:
             )
         return self.tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
 
-    def _ids(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> list[int]:
+    def _ids(self, prompt: Text, completion: Text, ended: bool) -> list[int]:
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
         ids = self.tokenizer(text, add_special_tokens=is_plain, verbose=False)["input_ids"]
         if self._unknown in ids:

@@ -17,7 +17,7 @@ from dar_ref.theory.checks import Array
 from dar_ref.verify.random_bandits import Case
 
 Policy = list[arb | None]  # log-probabilities; None is probability zero
-INFINITY = arb("inf")
+INF = arb("inf")
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def kl(log_p: Policy, log_q: Policy) -> arb:
     for p, q in zip(log_p, log_q, strict=True):
         if p is not None:
             if q is None:
-                return INFINITY
+                return INF
             total += p.exp() * (p - q)
     return total
 
@@ -116,7 +116,7 @@ def regression_loss(log_pi: Policy, log_pi_t: Policy, log_v: Policy, log_scale: 
     for p, q, v in zip(log_pi, log_pi_t, log_v, strict=True):
         if q is not None and v is not None:
             if p is None:
-                return INFINITY
+                return INF
             total -= (q + v - log_scale).exp() * p
     return total
 

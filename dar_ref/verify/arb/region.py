@@ -70,14 +70,14 @@ def meeting(x: Anchors) -> Meeting:
     """The lowest radius over alpha in [0, 1]: at an end, at the zero of the slope, or everywhere (then alpha = 1/2)."""
     falls, rises = slope(x, arb(0))[0] < 0, slope(x, arb(1))[0] > 0
     if falls and rises:
-        alpha = crossing(lambda a: slope(x, a), arb(0), arb(1))
+        alpha = enclosed_root(lambda a: slope(x, a), arb(0), arb(1))
     else:
         alpha = arb(1) if falls else arb(0) if rises else arb(1) / 2
     log_ref, margin = ball(x, alpha)
     return Meeting(alpha, margin, log_ref)
 
 
-def crossing(function: Slope, low: arb, high: arb) -> arb:
+def enclosed_root(function: Slope, low: arb, high: arb) -> arb:
     """Enclose the zero of an increasing function (value, derivative) that is negative at `low`, positive at `high`.
 
     A bracketed Newton iteration finds it. The signs at both ends of the result prove it.
@@ -151,8 +151,8 @@ def from_forward_ball(log_pi: list[arb], log_q: Policy, multiplier: arb) -> tupl
     return Nearest(log_pi, slopes), base
 
 
-def interval(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
-    """Smallest and largest probability of the first of two arms in the ball, forward ball or box around m."""
+def first_arm_bounds(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
+    """Least and largest probability of the first of two arms in the ball, forward ball or box around m."""
     m, rest = (x.exp() for x in log_m)
     if stability == "ppo_box":
         sides = [((1 - eps).max(arb(0)) * x, (1 + eps) * x) for x in (m, rest)]
@@ -171,4 +171,4 @@ def _least(log_m: arb, log_rest: arb, eps: arb, stability: str) -> arb:
         return eps + m * up + rest * down, (m - y) / (y * (1 - y))
 
     tiny = arb(2) ** -1000
-    return crossing(spare, tiny, m.mid()) if m > tiny and spare(tiny)[0] < 0 else arb(0)
+    return enclosed_root(spare, tiny, m.mid()) if m > tiny and spare(tiny)[0] < 0 else arb(0)

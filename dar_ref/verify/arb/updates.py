@@ -18,8 +18,8 @@ from dar_ref.theory.checks import Array
 from dar_ref.verify.arb.policies import Policy, exact_policy
 
 
-class Batch(NamedTuple):
-    """A case of T8: N bandits and all options of the updates. Reward and log-policies are (N, A)."""
+class EstimatorCase(NamedTuple):
+    """A case of T8: N bandits and all options of the updates. Reward and policies are (N, A), policies log."""
 
     reward: Array
     log_pi_theta: Array
@@ -95,7 +95,7 @@ def _over_std(values: list[arb]) -> list[arb]:
 class Updates:
     """The four updates `1/(N K) sum_i c_i (e_{y_i} - pi_theta)` on one case; create it at `JUDGE_BITS` bits."""
 
-    def __init__(self, case: Batch) -> None:
+    def __init__(self, case: EstimatorCase) -> None:
         self.case = case
         self.alpha, self.beta = arb(case.alpha), arb(case.beta)
         self.theta, self.zero, self.sampler = (
