@@ -73,7 +73,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     train_dataset, eval_dataset, report = _data(options, arguments, tokenizer)
     if PartialState().is_main_process:
         print(report, file=sys.stderr)
-    with PartialState().local_main_process_first():  # one process per machine downloads or initialises the weights
+    with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
         pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
     mark = make_mark(pi_0.sha256, options)
     last = last_checkpoint(out / "checkpoints", mark) if resume else None

@@ -121,9 +121,9 @@ def test_the_method_s_own_section_has_the_last_word(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"training": {"learning_rat": 1.0}}, "training.learning_rat is no option .* mean learning_rate"),
-        ({"generation": {"temperatur": 1.0}}, "generation.temperatur is no option .* mean temperature"),
-        ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is no option .* mean w_clip"),
+        ({"training": {"learning_rat": 1.0}}, "training.learning_rat is not an option .* mean learning_rate"),
+        ({"generation": {"temperatur": 1.0}}, "generation.temperatur is not an option .* mean temperature"),
+        ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is not an option .* mean w_clip"),
         ({"training": {"trust_remote_code": True}}, "set model.trust_remote_code instead"),
         ({"methods": {"drr": {}}}, "methods.drr is no method"),
     ],
