@@ -1,13 +1,13 @@
-"""Checkpoints from which a run continues bit for bit, and the identity of pi_0.
+"""Checkpoints that a run can go on from bit for bit, and what pi_0 is.
 
-The rollout buffer is not saved. Instead, checkpoints are written only at boundaries, the optimizer steps after which
-the buffer is used up. So 2N steps give the same result as N steps, a kill, and N resumed steps. A `save_steps` that is
-not on a boundary is refused before the run. SIGTERM saves at the next boundary and ends the run.
+A rollout buffer is not saved. Instead, checkpoints are written only where the buffer is used up, at the boundaries
+between one generation and the next, so 2N steps are N steps, a kill, and N resumed. `save_steps` off a boundary is
+refused before the run; a SIGTERM saves at the next boundary and ends the run.
 
-pi_0 is identified by a hash of its weight files. The hash is written into each checkpoint, as the last file. So a
-checkpoint without it is incomplete and is skipped. A checkpoint with another hash is refused: a policy that was
-regularised towards one pi_0 cannot continue with another. The options are stored with the hash. A resumed run must have
-the same ones, except for those in `MAY_CHANGE`, which do not affect the steps.
+pi_0 is named by a hash of its weight files. The name is written into each checkpoint, last of all, so a checkpoint
+without it was cut off and is passed over; one with another name is refused: a policy regularised towards pi_0 cannot go
+on with another pi_0. Beside the name stand the options, and a run goes on with those it began with; only what does not
+touch the steps themselves, `MAY_CHANGE`, may be another.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from dar_ref import results
 from dar_ref.llm.options import RunOptions, plain
 
 MARK = "pi_0.json"
-MAY_CHANGE = (  # prefixes of option names: length of the run, saving, logging, evaluation, and where things are
+MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
     "model.name",
     "model.revision",
     "training.max_steps",
@@ -48,7 +48,7 @@ MAY_CHANGE = (  # prefixes of option names: length of the run, saving, logging, 
     "reward.retries",
     "reward.timeout",
 )
-STOPPED = 143  # exit status after SIGTERM: 128 + 15, as shells report it
+STOPPED = 143  # exit status of a run that SIGTERM ended, 128 + 15, as shells report it
 
 
 def content_hash(folder: Path) -> str:
@@ -70,32 +70,27 @@ def content_hash(folder: Path) -> str:
 
 
 def steps_per_buffer(args: TrainingArguments) -> int:
-    """Optimizer steps between two boundaries; 1 for methods without a rollout buffer.
-
-    Raises:
-        ValueError: a generation would end inside an optimizer step.
-    """
+    """Optimizer steps from one boundary to the next: 1 for methods without a rollout buffer."""
     if not hasattr(args, "steps_per_generation"):
         return 1
     micro_batches = args.steps_per_generation * args.num_iterations
     if micro_batches % args.gradient_accumulation_steps and args.gradient_accumulation_steps % micro_batches:
         raise ValueError(
             f"steps_per_generation = {args.steps_per_generation} times num_iterations = {args.num_iterations} micro-"
-            "batches use one generation, and gradient_accumulation_steps ="
-            f" {args.gradient_accumulation_steps} of them make an optimizer step: generations would end inside steps,"
-            " and no checkpoint would be exact; let one divide the other"
+            f"batches use one generation, and gradient_accumulation_steps = {args.gradient_accumulation_steps} make an"
+            " optimizer step; let one divide the other, or generations end inside steps and no checkpoint is exact"
         )
     return max(1, micro_batches // args.gradient_accumulation_steps)
 
 
 def check_folder(out: Path, resume: bool) -> None:
-    """Raise ValueError if a new run would write into a folder with checkpoints of another run."""
+    """Raise ValueError if a run that does not resume would write into the folder of another."""
     if not resume and list(out.glob("checkpoints/checkpoint-*")):
-        raise ValueError(f"{out} holds checkpoints of a run; pass --resume to continue it, or another --out")
+        raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
 
 
 def check_save_steps(args: TrainingArguments) -> None:
-    """Raise ValueError if checkpoints would fall inside a rollout buffer, or are not counted in whole steps."""
+    """Raise ValueError if checkpoints would fall inside a rollout buffer, or be written by other counts than steps."""
     period = steps_per_buffer(args)
     if args.save_strategy == "no":
         return
@@ -112,7 +107,7 @@ def check_save_steps(args: TrainingArguments) -> None:
 
 
 def make_mark(pi_0: str, options: RunOptions) -> dict[str, Any]:
-    """What a checkpoint says about its run: the hash of pi_0, and all options that may not change, by full name."""
+    """What a checkpoint says of its run: the hash of pi_0, and the options that may not change, by their full names."""
     content = plain(options)
     content["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(content))))
@@ -128,10 +123,10 @@ def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, A
 
 
 def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> Path | None:
-    """The newest complete checkpoint in `folder`; None if there is none.
+    """The newest whole checkpoint in `folder`; None if there is none.
 
     Raises:
-        ValueError: it belongs to another pi_0, or its run had other options.
+        ValueError: it belongs to another pi_0, or to a run with other options.
     """
     found = sorted(folder.glob(f"checkpoint-*/{MARK}"), key=lambda path: int(path.parent.name.split("-")[-1]))
     if not found:
@@ -140,22 +135,22 @@ def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> Path | None:
     if there["sha256"] != mark["sha256"]:
         raise ValueError(
             f"{checkpoint} was trained from another pi_0 (sha256 {there['sha256'][:12]}..., not"
-            f" {mark['sha256'][:12]}...); resume with the model that the run started from, or choose another --out"
+            f" {mark['sha256'][:12]}...); resume with the model it began with, or choose another --out"
         )
     old, new = there["options"], mark["options"]
     if changed := sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
         shown = ", ".join(f"{name} = {old.get(name)!r} there and {new.get(name)!r} here" for name in changed)
         raise ValueError(
-            f"{checkpoint} was trained with other options: {shown}; a resumed run needs the same ones: restore them,"
-            " or choose another --out"
+            f"{checkpoint} was trained with other options: {shown}; a run goes on with those it began with: put them"
+            " back, or choose another --out"
         )
     return checkpoint
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints with `make_mark`. At SIGTERM, saves at the next boundary and ends the run cleanly.
+    """Marks checkpoints with `make_mark`, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
 
-    Also makes the order of the prompts depend on the epoch alone. stopped: whether SIGTERM came.
+    Gives each epoch its order of prompts. stopped: whether a SIGTERM came.
     """
 
     def __init__(self, mark: Mapping[str, Any], period: int) -> None:
@@ -169,15 +164,15 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, _control: Any, train_dataloader: Any = None, **_: Any
     ) -> None:
-        """Seed the order of the prompts by the epoch; TRL's depends on how many orders were drawn before."""
+        """Let the order of the prompts depend on the epoch alone; TRL's depends on how often it was drawn before."""
         loader = train_dataloader
-        while hasattr(loader, "batch_sampler"):  # nested if there are several processes
+        while hasattr(loader, "batch_sampler"):  # one around the other where there are several processes
             loader = loader.batch_sampler
         if isinstance(sampler := loader.sampler, RepeatSampler) and sampler.shuffle:
             sampler.generator.manual_seed(args.seed + math.floor(round(state.epoch or 0.0, 6)))
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """After SIGTERM to any process, save and stop at the next boundary."""
+        """Save and stop at a boundary once SIGTERM came to any process."""
         if state.global_step % self.period == 0 and any(gather_object([self.stopped])):
             self.stopped = control.should_save = control.should_training_stop = True
 
