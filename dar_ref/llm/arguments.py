@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, SECTIONS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of one in this package")
-    parser.add_argument("--method", help="use this method instead of the configuration's")
+    parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--out", type=Path, default=Path("out/train"), help="folder to write to (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in --out")
     parser.add_argument("--dry-run", action="store_true", help="check everything, load no weights, train nothing")

@@ -51,7 +51,7 @@ def _finite(value: Any) -> Any:
 
 
 def short_line(step: int, logs: Mapping[str, Any] | None) -> str | None:
-    """The few metrics of a log that show whether a run is healthy; None if the log has none of them."""
+    """The few metrics of a log that tell whether a run is healthy; None if it has none of them."""
     shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs and logs.get(name) is not None]
     return f"step {step}: " + ", ".join(shown) if shown else None
 
@@ -75,7 +75,7 @@ class Lines(PrinterCallback):  # type: ignore[misc]
 
 
 def show_short_lines(trainer: Any) -> None:
-    """Replace the long lines of transformers, which hold every metric, by `Bar` or `Lines`."""
+    """Let `Bar` or `Lines` replace what transformers prints, which is every metric in one line."""
     usual, ours = (PrinterCallback, Lines) if trainer.args.disable_tqdm else (ProgressCallback, Bar)
     trainer.remove_callback(usual)
     trainer.add_callback(ours())

@@ -1,4 +1,4 @@
-"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and DAR's loss.
+"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and loss instead of GRPO's.
 
 TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. These are all
 differences from it:
@@ -30,7 +30,7 @@ from dar_ref.llm.config import DARConfig
 from dar_ref.llm.scoring import number_positions, whole_logps
 from dar_ref.losses import DARWeights, dar_loss, group_advantages, normalize_advantages, sequence_logps
 
-FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token, from rounding; narrower types: below
+FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
 COARSE_DRIFT = 0.1
 
 
@@ -247,7 +247,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         if not drift <= limit:
             raise RuntimeError(
                 f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
-                f" (rounding gives at most {limit:g}): dropout is on, or the model in memory is not the one in"
+                f" (at most {limit:g} is rounding): dropout is on, or the model in memory is not the one in"
                 f" {self.model.config._name_or_path!r}, from which pi_0 is read; save the model and load it from there"
             )
 
@@ -257,7 +257,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log, with the seconds of each phase and the tokens per second since the last call."""
+        """TRL's log, with seconds of each phase and tokens per second since the last log."""
         if self.model.training and self._clock.tokens:
             tokens = self.accelerator.reduce(torch.tensor(self._clock.tokens, device=self.accelerator.device))
             for name, value in self._clock.read(int(tokens)).items():

@@ -125,7 +125,7 @@ def test_the_method_s_own_section_has_the_last_word(tmp_path):
         ({"generation": {"temperatur": 1.0}}, "generation.temperatur is not an option .* mean temperature"),
         ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is not an option .* mean w_clip"),
         ({"training": {"trust_remote_code": True}}, "set model.trust_remote_code instead"),
-        ({"methods": {"drr": {}}}, "methods.drr is no method"),
+        ({"methods": {"drr": {}}}, "methods.drr is not a method"),
     ],
 )
 def test_misspelt_and_misplaced_options_are_refused(tmp_path, sections, message):

@@ -87,8 +87,8 @@ def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
         return lambda streaming: _read(str(kind(paths[0])), "train", streaming, data_files=paths)
     if kind(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise FileNotFoundError(
-            f"{name!r} is not a file, folder or pattern, nor one of {', '.join(DATASETS)}; pass one of these or a"
-            " dataset on the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
+            f"{name!r} is not a file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a"
+            " dataset of the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
         )
     return lambda streaming: _read(name, split, streaming)
 

@@ -28,7 +28,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     """The local folder of a model, downloaded from the hub if needed; `weights=False` is for a dry run.
 
     Raises:
-        OSError: the name is not a folder, and the hub does not have it or cannot be reached.
+        OSError: it is not a folder and the hub does not have it, or cannot be reached.
     """
     if Path(options.name).is_dir():
         return Path(options.name)
@@ -37,7 +37,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
         return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise OSError(
-            f"model.name = {options.name!r} is not a folder here, and the hub does not give that name ({error});"
+            f"model.name = {options.name!r} is not a folder here, and the hub gives none of that name ({error});"
             " check it, or download it where there is a network and pass its folder"
         ) from error
 

@@ -162,8 +162,8 @@ def test_values_are_refused_with_reason_and_remedy(tmp_path, rows, options, mess
     ("prompt", "message"),
     [
         (3, r"3 is a int; a prompt is text or a list of messages"),
-        ([{"role": "user", "content": 3}], r"is no message; write \{'role'"),
-        (["a"], r"'a' is no message"),
+        ([{"role": "user", "content": 3}], r"is not a message; write \{'role'"),
+        (["a"], r"'a' is not a message"),
     ],
 )
 def test_types_are_refused(tmp_path, prompt, message):
@@ -185,7 +185,7 @@ def test_text_and_conversations_do_not_mix_unless_a_format_is_named(tmp_path):
 
 def test_nothing_there(tmp_path):
     for name in ("nonsense", str(tmp_path / "no.jsonl"), "a/b/c"):
-        with pytest.raises(FileNotFoundError, match=r"is no file, folder or pattern, and none of tldr, helpful"):
+        with pytest.raises(FileNotFoundError, match=r"is not a file, folder or pattern, and none of tldr, helpful"):
             load_prompts(DataOptions(name), PLAIN)
     for name in (tmp_path, tmp_path / "*.x*"):
         (tmp_path / "a.xml").write_text("")

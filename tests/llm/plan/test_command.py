@@ -148,7 +148,7 @@ def test_the_command_says_what_would_fit(capsys):
     ("arguments", "reason"),
     [
         ([], "nothing to plan"),
-        (["--config", "no-such-config"], "is no file"),
+        (["--config", "no-such-config"], "is not a file"),
         (["--model", "/no/such/folder"], "no such folder"),
         (["--config", "qwen2-7b-tldr", "--method", "sft"], "--method = 'sft' is unknown"),
         (["--config", "qwen2-7b-tldr", "lora.rank=3"], "unknown key"),

@@ -120,7 +120,7 @@ def test_what_is_no_function_is_refused(user, name, message):  # noqa: ARG001
     [
         ({"name": "score"}, "names no function"),
         ({"missing_eos_penalty": -1.0}, "missing_eos_penalty = -1.0"),
-        ({"scores": (3, 3)}, "is no range"),
+        ({"scores": (3, 3)}, "is not a range"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"timeout": 0.0}, "timeout = 0.0"),
         ({"retries": -1}, "retries = -1"),
