@@ -183,9 +183,9 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
 
 
 def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunOptions:
-    """Options from the mapping of a YAML file, with `key=value` overrides. A ValueError names every key that is unknown
-    or has a wrong value."""
-    changed = copy.deepcopy(dict(content))  # the argument is not changed
+    """Options from a mapping such as a YAML file gives, with `key=value` pairs on top; ValueError names every key that
+    is unknown or wrong."""
+    changed = copy.deepcopy(dict(content))  # what was passed stays as it is
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):

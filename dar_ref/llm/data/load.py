@@ -206,7 +206,7 @@ def _shaped(
     source: Source, options: DataOptions, tokenizer: Any, report: Report, streaming: bool = False
 ) -> Iterator[tuple[Row, Row | None]]:
     """Every raw row, with its form in TRL's columns and the wanted format, or None if it is left out."""
-    chat: bool | None = None  # decided by the first row
+    chat: bool | None = None  # which the first row decides
     for number, raw in enumerate(source.rows(streaming), start=1):
         place = f"{source.name}, row {number}"
         if missing := [name for name in source.columns if name not in raw]:
