@@ -38,7 +38,7 @@ EQUAL = "both responses are equal"
 
 @dataclass
 class Report:
-    """What happened to the rows.
+    """What became of the rows that were read.
 
     rows: number read; kept: number kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest
     prompt; example: its beginning; pairs_too_long, longest_pair: the same for prompt and longer response; repeated:
@@ -230,7 +230,7 @@ def _shaped(
 
 
 def _new(rows: list[Row], seen: set[bytes], report: Report) -> list[Row]:
-    """The rows that differ from all rows before them."""
+    """The rows that equal none before them."""
     new = []
     for row in rows:
         key = blake2b(json.dumps(row, sort_keys=True, default=str).encode(), digest_size=16).digest()
@@ -260,7 +260,7 @@ def _short(rows: list[Row], tokenizer: Any, report: Report) -> list[Row]:
 def _short_pairs(rows: list[Row], tokenizer: Any, report: Report) -> list[Row]:
     sides = []
     for name in ("chosen", "rejected"):
-        end = "" if report.chat else tokenizer.eos_token or ""  # TRL appends EOS to plain responses
+        end = "" if report.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
         texts = render(tokenizer, [row["prompt"] + row[name] for row in rows], answered=True)
         sides.append(token_counts(tokenizer, [text + end for text in texts], report.chat))
     lengths = [max(pair) for pair in zip(*sides, strict=True)]
