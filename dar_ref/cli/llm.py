@@ -1,4 +1,4 @@
-"""The `dar-ref train` and `dar-ref plan` commands: their options only, so that `--help` answers at once. The work is in
+"""The `dar-ref train` and `dar-ref plan` commands: only their options, so that `--help` is fast. The work is done in
 `dar_ref.llm`."""
 
 import argparse
@@ -10,7 +10,7 @@ from dar_ref.llm.arguments import add_arguments
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `train`."""
     parser = commands.add_parser(
-        "train", help="train a language model by DAR or another method, on CPU, one GPU or many"
+        "train", help="train a language model with DAR or another method, on a CPU, one GPU or many"
     )
     add_arguments(parser)
     parser.set_defaults(run=_train)
@@ -26,11 +26,12 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add `plan`."""
     parser = commands.add_parser(
         "plan",
-        help="memory of a device, tokens and hours of a training run, before it starts",
-        description="Memory of one device in each phase of a training run, from its configuration and the model's"
-        " config.json: no weights, no GPU. KEY=VALUE pairs change single options as in `dar-ref train`. Models are"
+        help="memory per device, tokens and hours of a training run, before it starts",
+        description="Memory of one device in each phase of a training run, computed from its configuration and the"
+        " model's config.json. It needs no weights and no GPU. KEY=VALUE pairs change single options as in `dar-ref"
+        " train`. Models are"
         " folders, or hub names: taken from the hub cache, from what comes along, or from the hub.",
-        epilog="exit status: 0 the plan was made, whether it fits or not; 2 no such run",
+        epilog="exit status: 0 the plan was made, whether the run fits or not; 2 the options are not valid",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file, or the name of one that comes along")
     parser.add_argument("--method", help="in place of the configuration's")

@@ -5,7 +5,7 @@ Python function, a reward model (`model`) or an annotator behind an endpoint (`a
 
 1. A completion has ended if its last token is an EOS token of the policy. Otherwise `missing_eos_penalty` is subtracted
    from its reward, for every method alike. The option of that name in TRL's configurations stays off.
-2. A reward of None means that there is no score. It is counted and stays None, so that the trainer leaves the completion
+2. A reward of None means that there is no score. It is counted and stays None, so the trainer leaves the completion
    out. NaN and infinities are errors, and so is a list whose length is not the number of completions.
 3. Ids are TRL's. GRPO and RLOO pass each completion up to and including EOS. Online DPO passes rows padded to one
    length and counts a missing reward as 0; `for_online_dpo` removes the padding and refuses a missing reward.
@@ -144,7 +144,7 @@ class FunctionReward:
         return [self._number(i, value) for i, value in enumerate(values)]
 
     def render(self, prompt: Text, completion: Text, ended: bool) -> str:  # noqa: ARG002
-        """Prompt and completion: the function's own text is not known."""
+        """Prompt and completion; what the function makes of them is its own."""
         return plain_text(prompt) + ("" if isinstance(prompt, str) else "\n") + plain_text(completion)
 
     def _number(self, index: int, value: Any) -> float | None:
@@ -175,7 +175,7 @@ def make_reward(
     Raises:
         ValueError: no such function, a model that is no reward model, an endpoint without a key, or a rubric that lacks
             a place for prompt or response.
-        OSError: a file or a model that cannot be found.
+        OSError: a file or a model that is not there.
     """
     if not eos_token_ids:
         raise ValueError("eos_token_ids is empty: no completion could end; pass the policy's EOS tokens")

@@ -94,14 +94,14 @@ class RewardModel:
         return self
 
     def render(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> str:
-        """The text that is scored, with the EOS that is appended."""
+        """The text that is scored; EOS is shown where it is appended."""
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
         return text + self.tokenizer.eos_token if is_plain and ended and self.options.append_eos else text
 
     def score(
         self, prompts: Sequence[str | Messages], completions: Sequence[str | Messages], ended: Sequence[bool]
     ) -> list[float | None]:
-        """The reward of each completion; None if the text is longer than the model can read.
+        """The reward of each completion; None where the text is longer than the model reads.
 
         Raises:
             ValueError: the prompts are chats and the tokenizer has no chat template.
