@@ -19,7 +19,7 @@ HOW_TO_READ_THE_TABLE = (
     " difference between the two sides of the identity."
 )
 THE_BANDIT = (
-    "A context is an image of a handwritten digit, and an arm is one of ten answers. The policy starts as a network that"
+    "A context is an image of a handwritten digit; an arm is one of ten answers. The policy starts as a network that"
     " was trained on 80 labels. Its proxy reward is the probability that a model fitted on 80 other labels gives the"
     " answer; its gold reward is the true label. Three methods have the same start and the same number of samples. Each"
     " of the three seeds has its own data. Numbers are mean [smallest, largest] over seeds, on held-out images."
