@@ -20,7 +20,7 @@ from tests.llm.training import options
 
 @pytest.fixture
 def config(exported, tmp_path):
-    """A configuration of the exported task as a file, with the exported reward model."""
+    """A configuration file for the exported task, with the exported reward model."""
     content = plain(options(exported, training={"save_strategy": "steps", "save_steps": 2, "disable_tqdm": False}))
     content["reward"] |= {"kind": "model", "name": str(exported / "reward_model"), "dtype": "float32", "separator": " "}
     content["data"]["eval_prompts"] = str(exported / "prompts" / "validation.jsonl")

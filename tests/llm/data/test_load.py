@@ -1,5 +1,4 @@
-"""Prompts and preferences of one's own, from JSONL and parquet; what is dropped is counted, and every row is accounted
-for."""
+"""A user's own prompts and preferences, from JSONL and parquet. Dropped rows are counted; no row is lost."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Prompts and preferences of the paper's four datasets, from files written as the hub has them."""
+"""Prompts and preferences of the paper's four datasets, from files in the format of the hub."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ SCORES = {"helpfulness": 3, "correctness": 4, "coherence": 4, "complexity": 2, "
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub of files, read by `load_dataset` itself: only the name of a repository becomes a folder."""
+    """A hub made of local files. `load_dataset` itself reads them; only repository names are replaced by folders."""
     root = tmp_path / "hub"
     for split in ("train", "validation", "test"):
         rows = [{"prompt": POST, "completion": " short"}, {"prompt": f"{POST} {split}", "completion": " s"}]
