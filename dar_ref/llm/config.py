@@ -13,7 +13,7 @@ from dar_ref import scalars
 
 _RATIO = "there is no clipped policy ratio in this loss"
 _OTHER = "it belongs to another loss"
-_UNSCORED = "the log-probs are those of plain sampling at `temperature`; the samples would have another distribution"
+_UNSCORED = "the log-probs are those of plain sampling at `temperature`, and the samples would come from elsewhere"
 NO_MEANING = {
     "loss_type": "the trainer has its own loss; choose another method instead",
     "importance_sampling_level": "the weight of a completion is that of the whole sequence",

@@ -140,7 +140,7 @@ class TestPaper:
             load_preferences(DataOptions("helpful", preferences="helpsteer2", split="train[:1]"), CHAT)
 
     def test_a_prompt_column_has_no_meaning(self):
-        with pytest.raises(ValueError, match=r"prompt_column = 'post' is for data of one's own"):
+        with pytest.raises(ValueError, match=r"prompt_column = 'post' is for your own data"):
             load_prompts(DataOptions("tldr", prompt_column="post"), PLAIN)
 
     def test_evaluation_has_a_split_of_its_own(self):
