@@ -56,8 +56,9 @@ def pieces() -> list[Piece]:
     notebooks = sorted((path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")), reverse=True)
     seeded = [name for name in notebooks if _names_a_seed(ROOT / "notebooks" / name)]
     works = [Piece("", name, seed) for name in seeded for seed in (None, *SEEDS)]
-    works += [Piece("", name) for name in ("tests", *notebooks) if name not in seeded]
-    return [work._replace(way=way) for work in works for way in WAYS]
+    works += [Piece("", name) for name in (*notebooks, "tests") if name not in seeded]
+    both = [work._replace(way=way) for work in works for way in WAYS]
+    return [piece for piece in both if piece.work == "tests" or piece.way != "two threads"]  # notebooks take one
 
 
 def _names_a_seed(path: Path) -> bool:
@@ -104,7 +105,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| | " + " | ".join(works) + " |", "| --- |" + " --- |" * len(works)]
     for way in WAYS:
         found = [by_place.get((way, work)) for work in works]
-        cells = ["not run" if row is None else "passed" if row["passed"] else "FAILED" for row in found]
+        cells = ["" if row is None else "passed" if row["passed"] else "FAILED" for row in found]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     lines += ["", "| | seed | what the run of the notebook did |", "| --- | --- | --- |"]
     for row in rows:
