@@ -29,11 +29,10 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="memory per device, tokens and hours of a training run, before it starts",
         description="Memory of one device in each phase of a training run, computed from its configuration and the"
         " model's config.json. It needs no weights and no GPU. KEY=VALUE pairs change single options as in `dar-ref"
-        " train`. Models are"
-        " folders, or hub names: taken from the hub cache, from what comes along, or from the hub.",
+        " train`. Models are folders or hub names: looked up in the hub cache, in this package, then on the hub.",
         epilog="exit status: 0 the plan was made, whether the run fits or not; 2 the options are not valid",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file, or the name of one that comes along")
+    parser.add_argument("--config", metavar="FILE", help="YAML file, or the name of one in this package")
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--model", metavar="FOLDER", help="in place of the configuration's; alone: TRL's defaults")
     parser.add_argument("--reward-model", metavar="FOLDER", help="in place of the configuration's")

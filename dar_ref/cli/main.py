@@ -57,7 +57,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "verify",
         help="check every statement of the theory on random bandits, in float64 and with certified ball arithmetic",
-        description="Try every statement of the theory on random bandits. One row a statement: cases tried, worst"
+        description="Try every statement of the theory on random bandits. One row per statement: cases tried, worst"
         " float64 error per unit of scale (see dar_ref.verify.run), certified bound on the residual, PASS or FAIL.",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the random bandits (default: %(default)s)")
