@@ -1,4 +1,4 @@
-"""The `dar-ref train` and `dar-ref plan` commands: their options only, so that `--help` answers at once. The work is in
+"""The `dar-ref train` and `dar-ref plan` commands: only their options, so that `--help` is fast. The work is done in
 `dar_ref.llm`."""
 
 import argparse
@@ -10,7 +10,7 @@ from dar_ref.llm.arguments import add_arguments
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `train`."""
     parser = commands.add_parser(
-        "train", help="train a language model by DAR or another method, on CPU, one GPU or many"
+        "train", help="train a language model with DAR or another method, on a CPU, one GPU or many"
     )
     add_arguments(parser)
     parser.set_defaults(run=_train)

@@ -1,7 +1,7 @@
 """The `dar-ref` command: one entry point, one sub-command per job.
 
-Heavy imports happen inside the commands, so `dar-ref --help` answers at once. Exit status: 0 success, 1 a statement
-that failed, 2 bad usage or input.
+Heavy imports happen inside the commands, so `dar-ref --help` is fast. Exit status: 0 success, 1 a statement failed,
+2 wrong usage or input.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--portable",
         action="store_true",
-        help="train with kernels that every x86 processor has: the same bytes on all of them, more slowly;"
-        " stands before COMMAND",
+        help="train with kernels that every x86 processor has: slower, but the same bytes on all of them;"
+        " write it before COMMAND",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_verify(commands)
@@ -63,7 +63,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random bandits (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=1000, help="bandits per statement (default: %(default)s)")
     parser.add_argument("--digits", type=int, default=100, help="digits of the certificates (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome to FILE as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     parser.set_defaults(run=_run_verify)
 
 
@@ -95,7 +95,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "demo",
-        help="verify, then DAR, GRPO and DAO on the digits bandit, then figures and a report: about a minute",
+        help="verify, train DAR, GRPO and DAO on the digits bandit, write figures and a report: about a minute",
         description="Verify the theory, train the digits bandit with DAR, GRPO and DAO from the same start, and write"
         " results.json, run.json, figures and report.html.",
     )

@@ -1,8 +1,8 @@
-"""`dar-ref demo`: the theory verified, then the same loss on real data, then a page that shows both. About a minute.
+"""`dar-ref demo`: verify the theory, train with the same loss on real data, and write a page that shows both. It takes
+about a minute.
 
-Writes to one folder: `results.json` (same seed, same bytes), `run.json` (versions, commit, machine, times), PNG figures
-and
-`report.html`, which needs nothing beside it.
+It writes to one folder: `results.json` (same seed, same bytes), `run.json` (versions, commit, machine, times), PNG
+figures and `report.html`, which needs no other file.
 """
 
 import time
@@ -29,14 +29,14 @@ def demo(out: Path, seed: int = 0) -> int:
     """Run the demo and write everything to `out`.
 
     Args:
-        out: folder, made if it is missing; files of an earlier demo are replaced.
-        seed: of the random bandits; the digits runs use `seed`, `seed + 1`, `seed + 2`. >= 0.
+        out: folder, created if it is missing; files of an earlier demo are replaced.
+        seed: seed of the random bandits, >= 0; the digits runs use `seed`, `seed + 1`, `seed + 2`.
 
     Returns:
         0, or 1 if a statement failed.
 
     Raises:
-        OSError: `out` cannot be written; found out before any work.
+        OSError: `out` cannot be written; raised before any work.
         ValueError: a negative seed.
     """
     started = time.time()

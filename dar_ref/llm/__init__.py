@@ -1,7 +1,7 @@
-"""Full-size training: TRL carries generation, sharding and checkpoints, this package carries DAR.
+"""Full-size training: TRL does generation, sharding and checkpoints, this package adds DAR.
 
-`DARConfig` and `DARTrainer` are used like those of TRL. Read `options` (what a run is), `config` and `trainer` (the
-method), `train` (the script). No other layer imports this one, and the loss is `dar_ref.losses.dar_loss`.
+`DARConfig` and `DARTrainer` are used like TRL's classes. Read `options` (what a run is), `config` and `trainer` (the
+method), `train` (the script). No other layer imports this one. The loss is `dar_ref.losses.dar_loss`.
 
 Each name below is loaded at its first use, so `dar-ref plan` does not wait for TRL.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dar_ref.llm.rewards.function import check_reward, make_reward
     from dar_ref.llm.trainer import DARTrainer
 
-_HOMES = {  # module: the names that it lends to this one
+_HOMES = {  # module: the names that are re-exported here
     "build": ("make_arguments", "make_trainer"),
     "checkpoint": ("content_hash",),
     "config": ("DAOConfig", "DARConfig", "DualPPOConfig", "PPOConfig"),

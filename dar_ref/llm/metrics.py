@@ -109,7 +109,7 @@ class Clock:
         self.tokens = 0
 
     def generated(self, seconds: float, tokens: int) -> None:
-        """Count one generation of so many tokens, prompts included."""
+        """Add one generation: its seconds and its tokens, prompts included."""
         self.generate += seconds
         self.tokens += tokens
 

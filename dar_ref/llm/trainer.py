@@ -1,21 +1,21 @@
 """`DARTrainer`: TRL's GRPO trainer with DAR's advantages and loss instead of GRPO's.
 
-TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. Here is what is
-different, and nothing else:
+TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. These are all
+differences from it:
 
-1. A = (r - mean_K(r)) / std(A), the standard deviation over all processes and accumulation steps.
-2. The loss is `dar_ref.losses.dar_loss` on log-probs that are summed over the completion, tool and environment tokens
-   left out of all three sums.
-3. One rule for completions that do not count: one without a reward, or one that was cut off under
-   `mask_truncated_completions`, leaves the group's mean, the standard deviation, the loss and what the loss is divided
-   by. So do the others of a group in which only one is left, since it is its own mean.
-4. Where vLLM samples, each completion is weighted by pi_t / pi_sampler as TRL computes it for whole sequences.
-5. With float64 weights the logits are formed whole, in float64: TRL's fused head sums in float32.
-6. Prompts are padded on the left, and positions are counted from the first token that is not padding, as in sampling:
-   TRL leaves them out when it scores, which rotary positions forgive and absolute ones do not.
+1. A = (r - mean_K(r)) / std(A). The standard deviation is over all processes and accumulation steps.
+2. The loss is `dar_ref.losses.dar_loss`. Log-probs are summed over the completion; all three sums leave out the tokens
+   that a tool or an environment wrote.
+3. Completions without a reward do not count; nor do truncated ones under `mask_truncated_completions`. They are left
+   out of the group's mean, the standard deviation, the loss and its divisor. If a group has only one completion left,
+   that one does not count either, since it is its own mean.
+4. If vLLM samples, each completion is weighted by pi_t / pi_sampler, as TRL computes it for whole sequences.
+5. With float64 weights, the full logits are computed in float64: TRL's fused head sums in float32.
+6. Positions are counted from the first token that is not padding, as in sampling. TRL passes no positions when it
+   scores. With left padding that is harmless for rotary positions and wrong for absolute ones.
 
-Shapes: `B` completions of `T` tokens on this process, `G` of all processes; mask 1 = keep. A "batch" is what was
-sampled at once; where it is used for several optimizer steps, what it is divided by is its average over them.
+Shapes: `B` completions of `T` tokens on this process, `G` completions of all processes; mask 1 = keep. A "batch" is
+all that was sampled at once. If several optimizer steps use it, each divides its loss by the average over these steps.
 """
 
 import time
@@ -39,7 +39,7 @@ class Scored(NamedTuple):
 
     per_token_logps, ref_per_token_logps, old_per_token_logps: (B, T); mask: (B, T) bool, the tokens that count; keep:
     (B,) bool, the completions that count; advantages: (B,); importance: (B,), pi_t / pi_sampler; kept_share: scalar,
-    share of the batch that counts; kept_tokens: scalar, tokens that count in an average micro-batch.
+    share of the batch that counts; kept_tokens: scalar, mean number of tokens that count per micro-batch.
     """
 
     per_token_logps: Tensor
@@ -58,7 +58,7 @@ class Scored(NamedTuple):
         return logps, ref_logps, old_logps
 
     def counts(self) -> Tensor:
-        """What each completion counts in a mean over all that are kept, (B,): 0 for those that are not."""
+        """Weight of each completion in a mean over the kept ones, (B,); 0 for those that are left out."""
         return self.keep * self.importance / self.kept_share
 
 
@@ -99,7 +99,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return dar_loss(logps * scored.counts(), ref_logps, old_logps, scored.advantages, **options)
 
     def shaped_rewards(self, rewards: Tensor, _batch: dict[str, Any]) -> Tensor:
-        """What advantages are made of, (G,): for DAR the rewards as they are."""
+        """The rewards from which advantages are computed, (G,). DAR takes them as they are."""
         return rewards
 
     # --- from TRL's batch to advantages -------------------------------------------------------------------------------
@@ -133,15 +133,16 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return batch
 
     def _replace_advantages(self, batch: dict[str, Any]) -> None:
-        """Put DAR's advantages, which completions count, and what the loss is divided by into TRL's batch."""
+        """Write DAR's advantages, the mask `keep` and the divisors of the loss into TRL's batch."""
         here = self.accelerator.process_index * len(batch["completion_mask"])
         local = slice(here, here + len(batch["completion_mask"]))
-        left = self.accelerator.gather(batch["completion_mask"].sum(dim=1) > 0)  # those cut off have no token left
-        rewards = self.shaped_rewards(self._gathered_rewards, batch)
+        # `mask_truncated_completions` masks every token of a truncated completion
+        left = self.accelerator.gather(batch["completion_mask"].sum(dim=1) > 0)  # (B, T) -> (G,)
+        rewards = self.shaped_rewards(self._gathered_rewards, batch)  # (G,)
         advantages, keep, std = self.global_advantages(rewards, left)
-        batch["advantages"], batch["keep"] = advantages[local], keep[local]
+        batch["advantages"], batch["keep"] = advantages[local], keep[local]  # (B,)
         share = keep.to(advantages.dtype).mean()
-        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: the loss is 0, not 0 / 0
+        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: loss 0, not 0 / 0
         tokens = (token_mask(batch).sum(dim=1) * batch["keep"]).sum()
         steps = self.args.steps_per_generation * self.accelerator.num_processes
         batch["kept_tokens"] = self.accelerator.reduce(tokens, reduction="sum") / steps
@@ -154,22 +155,21 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         """Advantages of the batch of all processes.
 
         Args:
-            rewards: (G,), NaN where there is none; the K completions of one prompt side by side.
-            left: (G,) bool, False for completions that were cut off and masked.
+            rewards: (G,), NaN where there is none; the K completions of a prompt are adjacent.
+            left: (G,) bool, False for truncated completions that are masked.
 
         Returns:
-            Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before it was divided
-            by.
+            Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before normalisation.
         """
         num_generations = self.num_generations
         keep = left & ~torch.isnan(rewards)
-        groups = keep.view(-1, num_generations)
+        groups = keep.view(-1, num_generations)  # (N, K)
         keep = (groups & (groups.sum(dim=1, keepdim=True) > 1)).view(-1)
         if not keep.any():
             return torch.zeros_like(rewards), keep, torch.zeros((), device=rewards.device)
-        known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)
+        known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)  # (N, K)
         means = known.nanmean(dim=1, keepdim=True).nan_to_num(nan=0.0).expand_as(known).reshape(-1)
-        advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # the mean moves no mean
+        advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # filled in, the mean stays
         counted = advantages[keep]
         advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))
         return advantages, keep, counted.std(correction=0)
@@ -193,10 +193,10 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return loss / self.current_gradient_accumulation_steps
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> tuple[Scored, Any]:
-        """The micro-batch under pi_theta beside what was scored when it was sampled, and entropies (B, T)."""
+        """The micro-batch under pi_theta, with the scores from when it was sampled, and entropies (B, T)."""
         logps, entropies, _ = self._completion_logps(model, inputs, compute_entropy=True)
         old = inputs.get("old_per_token_logps")
-        old = logps.detach() if old is None else old  # TRL leaves it out where pi_theta is still pi_t
+        old = logps.detach() if old is None else old  # TRL omits it if pi_theta is still pi_t
         everything = torch.ones_like(inputs["advantages"])
         importance = inputs.get("importance_sampling_ratio")
         scored = Scored(
@@ -213,7 +213,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return scored, entropies
 
     def _completion_logps(self, model: Any, batch: dict[str, Any], **options: Any) -> tuple[Tensor, Any, Any]:
-        """Log-probs (B, T) of a batch's completions and what TRL returns beside them."""
+        """Log-probs (B, T) of a batch's completions, and the rest of what TRL returns."""
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         length = batch["completion_ids"].shape[1]
@@ -239,8 +239,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return logps, entropies, None
 
     def _check_start(self, scored: Scored) -> None:
-        """pi_theta is pi_0 before the first step, up to rounding; if not, every KL of the run would be to something
-        else."""
+        """Raise RuntimeError unless pi_theta is pi_0 up to rounding: otherwise every KL would be to another policy."""
         drift = (
             torch.where(scored.mask, (scored.per_token_logps - scored.ref_per_token_logps).detach(), 0.0).abs().max()
         )
@@ -267,6 +266,6 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def token_mask(batch: dict[str, Any]) -> Tensor:
-    """Tokens that the policy drew and that count, (B, T) bool: kept, and not written by a tool or an environment."""
+    """Tokens that count, (B, T) bool: sampled by the policy, not written by a tool or an environment."""
     mask = batch["completion_mask"].bool()
     return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask

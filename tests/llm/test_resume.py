@@ -1,4 +1,4 @@
-"""2N steps are N steps, a kill, and N resumed, bit for bit; and what a resumed run refuses."""
+"""2N steps equal N steps, a kill, and N resumed steps, bit for bit; and a resumed run refuses what does not fit."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class KilledError(Exception):
 
 
 def killed_run(chosen, out, monkeypatch, after):
-    """Train and die in the middle of the step behind `after` steps, as a run that is killed does."""
+    """Train for `after` steps and die in the middle of the next one, like a run that is killed."""
     make = train.make_trainer
 
     def dying(*args, **kwargs):

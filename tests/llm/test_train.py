@@ -109,7 +109,7 @@ def test_a_dry_run_of_a_gpu_s_configuration_needs_no_gpu(config, tmp_path, monke
     gpu = ["training.use_cpu=false", "training.bf16=true", "model.dtype=bfloat16"]
     assert dar_ref("--config", config, "--dry-run", "--out", tmp_path / "out", *gpu) == 0
     shown = capsys.readouterr().out
-    assert "checked as for a CPU" in shown
+    assert "checked for a CPU" in shown
     assert "use_cpu: false" in shown
 
 

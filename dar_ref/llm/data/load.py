@@ -1,4 +1,4 @@
-"""Prompts and preference pairs of a run, in TRL's columns, filtered and counted.
+"""Prompts and preference pairs of a run: in TRL's columns, filtered and counted.
 
     prompts     column `prompt`, text (plain) or messages (chat), and the other columns of the data for reward functions
     preferences columns `prompt`, `chosen`, `rejected`
@@ -40,10 +40,10 @@ EQUAL = "both responses are equal"
 class DataSummary:
     """What became of the rows that were read.
 
-    rows: read; kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest prompt; example: the
-    beginning of it; pairs_too_long, longest_pair: of prompt and longer response, for preferences; repeated: equal
-    to an earlier row; left_out: by reason; clashes: columns dropped because TRL reads their names; own_system: rows
-    with a system message of their own, where a system_prompt is set.
+    rows: number read; kept: number kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest
+    prompt; example: its beginning; pairs_too_long, longest_pair: the same for prompt and longer response; repeated:
+    rows equal to an earlier one; left_out: count by reason; clashes: columns dropped because TRL uses their names
+    itself; own_system: rows that keep their own system message although a system_prompt is set.
     """
 
     source: str
@@ -77,10 +77,10 @@ class DataSummary:
         for reason, count in [("repeats an earlier row", self.repeated), *self.left_out.most_common()]:
             lines += [f"  left out, {reason}: {self._share(count)}"] if count else []
         if self.clashes:
-            lines.append(f"  columns left out, TRL takes their names for its own: {', '.join(self.clashes)}")
+            lines.append(f"  columns left out, since TRL uses their names itself: {', '.join(self.clashes)}")
         if self.own_system:
             lines.append(
-                f"  have a system message and keep it instead of system_prompt: {self._share(self.own_system)}"
+                f"  have their own system message, kept instead of system_prompt: {self._share(self.own_system)}"
             )
         return "\n".join(lines)
 
@@ -97,8 +97,8 @@ class LoadedData(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """First usable row. columns: of the data as it lies there; row: in TRL's columns; text: the prompt as the model
-    reads it; tokens: its length."""
+    """First usable row. columns: those of the raw data; row: the row in TRL's columns; text: the prompt as the model
+    reads it; tokens: its length in tokens."""
 
     columns: tuple[str, ...]
     row: Row
@@ -110,7 +110,7 @@ def load_prompts(options: DataOptions, tokenizer: Any) -> LoadedData:
     """Prompts to sample from.
 
     Args:
-        options: `prompts`, `split` and all that follows.
+        options: section `data` of a run.
         tokenizer: of the policy.
 
     Returns:
@@ -118,7 +118,7 @@ def load_prompts(options: DataOptions, tokenizer: Any) -> LoadedData:
 
     Raises:
         FileNotFoundError, ConnectionError: no such data here, or the hub is out of reach.
-        TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in one's own data, options
+        TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in your own data, options
             that do not fit, or no row left.
     """
     return _load(prompt_source(options.prompts, options.split, options.prompt_column), options, tokenizer)
@@ -139,15 +139,15 @@ def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | Non
     """Preference pairs to learn from.
 
     Args:
-        options: `preferences`, `split` and all that follows.
+        options: section `data` of a run.
         tokenizer: of the policy.
-        max_length: pairs whose prompt and longer response have more tokens are dropped: TRL would cut the response.
+        max_length: pairs whose prompt and longer response have more tokens are dropped, since TRL would cut them.
 
     Returns:
         `LoadedData`, in the order of the data.
 
     Raises:
-        As `load_prompts`; ValueError also if the options name no preferences.
+        As `load_prompts`; also ValueError if the options name no preferences.
     """
     return _load(_pairs(options), options, tokenizer, max_length)
 
@@ -156,7 +156,7 @@ def sample_row(options: DataOptions, tokenizer: Any, preferences: bool = False) 
     """The first usable row, without loading the rest: for a dry run.
 
     Raises:
-        As `load_prompts`; ValueError also if none of the first 1000 rows is usable.
+        As `load_prompts`; also ValueError if none of the first 1000 rows is usable.
     """
     source = _pairs(options) if preferences else prompt_source(options.prompts, options.split, options.prompt_column)
     summary = DataSummary(source.name)
@@ -184,7 +184,7 @@ def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int 
     rows = (row for _, row in _shaped(source, options, tokenizer, summary) if row is not None)
     kept: list[Row] = []
     seen: set[bytes] = set()
-    missing = min(BATCH, options.limit or BATCH)  # no row is read that the limit would cut off
+    missing = min(BATCH, options.limit or BATCH)  # reads no row beyond the limit
     while missing and (batch := list(islice(rows, missing))):
         kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, summary), tokenizer, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
@@ -197,7 +197,7 @@ def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int 
 def _shaped(
     source: Source, options: DataOptions, tokenizer: Any, summary: DataSummary, streaming: bool = False
 ) -> Iterator[tuple[Row, Row | None]]:
-    """Every row as it lies there, and in TRL's columns and the wanted format, None if it is left out."""
+    """Every raw row, with its form in TRL's columns and the wanted format, or None if it is left out."""
     chat: bool | None = None  # which the first row decides
     for number, raw in enumerate(source.rows(streaming), start=1):
         place = f"{source.name}, row {number}"

@@ -29,7 +29,7 @@ from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 
 KEY = "OPENAI_API_KEY"
-MAX_TOKENS = 16  # of an answer: a number and what some models put around it
+MAX_TOKENS = 16  # of an answer: enough for a number and the words that some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer
 LEAST_LOGPROB = -1e4  # JSON has no infinity
 
@@ -58,12 +58,12 @@ Answer with one whole number from {lowest} to {highest}, and nothing else."""
 class Annotator:
     """Asks the model `options.name` for a score of each completion.
 
-    `counts`: asked, requests that went out; cached, answers taken from the folder; no_score, answers without one;
-    written, scores that are the written number because log-probs were not offered or not enough.
+    `counts`: asked, requests sent; cached, answers taken from the folder; no_score, answers without a score; written,
+    scores that are the written number because there were no log-probs, or too little probability on scores.
 
     Raises:
-        ValueError: no key where one is needed, an address with a key in it, or a rubric without {prompt} or {response}.
-        OSError: no such rubric.
+        ValueError: a key is needed and missing, the address contains a key, or the rubric lacks {prompt} or {response}.
+        OSError: the rubric's file cannot be read.
     """
 
     def __init__(self, options: RewardOptions) -> None:
@@ -87,8 +87,8 @@ class Annotator:
         self._cache = None if options.cache is None else Path(options.cache)
 
     def render(self, prompt: Text, completion: Text, ended: bool = True) -> str:  # noqa: ARG002
-        """The message that the annotator gets, the same whether the completion ended: `missing_eos_penalty` is the
-        one rule for that."""
+        """The message for the annotator. It does not say whether the completion ended: only `missing_eos_penalty` acts
+        on that."""
         lowest, highest = self.options.scores
         places = {
             "prompt": flat_text(prompt),
@@ -99,11 +99,11 @@ class Annotator:
         return re.sub(r"\{(prompt|response|lowest|highest)\}", lambda place: places[place[1]], self.rubric)
 
     def score(self, prompts: Sequence[Text], completions: Sequence[Text], ended: Sequence[bool]) -> list[float | None]:
-        """The reward of each completion, None where the answer has no score.
+        """The reward of each completion; None if the answer has no score.
 
         Raises:
-            ConnectionError: the endpoint is down, too slow or out of order, after all retries.
-            ValueError: the endpoint refuses the request: its key, the model's name, or an option.
+            ConnectionError: after all retries, the endpoint is down, too slow or faulty.
+            ValueError: the endpoint refuses the request because of the key, the model's name or an option.
             OSError: the cache cannot be written.
         """
         requests = [self._request(self.render(*row)) for row in zip(prompts, completions, ended, strict=True)]
@@ -135,7 +135,7 @@ class Annotator:
         return {"base_url": self.address, "asked": asked | offered}
 
     def _cached(self, key: str) -> dict[str, Any] | None:
-        """The answer in the folder, None if there is none that can be read."""
+        """The answer in the folder; None if there is none, or it cannot be read."""
         if self._cache is None:
             return None
         try:
@@ -148,12 +148,12 @@ class Annotator:
         try:
             response = self._client.chat.completions.create(**request["asked"])
         except openai.APIError as error:
-            raise self._explained(error) from None  # the original holds the request, and so the key
+            raise self._explained(error) from None  # the original error holds the request and so the key
         if not isinstance(response, ChatCompletion) or not response.choices:
             raise ConnectionError(f"{self.address} answered with no chat completion; pass the address that ends in /v1")
         answer = _content(response.choices[0])
         if self._cache is not None:
-            own = self._cache / f"{key}.{os.getpid()}"  # processes that ask the same must not write one file at once
+            own = self._cache / f"{key}.{os.getpid()}"  # two processes with one request must not write one file at once
             results.write_text(own, json.dumps({"request": request, "answer": answer}, indent=1, allow_nan=False))
             os.replace(own, self._cache / f"{key}.json")
         return answer
@@ -165,12 +165,12 @@ class Annotator:
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if status is None or status in (408, 409, 429) or status >= 500:
             return ConnectionError(
-                f"{where} did not answer after {self.options.retries} retries: {reason}; see that it runs, lower"
+                f"{where} did not answer after {self.options.retries} retries: {reason}; check that it runs, lower"
                 " reward.concurrency or raise reward.timeout, and start again: answers are kept in reward.cache"
             )
         remedy = f"check reward.name, reward.base_url and {KEY}"
         if "logprobs" in reason:
-            remedy = "set reward.logprobs=false if it offers none"
+            remedy = "set reward.logprobs=false if it does not offer them"
         return ValueError(f"{where} refuses the request, status {status}: {reason}; {remedy}")
 
     def _reward(self, answer: Mapping[str, Any]) -> float | None:
@@ -187,14 +187,14 @@ def flat_text(text: Text) -> str:
 
 
 def _response(completion: Text) -> str:
-    """The completion, without a role if it is one message."""
+    """The completion as text; a single message without its role."""
     if isinstance(completion, str) or len(completion) != 1:
         return flat_text(completion)
     return str(completion[0]["content"])
 
 
 def _content(choice: Choice) -> dict[str, Any]:
-    """What of an answer is kept: its text, and its tokens with their alternatives if there are log-probs."""
+    """The part of an answer that is kept: its text, and with log-probs its tokens and their alternatives."""
     listed = choice.logprobs.content if choice.logprobs is not None else None
     tokens = []
     for token in listed or ():

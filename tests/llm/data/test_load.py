@@ -1,5 +1,4 @@
-"""Prompts and preferences of one's own, from JSONL and parquet; what is dropped is counted, and every row is accounted
-for."""
+"""A user's own prompts and preferences, from JSONL and parquet. Dropped rows are counted; no row is lost."""
 
 from dataclasses import replace
 
@@ -189,7 +188,7 @@ def test_nothing_there(tmp_path):
             load_prompts(DataOptions(name), PLAIN)
     for name in (tmp_path, tmp_path / "*.x*"):
         (tmp_path / "a.xml").write_text("")
-        with pytest.raises(ValueError, match=r"must stand for files that end in \.jsonl.*; there are"):
+        with pytest.raises(ValueError, match=r"must name files of one kind that end in \.jsonl.*; there are"):
             load_prompts(DataOptions(str(name)), PLAIN)
     (tmp_path / "a.parquet").write_text("no parquet")
     with pytest.raises(ValueError, match=r"a.parquet cannot be read, ArrowInvalid"):

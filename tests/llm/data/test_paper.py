@@ -1,4 +1,4 @@
-"""Prompts and preferences of the paper's four datasets, from files written as the hub has them."""
+"""Prompts and preferences of the paper's four datasets, from files in the format of the hub."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ SCORES = {"helpfulness": 3, "correctness": 4, "coherence": 4, "complexity": 2, "
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub of files, read by `load_dataset` itself: only the name of a repository becomes a folder."""
+    """A hub made of local files. `load_dataset` itself reads them; only repository names are replaced by folders."""
     root = tmp_path / "hub"
     for split in ("train", "validation", "test"):
         rows = [{"prompt": POST, "completion": " short"}, {"prompt": f"{POST} {split}", "completion": " s"}]
@@ -140,7 +140,7 @@ class TestPaper:
             load_preferences(DataOptions("helpful", preferences="helpsteer2", split="train[:1]"), CHAT)
 
     def test_a_prompt_column_has_no_meaning(self):
-        with pytest.raises(ValueError, match=r"prompt_column = 'post' is for data of one's own"):
+        with pytest.raises(ValueError, match=r"prompt_column = 'post' is for your own data"):
             load_prompts(DataOptions("tldr", prompt_column="post"), PLAIN)
 
     def test_evaluation_has_a_split_of_its_own(self):

@@ -1,4 +1,4 @@
-"""What `dar-ref plan` refuses, and its command line; a slow test holds a plan against a run."""
+"""What `dar-ref plan` refuses, and its command line; a slow test compares a plan with a run."""
 
 import json
 import subprocess

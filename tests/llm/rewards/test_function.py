@@ -42,7 +42,7 @@ nested = returns([0.0, [1.0]])
 
 @pytest.fixture
 def user(tmp_path, monkeypatch):
-    """A module `my_rewards` in the working directory, and a function that makes one of its functions a reward."""
+    """Writes a module `my_rewards` into the working directory; returns a function that makes rewards from it."""
     (tmp_path / "my_rewards.py").write_text(USER)
     (tmp_path / "broken_rewards.py").write_text("import no_such_package")
     monkeypatch.chdir(tmp_path)
