@@ -228,6 +228,51 @@ CERTIFICATES = {
 }
 
 
+LOST = np.array([-INF, np.log(0.5), np.log(0.5)])
+UNCOVERED = BATCH._replace(alpha=1.0, log_pi_t=np.array([LOST, BATCH.log_pi_t[1]]))  # pi_theta has an arm that pi_t lacks
+
+
+def test_at_alpha_one_the_update_of_an_arm_never_drawn_is_missing(monkeypatch):
+    """T8.2 without its rider is disproved; with the missing terms it is proved."""
+    assert certify(OURS["T8"].residuals, UNCOVERED, 100).passed
+    real, sampler = t08_t10_estimators.expected_update, [None, *policies.exact_policy(LOST)[1:]]
+
+    def of_drawn_arms_only(log_pi, log_pi_t, coefficients):
+        never = [p is not None and q is None for p, q in zip(log_pi_t, sampler, strict=True)]
+        return real(log_pi, log_pi_t, [None if gone else c for c, gone in zip(coefficients, never, strict=True)])
+
+    monkeypatch.setattr(t08_t10_estimators, "expected_update", of_drawn_arms_only)
+    only_first = UNCOVERED._replace(
+        **{name: getattr(UNCOVERED, name)[:1] for name in ("reward", "log_pi_theta", "log_pi_0", "log_pi_t")}
+    )
+    monkeypatch.setattr(t08_t10_estimators, "_dar_residuals", lambda *_: [])
+    monkeypatch.setattr(t08_t10_estimators, "_dao_residuals", lambda *_: [])
+    certificate = certify(OURS["T8"].residuals, only_first, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e-2
+
+
+def test_at_alpha_one_the_target_of_samples_is_the_optimum_given_what_is_drawn(monkeypatch):
+    """T10 without its rider is disproved: supp pi_0 is wider than supp pi_t."""
+    case = GroupCase(ORDINARY._replace(alpha=1.0, log_pi_t=LOST), 3)
+    assert certify(OURS["T10"].residuals, case, 100).passed
+    everywhere = lambda x, beta: policies.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, beta)[0]  # noqa: E731
+    monkeypatch.setattr(t08_t10_estimators, "_sampled_optimum", everywhere)
+    assert certify(OURS["T10"].residuals, case, 50) == (False, INF)
+
+
+def test_a_second_moment_above_the_clips_bound_is_disproved(monkeypatch):
+    """T8.4, with the weights not clipped: `w_clip` 1e-3 is far below them."""
+    case = BATCH._replace(w_clip=1e-3)
+    assert certify(OURS["T8"].residuals, case, 100).passed
+    real = policies.log_weights
+    monkeypatch.setattr(policies, "log_weights", lambda *args: real(*args[:5], None))
+    monkeypatch.setattr(t08_t10_estimators, "_dao_residuals", lambda *_: [])
+    certificate = certify(OURS["T8"].residuals, case, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e4
+
+
 @pytest.mark.parametrize("what", CERTIFICATES)
 def test_a_broken_formula_is_disproved(what, monkeypatch):
     key, module, name, breaks = CERTIFICATES[what]
