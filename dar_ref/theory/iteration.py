@@ -11,10 +11,10 @@ With the clip it is `pi_{t+1} ∝ pi_t min(w, w_clip)`, where `w = Z (pi_inf/pi_
 - `Z <= w_clip`: `pi_inf` stays fixed, and every start with its support ends there. While an arm is clipped, the range
   (max - min) of `log pi_t - log pi_inf` falls by at least `log(w_clip/Z)` per step, afterwards by the factor `1-alpha`.
 - `Z > w_clip`: every policy `<= w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))` has all its weights at the clip, hence is
-  fixed, and the start decides.
+  fixed; every path ends at one of these, and the start decides at which.
 - A centred under pi_t: `E_{pi_t}[log w] = -alpha KL(pi_t‖pi_0) <= 0` at every step. So `log Z` is
   `-alpha KL(pi_inf‖pi_0)`, the weight of the most over-filled arm is at most 1, and the range falls by at least
-  `log w_clip` per step while an arm is clipped: a clip > 1 changes the path, not the end.
+  `log w_clip` per step while an arm is clipped: a clip >= 1 changes the path, not the end (at 1 the range still falls).
 
 Deviation: the paper divides A by its std over the batch as well. That changes A at every step and with it the end: see
 `dar_ref.theory.normalization`, where the finding is derived.

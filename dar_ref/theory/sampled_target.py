@@ -4,9 +4,9 @@
 
 The own sample inside the group mean shrinks the advantage by (K-1)/K, so the expected loss is minimised not by `pi*` at
 beta but by `pi*` at `beta K/(K-1)`: at K = 4 by a policy a third more conservative than asked for, at K = 1 by
-`pi_ref`, whatever the reward. This is exact, not a leading order, since the others' mean enters as a factor that is
-independent of `y_i`. Across prompts that factor differs: it reweights prompts, which a tabular policy does not notice
-and a policy with shared parameters does.
+`pi_ref`, whatever the reward; each on supp pi_t, since what is never drawn is never fitted. This is exact, not a
+leading order, since the others' mean enters as a factor that is independent of `y_i`. Across prompts that factor
+differs: it reweights prompts, which a tabular policy does not notice and a policy with shared parameters does.
 """
 
 import numpy as np

@@ -185,6 +185,19 @@ CERTIFICATES = {
     "T5 KL turned round": ("T5", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T5 above the cap": ("T5", t05_t11_iteration, "capped_policy", argument(2, lambda excess: 3 * excess)),
     "T5 target without the sampler": ("T5", policies, "regression_target", zero_out(0)),
+    "T5 std of another policy": ("T5", t05_t11_iteration, "_std", zero_out(0)),
+    "T5 fixed point at another std": (
+        "T5",
+        t05_t11_iteration,
+        "_std",
+        lambda real: lambda log_pi, values: real(log_pi, values) * (1 if None in values or values[0] == 1 else 1.01),
+    ),
+    "T5 range of another end": (
+        "T5",
+        t05_t11_iteration,
+        "_residuals_of_range",
+        lambda real: lambda x, end: real(x, [-e for e in end]),
+    ),
     "T8 sign of A in J": ("T8", policies, "objective", argument(1, lambda adv: [-a for a in adv])),
     "T8 alpha swapped in J": ("T8", policies, "objective", argument(4, swapped)),
     "T8 loss without the sampler": ("T8", policies, "regression_loss", zero_out(1)),
@@ -229,7 +242,7 @@ CERTIFICATES = {
 
 
 LOST = np.array([-INF, np.log(0.5), np.log(0.5)])
-UNCOVERED = BATCH._replace(alpha=1.0, log_pi_t=np.array([LOST, BATCH.log_pi_t[1]]))  # pi_theta has an arm that pi_t lacks
+UNCOVERED = BATCH._replace(alpha=1.0, log_pi_t=np.array([LOST, BATCH.log_pi_t[1]]))  # pi_t lacks an arm
 
 
 def test_at_alpha_one_the_update_of_an_arm_never_drawn_is_missing(monkeypatch):
