@@ -7,12 +7,13 @@ Let `a = (A - E_pi[A]) / s(pi)` be renewed at every step, `s` the std of A under
 
        h(theta) = theta s(pi_theta) = std of log(pi/pi_0) under pi = 1/(alpha beta).
 
+   This is an identity of every fixed point with alpha > 0: 200 nats at the paper's setting (certified in `verify`, T5).
    `h(0) = 0`, and `h -> 0` as theta -> inf, where s falls exponentially. So `h` has a maximum, and no `alpha beta`
    below `1/max h` has a fixed point. The scale of A is gone: a gap of 1e-6 is pursued like a gap of 1.
 2. The run. From `pi_0` the iterates stay on the curve, and `theta' - theta = (1 - kappa h(theta)) / (beta s)`. Where h
    falls through `1/kappa`, the fixed point repels; beyond the last one theta grows for ever. **The corner arg max A
    attracts at every alpha and beta.** If `kappa max h < 1`, theta grows from everywhere: the run goes to the corner
-   whatever alpha is. (Off the curve, the deviation from it shrinks by `1-alpha` per step: for alpha > 0 the same end.)
+   at every such alpha. (Off the curve, the deviation from it shrinks by `1-alpha` per step: for alpha > 0 the same end.)
 3. Two arms. Let x be half the log odds of the better arm (x_0 under pi_0). Then `h = (x - x_0)/cosh x`, and log h is
    concave: one peak, where `(x - x_0) tanh x = 1` and `1/h = sinh x`. There are two, one or no fixed points as
    `alpha beta` lies above, at or below that `sinh x`. For uniform `pi_0` the peak of h is the Laplace limit of Kepler's

@@ -190,7 +190,7 @@ CERTIFICATES = {
         "T5",
         t05_t11_iteration,
         "_std",
-        lambda real: lambda log_pi, values: real(log_pi, values) * (1 if None in values or values[0] == 1 else 1.01),
+        lambda real: lambda log_pi, values: real(log_pi, values) * (1.0 if values[0] == 1 else 1.01),  # A starts with 1
     ),
     "T5 range of another end": (
         "T5",
