@@ -13,7 +13,7 @@ Let `a = (A - E_pi[A]) / s(pi)` be renewed at every step, `s` the std of A under
 2. The run. From `pi_0` the iterates stay on the curve, and `theta' - theta = (1 - kappa h(theta)) / (beta s)`. Where h
    falls through `1/kappa`, the fixed point repels; beyond the last one theta grows for ever. **The corner arg max A
    attracts at every alpha and beta.** If `kappa max h < 1`, theta grows from everywhere: the run goes to the corner
-   at every such alpha. (Off the curve, the deviation from it shrinks by `1-alpha` per step: for alpha > 0 the same end.)
+   for every such alpha. (Off the curve, its deviation shrinks by `1-alpha` per step: for alpha > 0 the same end.)
 3. Two arms. Let x be half the log odds of the better arm (x_0 under pi_0). Then `h = (x - x_0)/cosh x`, and log h is
    concave: one peak, where `(x - x_0) tanh x = 1` and `1/h = sinh x`. There are two, one or no fixed points as
    `alpha beta` lies above, at or below that `sinh x`. For uniform `pi_0` the peak of h is the Laplace limit of Kepler's
