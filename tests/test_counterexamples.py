@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dar_ref.theory import (
+    constrained_optimum,
     dual_kl,
     interpolate,
     kl,
@@ -99,3 +100,17 @@ def test_false_scaling_all_weights_leaves_a_clipped_target_alone():
     clipped = [regression_target(advantage + c, HALVES, HALVES, 0.1, 1.0, w_clip=1.5) for c in (0.0, shift)]
     assert free[0] == pytest.approx(free[1], abs=1e-14)
     assert np.abs(clipped[0] - clipped[1]).max() > 0.3
+
+
+def test_false_an_active_constraint_makes_a_dar_policy():
+    """Uniform anchors, A = (1, 0), e0 = log 2, the largest KL there is: the best arm alone is inside, and its KL is e0.
+
+    The constraint is active, but a larger e0 gains nothing: the multiplier is 0, and no DAR policy lacks an arm of S.
+    """
+    advantage, eps_0 = np.array([1.0, 0.0]), float(kl(np.array([0.0, -np.inf]), HALVES))
+    best = constrained_optimum(advantage, HALVES, HALVES, eps_0, np.inf)
+    assert np.exp(best.log_pi) == pytest.approx([1.0, 0.0], abs=1e-15)
+    assert best.beta == 0.0
+    assert np.isnan(best.alpha)
+    assert kl(best.log_pi, HALVES) == pytest.approx(eps_0)
+    assert constrained_optimum(advantage, HALVES, HALVES, 2.0 * eps_0, np.inf).value == best.value == 1.0

@@ -11,10 +11,12 @@ from dar_ref.theory import (
     kl_estimator_moments,
     kl_loss_gradient,
     noise_to_signal,
+    objective,
     optimum,
     regression_target,
     sampled_target,
 )
+from dar_ref.theory.checks import Array
 
 EVEN = np.log([0.5, 0.5])
 EXACT = {"alpha": 0.0, "beta": 1.0, "baseline": "none"}  # the reward is the advantage, no pull toward pi_0
@@ -48,6 +50,33 @@ def test_false_dar_and_dao_share_their_expected_gradient() -> None:
             for method in ("dar", "dao")
         )
         np.testing.assert_allclose((dar - dao) / size**2, [1 / 3, -1 / 3], rtol=2 * size)
+
+
+def test_false_the_mean_dao_update_is_the_gradient_of_j_at_alpha_one_too() -> None:
+    """pi_t (1, 0) never draws the arm that pi_theta has and J wants: the mean update is 0, the gradient (-1/4, 1/4).
+
+    With alpha 1 J does not see pi_t, so that it stays finite. The gradient by central differences of J itself.
+    """
+    log_pi_t, advantage, step = np.array([0.0, -np.inf]), np.array([0.0, 1.0]), 1e-6
+    dao = estimator_moments("dao", advantage, EVEN, EVEN, log_pi_t, 1, alpha=1.0, beta=1.0, baseline="none")
+    assert dao.mean.tolist() == [0.0, 0.0]
+    assert dao.covariance.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+    def j(logits: Array) -> float:
+        log_pi = logits - np.log(np.exp(logits).sum())
+        return float(objective(log_pi, advantage, EVEN, log_pi_t, 1.0, 1.0))
+
+    slope = [(j(EVEN + step * arm) - j(EVEN - step * arm)) / (2 * step) for arm in np.eye(2)]
+    assert slope == pytest.approx([-0.25, 0.25], abs=1e-9)
+
+
+def test_false_at_alpha_one_k_samples_fit_the_whole_optimum() -> None:
+    """Uniform pi_0, pi_t (1, 0): pi* at alpha 1 has both arms, the target only the one that is drawn."""
+    reward, log_pi_t = np.array([0.0, 1.0]), np.array([0.0, -np.inf])
+    target = sampled_target(reward, EVEN, log_pi_t, 1.0, 1.0, 2)
+    star = optimum(reward, EVEN, log_pi_t, 1.0, 2.0).log_pi
+    assert target.tolist() == [0.0, -np.inf]
+    assert star[1] - star[0] == pytest.approx(0.5, rel=1e-14)
 
 
 def test_false_no_update_is_left_at_the_optimum() -> None:

@@ -26,6 +26,20 @@ def test_false_alpha_holds_a_normalised_run_back():
         assert iterate(BETTER_FIRST, HALVES, alpha, 0.05, 4, w_clip=20.0, normalize="standardize")[-1, 1] < -1e100
 
 
+def test_false_what_two_even_arms_need_holds_for_long_completions():
+    """Even arms need alpha beta 1.509. A better arm with log pi_0 = -400, like one long completion, needs 0.005: the
+    paper's setting has fixed points there. At each of them log(pi/pi_0) has the std 1/(alpha beta) = 200 nats."""
+    thresholds = normalized_threshold(np.array([np.log(0.5), -50.0, -400.0]))
+    assert thresholds == pytest.approx([1.5089, 0.040, 0.005], abs=1e-3)
+    log_pi_0 = np.array([-400.0, np.log1p(-np.exp(-400.0))])
+    assert thresholds[2] < 0.1 * 0.05
+    points = normalized_fixed_points(BETTER_FIRST, log_pi_0, 0.1, 0.05).log_pi
+    assert len(points) == 2
+    for log_pi in points:
+        ratio, pi = log_pi - log_pi_0, np.exp(log_pi)
+        assert np.sqrt(pi[0] * pi[1]) * abs(ratio[0] - ratio[1]) == pytest.approx(200.0, rel=1e-9)
+
+
 def test_false_a_large_alpha_beta_makes_the_corner_repel():
     """alpha beta = 100: fixed points exist, but a start at 1 - 1e-7 ends in the corner, which always attracts."""
     assert normalized_fixed_points(BETTER_FIRST, HALVES, 1.0, 100.0).attracting.tolist() == [True, False]

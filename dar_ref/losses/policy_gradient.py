@@ -27,8 +27,8 @@ def dao_loss(
 ) -> Tensor:
     """DAO: the dual-KL objective by policy gradient instead of regression.
 
-    `loss = -mean_i rho_i (A_i - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`, `rho = pi/pi_t`. The bracket has
-    no gradient. The expected gradient over samples of pi_t is the gradient of `-J` for every pi that pi_t covers.
+    `loss = -mean_i rho_i (A_i - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`, `rho = pi/pi_t`, with the bracket
+    constant. Its expected gradient over samples of pi_t is the gradient of `-J` for every pi whose support pi_t covers.
 
     Args:
         logps: (B,), log pi_theta of each completion, summed over its tokens.

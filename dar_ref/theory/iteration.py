@@ -12,10 +12,11 @@ With the clip, `pi_{t+1} ∝ pi_t min(w, w_clip)`, where `w = Z (pi_inf/pi_t)^al
   the range (max - min) of `log pi_t - log pi_inf` falls by at least `log(w_clip/Z)` per step. Afterwards it shrinks by
   the factor `1-alpha` per step.
 - `Z > w_clip`: every policy `<= w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))` has all its weights at the clip. So it is a
-  fixed point, and the limit depends on the start.
+  fixed point. Every path converges to one of these, and the start decides to which.
 - A centred under pi_t: `E_{pi_t}[log w] = -alpha KL(pi_t‖pi_0) <= 0` at every step. So `log Z` is
   `-alpha KL(pi_inf‖pi_0)`, and the arm with the largest `pi_t/pi_inf` has a weight of at most 1. While an arm is
-  clipped, the range falls by at least `log w_clip` per step: a clip > 1 changes the path and not the limit.
+  clipped, the range falls by at least `log w_clip` per step, and at a clip of 1 it still falls: a clip >= 1 changes the
+  path and not the limit.
 
 Deviation: the paper also divides A by its std over the batch. That changes A, and with it the limit, at every step: see
 `dar_ref.theory.normalization`.

@@ -4,9 +4,10 @@
 
 The group mean contains the sample itself, which shrinks the advantage by (K-1)/K. So the minimiser of the expected loss
 is `pi*` at `beta K/(K-1)` and not at beta: at K = 4 beta is a third larger than requested, at K = 1 the minimiser is
-`pi_ref` for any reward. This is exact and not a first-order result, since the mean of the others enters as a factor
-that is independent of `y_i`. The factor differs between prompts, so it reweights them. This does not affect a tabular
-policy, but it does affect a policy with shared parameters.
+`pi_ref` for any reward; each on supp pi_t, since what is never drawn is never fitted. This is exact and not a
+first-order result, since the mean of the others enters as a factor that is independent of `y_i`. The factor differs
+between prompts, so it reweights them. This does not affect a tabular policy, but it does affect a policy with shared
+parameters.
 """
 
 import numpy as np

@@ -38,7 +38,8 @@ from dar_ref.toy.policy import (
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
-PAD = "<pad>"  # only the reward model has it: transformers scores the last token that is not padding, EOS included
+TIES = "left out"  # of the accuracies in `Start.figures`; results without `proxy_ties` counted a tie as an error
+PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
 
 
 class Comparisons(NamedTuple):
@@ -114,7 +115,8 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     pi_0 = load(Qwen2ForCausalLM, sft / "policy")
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
     content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
-    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
+    fitted = cache.content_key({"start": key, "ties": TIES})
+    reward = cache.made(folder / "reward" / fitted, partial(_make_reward, config, task, pi_0, content))
     reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
     figures = json.loads((reward / "figures.json").read_text(encoding="utf-8"))
     return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, figures)
@@ -205,17 +207,16 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model and write `figures.json`. Its metrics are on validation prompts: the share of labels that
-    agree with the reward model, the share that agree with the gold reward (ties left out), and the correlation of the
-    two rewards."""
+    """Fit the reward model; beside it `figures.json`, on validation prompts: what `agreement` says of the reward model
+    and of the gold reward, and the correlation of the two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
     pairs = pair_indices(config.group_size)
 
     def margins(rewards: Tensor, preferred: Tensor) -> Tensor:
         """Reward of the preferred completion of each pair minus that of the other, (N, M)."""
-        rewards = rewards.view(-1, config.group_size)
-        return torch.where(preferred, 1.0, -1.0) * (rewards[:, pairs[:, 0]] - rewards[:, pairs[:, 1]])
+        first, second = rewards.view(-1, config.group_size)[:, pairs].unbind(dim=-1)
+        return torch.where(preferred, 1.0, -1.0) * (first - second)
 
     def loss(rows: Tensor) -> Tensor:
         batch = train.completions.of_prompts(rows)
@@ -226,14 +227,34 @@ def _make_reward(
     count, rate = len(train.preferred), config.reward_learning_rate
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
     proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
-    of_gold = margins(gold, held_out.preferred)
-    figures = {
-        "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
-        "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
-        "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
-    }
+    same = _identical(content["validation"], pairs)
+    figures = {"correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item()}
+    for name, rewards in (("proxy", proxy), ("gold", gold)):
+        figures |= agreement(name, margins(rewards, held_out.preferred), same)
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
     (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
+    """How well a reward agrees with the labels, by one rule for every reward: a tie is neither right nor wrong.
+
+    Args:
+        name: of the reward.
+        margin: reward of the preferred completion minus that of the other, (N, M).
+        identical: pairs of one response drawn twice, (N, M) bool. They are ties even where rounding tells them apart.
+
+    Returns:
+        `{name}_accuracy`: share of the labels that agree, of the pairs that the reward tells apart (0.5 if there are
+        none); `{name}_ties`: share of the pairs that it does not.
+    """
+    told_apart = margin[(margin != 0) & ~identical]
+    accuracy = (told_apart > 0).double().mean().item() if len(told_apart) else 0.5
+    return {f"{name}_accuracy": accuracy, f"{name}_ties": 1.0 - len(told_apart) / margin.numel()}
+
+
+def _identical(rows: Sequence[dict[str, Any]], pairs: Tensor) -> Tensor:
+    """Whether the two completions of a pair are one response drawn twice, (N, M)."""
+    return torch.tensor([[row["completions"][i] == row["completions"][j] for i, j in pairs.tolist()] for row in rows])
 
 
 def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Both sides of an identity are computed from their definitions in `dar_ref.verify.arb.policies` and subtracted. A
 residual whose ball contains 0 with a radius below 10^-D proves that the identity holds on this bandit to D digits. A
-ball that excludes 0 disproves it. The working precision is doubled until one of the two happens.
+ball that excludes 0 disproves it. The working precision is doubled until one of the two happens. A NaN says
+nothing, so it counts as a ball of infinite radius: undecided, at any place in the list. An empty list is refused.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from flint import arb
 
-from dar_ref import scalars
-from dar_ref.verify.arb.policies import precision
+from dar_ref.verify.arb.policies import INFINITY, precision
 
 MAX_BITS = 2**20
 C = TypeVar("C")
@@ -36,7 +36,7 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
         `Certificate(passed, radius)`; `radius < 10^-digits` if passed (a float: 0 from about 308 digits on).
 
     Raises:
-        ValueError: fewer than 1 digit, or a residual that stays undecided at 2^20 bits.
+        ValueError: fewer than 1 digit, no residual at all, or one that stays undecided at 2^20 bits.
 
     Source: Johansson, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic", IEEE Trans. Computers
         66 (2017).
@@ -45,7 +45,9 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
     while bits <= MAX_BITS:
         with precision(bits):
             balls = residuals(case)
-            largest = max((ball.abs_upper() for ball in balls), default=arb(0))
+            if not balls:
+                raise ValueError("the list of residuals is empty and proves nothing; return at least one")
+            largest = max(INFINITY if ball.is_nan() else ball.abs_upper() for ball in balls)  # max skips a NaN
             if not all(ball.contains(0) for ball in balls):
                 return Certificate(False, float(largest))
             if largest < arb(10) ** -digits:

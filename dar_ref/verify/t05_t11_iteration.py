@@ -28,6 +28,7 @@ from dar_ref.verify.statement import (
 )
 
 STEPS = 3
+MOST_TILT = 30.0  # nats by which A may tilt pi_0 where it is divided by its std: 1/std is then within exp(15 + spread)
 
 
 def draw_iteration(rng: np.random.Generator) -> Case:
@@ -151,7 +152,7 @@ def residuals_t5(case: Case) -> list[arb]:
 
     The end: one step from the conditioned `pi_inf` returns it; every weight is Z; `log Z = E[A]/beta - alpha
     KL(pi_inf‖pi_0)` with the mean under `pi_inf`. The clip: one clipped step returns `pi_inf`, or, where `Z > w_clip`,
-    another policy below the cap.
+    another policy below the cap. Then what a clipped step keeps of the range, and A divided by its std under pi_t.
     """
     x = Exact.of(case)
     path = exact_path(x, STEPS)
@@ -167,11 +168,73 @@ def residuals_t5(case: Case) -> list[arb]:
     balls += policy_residuals(stays, conditioned)
     log_w = policies.log_weights(x.advantage, x.log_pi_0, end, x.alpha, x.beta, None)
     balls += [w - log_z for w in log_w if w is not None]
-    mean = sum((e.exp() * a for e, a in zip(end, x.advantage, strict=True) if e is not None), arb(0))
-    balls.append(log_z - (mean / x.beta - x.alpha * policies.kl(end, x.log_pi_0)))
+    balls.append(log_z - (_mean(end, x.advantage) / x.beta - x.alpha * policies.kl(end, x.log_pi_0)))
     log_excess = (log_z - x.w_clip.log()) / x.alpha
     fixed = capped_policy(x.log_pi, end, log_excess) if log_excess > 0 else end
-    return balls + policy_residuals(clipped_step(x, fixed), fixed)
+    balls += policy_residuals(clipped_step(x, fixed), fixed) + _residuals_of_range(x, end)
+    return balls + _residuals_of_standardised(x)
+
+
+def _residuals_of_range(x: Exact, end: Policy) -> list[arb]:
+    """A clipped step from `pi_t` keeps between `1-alpha` and all of the range of `log pi_t - log pi_inf`: with A as it
+    is, and centred under `pi_t` with a clip of at least 1, where the smallest weight is at most 1."""
+    mean = _mean(x.log_pi_t, x.advantage)
+    centred = x._replace(advantage=[a - mean for a in x.advantage], w_clip=x.w_clip.max(arb(1)))
+    balls: list[arb] = []
+    for case in (x, centred):
+        before, after = _range(x.log_pi_t, end), _range(clipped_step(case, x.log_pi_t), end)
+        balls += [shortfall(before, after), shortfall(after, (1 - x.alpha) * before)]
+    log_w = policies.log_weights(centred.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta, None)
+    drawn = [w for w, q in zip(log_w, x.log_pi_t, strict=True) if q is not None]
+    alive = [w for w in drawn if w is not None]
+    return balls if len(alive) < len(drawn) else [*balls, shortfall(arb(0), _smallest(alive))]
+
+
+def _residuals_of_standardised(x: Exact) -> list[arb]:
+    """With `a = (A - E_pi[A])/std_pi(A)` every fixed point is on the curve `pi ∝ pi_0 exp(theta A)`. There a step adds
+    `(1/beta - alpha sd) a` to log pi, up to the normaliser, where `sd` is the std of `log(pi/pi_0)` under pi: nothing,
+    if and only if `sd = 1/(alpha beta)`. At the beta for which this holds, a step with a clip of at least 1 leads back.
+    Both stds are those of their definition: a, and `alpha beta (log(pi/pi_0) - KL)`, have a mean square of 1.
+    """
+    alive = [a for p, a in zip(x.log_pi_0, x.advantage, strict=True) if p is not None]
+    width = -_smallest([-a for a in alive]) - _smallest(alive)
+    if width == 0:
+        return []  # A / std is 0 / 0
+    theta = 1 / x.beta.max(width / MOST_TILT)
+    on_curve, _ = policies.normalize(
+        [None if p is None else p + theta * a for p, a in zip(x.log_pi_0, x.advantage, strict=True)]
+    )
+    ratio = [None if p is None else n - p for n, p in zip(on_curve, x.log_pi_0, strict=True)]
+    std_of_ratio, std_of_advantage = _std(on_curve, ratio), _std(on_curve, x.advantage)
+    unit = [a / std_of_advantage for a in x.advantage]
+    mean = _mean(on_curve, unit)
+    at = x._replace(advantage=[u - mean for u in unit], w_clip=x.w_clip.max(arb(1)))
+    following, _ = policies.optimum(at.advantage, x.log_pi_0, on_curve, x.alpha, x.beta)
+    gain = 1 / x.beta - x.alpha * std_of_ratio
+    moved = [None if p is None else p + gain * u for p, u in zip(on_curve, unit, strict=True)]
+    resting = at._replace(beta=1 / (x.alpha * std_of_ratio))
+    centred = [None if r is None else x.alpha * resting.beta * (r - policies.kl(on_curve, x.log_pi_0)) for r in ratio]
+    units = [_mean(on_curve, [None if v is None else v * v for v in values]) for values in (at.advantage, centred)]
+    balls = contrasts(following, moved) + [square - 1 for square in units]
+    return balls + policy_residuals(clipped_step(resting, on_curve), on_curve)
+
+
+def _mean(log_pi: Policy, values: Policy) -> arb:
+    """E_pi of the values; where pi has no mass they do not matter."""
+    return sum((p.exp() * v for p, v in zip(log_pi, values, strict=True) if p is not None and v is not None), arb(0))
+
+
+def _std(log_pi: Policy, values: Policy) -> arb:
+    """Std under pi as `sqrt(sum over pairs p q (u - v)^2)`: next to a corner a mean would cancel."""
+    pairs = [(p, v) for p, v in zip(log_pi, values, strict=True) if p is not None and v is not None]
+    terms = ((p + q).exp() * (u - v) * (u - v) for number, (p, u) in enumerate(pairs) for q, v in pairs[:number])
+    return sum(terms, arb(0)).sqrt()
+
+
+def _range(log_p: Policy, log_q: Policy) -> arb:
+    """Largest minus smallest `log p - log q` over the arms of both."""
+    gaps = [p - q for p, q in zip(log_p, log_q, strict=True) if p is not None and q is not None]
+    return -_smallest([-gap for gap in gaps]) - _smallest(gaps)
 
 
 def _contraction(now: Policy, following: Policy, end: Policy, kept: arb) -> list[arb]:

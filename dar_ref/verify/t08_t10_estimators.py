@@ -29,6 +29,7 @@ from dar_ref.verify.statement import (
     log_scale,
     policy_distance,
     policy_residuals,
+    shortfall,
 )
 
 SHAPES = ((1, 2), (1, 3), (2, 2))  # prompts and completions
@@ -128,12 +129,15 @@ def errors_t8(case: EstimatorCase) -> list[Error]:
     return errors
 
 
-def residuals_t8(case: EstimatorCase) -> list[arb]:
-    """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J; the expected DAR update
-    per unit of `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; and
-    `beta` DAR - DAO vanishes to first order in h, `A, log pi_0/pi_t, log pi_theta/pi_t` all taken times h.
+def residuals_t8(case: Batch) -> list[arb]:
+    """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J where `pi_t` covers
+    `pi_theta`, and elsewhere lacks the terms of the arms that `pi_t` never draws; the expected DAR update per unit of
+    `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; `beta` DAR - DAO
+    vanishes to first order in h, `A, log pi_0/pi_t, log pi_theta/pi_t` all taken times h; and one clipped DAR sample
+    has `E|U|^2 <= 2 w_clip^2`.
 
-    `pi_theta` is conditioned on the arms that both anchors have: there J is finite and DAO's update is defined.
+    J is finite for a `pi_theta` on the arms of the anchors that count: it is conditioned on both, and at alpha = 1 once
+    more on those of `pi_0` alone. All policies of the first order are on the arms that both anchors have.
     """
     balls: list[arb] = []
     for n in range(len(case.reward)):
@@ -151,6 +155,8 @@ def residuals_t8(case: EstimatorCase) -> list[arb]:
         balls += _dar_residuals(bandit, None if case.w_clip is None else bandit.w_clip)
         shared = [p is not None and q is not None for p, q in zip(bandit.log_pi_0, bandit.log_pi_t, strict=True)]
         balls += _dao_residuals(_conditioned(bandit, shared))
+        if case.alpha == 1.0:
+            balls += _uncovered_residuals(_conditioned(bandit, [p is not None for p in bandit.log_pi_0]))
     return balls
 
 
@@ -170,7 +176,8 @@ def _dar_residuals(x: Exact, w_clip: arb | None) -> list[arb]:
     update = expected_update(x.log_pi, x.log_pi_t, [None if v is None else (v - log_mass).exp() for v in log_v])
     slope = gradient(x.log_pi, lambda log_pi: policies.regression_loss(log_pi, x.log_pi_t, log_v, log_mass))
     reached = [_probability(q) - _probability(p) for q, p in zip(target, x.log_pi, strict=True)]
-    return [u + g for u, g in zip(update, slope, strict=True)] + [u - r for u, r in zip(update, reached, strict=True)]
+    balls = [u + g for u, g in zip(update, slope, strict=True)] + [u - r for u, r in zip(update, reached, strict=True)]
+    return balls if w_clip is None else [*balls, shortfall(arb(2), second_moment(x.log_pi, x.log_pi_t, log_v, w_clip))]
 
 
 def _dao_residuals(x: Exact) -> list[arb]:
@@ -184,6 +191,28 @@ def _dao_residuals(x: Exact) -> list[arb]:
     dao = expected_update(near.log_pi, near.log_pi_t, dao_coefficients(near))
     gaps = [x.beta * u - v for u, v in zip(dar, dao, strict=True)]
     return [u - g for u, g in zip(update, slope, strict=True)] + [gap[order] for gap in gaps for order in (0, 1)]
+
+
+def _uncovered_residuals(x: Exact) -> list[arb]:
+    """alpha = 1, where J does not see `pi_t`: its gradient is the mean DAO update and the terms of the arms that `pi_t`
+    lacks, `sum pi_theta (A - beta log(pi_theta/pi_0)) (e_y - pi_theta)` over them."""
+    bandit = (x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
+    slope = gradient(x.log_pi, lambda log_pi: policies.objective(log_pi, *bandit))
+    update = expected_update(x.log_pi, x.log_pi_t, dao_coefficients(x))
+    never = [p if q is None else None for p, q in zip(x.log_pi, x.log_pi_t, strict=True)]
+    logs = zip(x.advantage, _full(x.log_pi), _full(x.log_pi_0), strict=True)
+    missing = expected_update(x.log_pi, never, [a - x.beta * (p - o) for a, p, o in logs])
+    return [u + m - g for u, m, g in zip(update, missing, slope, strict=True)]
+
+
+def second_moment(log_pi: Policy, log_pi_t: Policy, log_v: Policy, w_clip: arb) -> arb:
+    """`sum_y pi_t v^2 |e_y - pi|^2 / w_clip^2`."""
+    total = arb(0)
+    for y, (q, v) in enumerate(zip(log_pi_t, log_v, strict=True)):
+        if q is not None and v is not None:
+            pull = [(y == a) - _probability(p) for a, p in enumerate(log_pi)]
+            total += (q + 2 * (v - w_clip.log())).exp() * sum((x * x for x in pull), arb(0))
+    return total
 
 
 def _near(x: Exact) -> Exact:
@@ -222,11 +251,12 @@ def expected_update(log_pi: Policy, log_pi_t: Policy, coefficients: Policy) -> l
 
 
 def dao_coefficients(x: Exact) -> Policy:
-    """`rho (A - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`; numbers or power series, full support."""
-    logs = zip(_full(x.log_pi), _full(x.log_pi_0), _full(x.log_pi_t), strict=True)
+    """`rho (A - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`; numbers or power series, all arms of pi and pi_0
+    alive; None where `pi_t` draws nothing."""
+    logs = zip(x.advantage, _full(x.log_pi), _full(x.log_pi_0), x.log_pi_t, strict=True)
     return [
-        (p - q).exp() * (a - x.beta * (x.alpha * (p - o) + (1 - x.alpha) * (p - q)))
-        for a, (p, o, q) in zip(x.advantage, logs, strict=True)
+        None if q is None else (p - q).exp() * (a - x.beta * (x.alpha * (p - o) + (1 - x.alpha) * (p - q)))
+        for a, p, o, q in logs
     ]
 
 

@@ -221,7 +221,7 @@ def residuals_t9(case: Trust) -> list[arb]:
     """
     x = _inside(case)
     if x is None:
-        return []
+        return _residuals_of_emptiness(case)
     log_n, slope = x.nearest
     beta, advantage = arb(case.bandit.beta), [arb(float(case.bandit.advantage[arm])) for arm in x.arms]
     log_p, log_base, log_q = ([log[arm] for arm in x.arms] for log in (x.log_p, x.log_base, x.log_q))
@@ -240,6 +240,23 @@ def residuals_t9(case: Trust) -> list[arb]:
         return balls + [shortfall(one, arb(0)) for one in pulls]
     ratio = [(p + q - n).exp() for p, q, n in zip(log_pi, log_q, log_n, strict=True) if p is not None and q is not None]
     return [*balls, shortfall(sum(ratio, arb(0)).log(), policies.kl(log_q, log_n) - policies.kl(log_q, log_pi))]
+
+
+def _residuals_of_emptiness(case: Trust) -> list[arb]:
+    """No policy on supp pi_0 is in the box: an arm of `pi_t` that it lacks is off by 1, which is more than eps, or the
+    upper sides of its arms sum to less than 1. And the competitor, given supp pi_0, is off by more than eps."""
+    x, eps = Exact.of(case.bandit), arb(case.size)
+    log_pi = [None if base is None else p for p, base in zip(x.log_pi, x.log_pi_0, strict=True)]
+    if all(p is None for p in log_pi):
+        log_pi = x.log_pi_0
+    probabilities = zip(*map(_probabilities, (policies.normalize(log_pi)[0], x.log_pi_t)), strict=True)
+    off = arb(0)
+    for p, q in probabilities:
+        off = off.max(abs(p / q - 1) if q > 0 else policies.INFINITY if p > 0 else arb(0))
+    lost = any(q is not None and base is None for q, base in zip(x.log_pi_t, x.log_pi_0, strict=True))
+    sides = [q.exp() for q, base in zip(x.log_pi_t, x.log_pi_0, strict=True) if q is not None and base is not None]
+    proof = shortfall(arb(1), eps) if lost and eps < 1 else shortfall(arb(1), (1 + eps) * sum(sides, arb(0)))
+    return [proof, shortfall(off, eps)]
 
 
 def _competitor(case: Trust, x: Inside) -> Policy:

@@ -228,6 +228,41 @@ def test_with_centred_advantages_a_clip_above_one_keeps_the_end(s: Setting, w_cl
     assert (spread[1:] <= bound + 1e-11).all()
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("advantage", [[1.0, 0.2, -0.5], [0.0, 0.0, 0.0]])
+def test_with_centred_advantages_a_clip_of_one_keeps_the_end(alpha: float, advantage: list[float]) -> None:
+    """Here only the strict fall of the range brings the path to its end; with A constant every step clips an arm."""
+    log_pi_0, start, beta = np.log([0.2, 0.3, 0.5]), np.log([1e-6, 0.9, 0.1 - 1e-6]), 2.0
+    arguments = (np.array(advantage), log_pi_0, alpha, beta)
+    path = iterate(*arguments, 5000, start, w_clip=1.0, normalize="center")
+    spread = np.ptp(path - fixed_point(*arguments), axis=-1)
+    far = spread[:-1] > 1e-9
+    assert (spread[1:][far] < spread[:-1][far]).all()
+    assert far[0]
+    assert spread[-1] < 1e-12
+    weight = alpha * (log_pi_0 - start) + (np.array(advantage) - np.exp(start) @ advantage) / beta
+    assert weight.min() < 0.0 < weight.max()  # some weight is cut
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clip_below_z_every_path_ends_under_the_cap_and_the_start_decides(seed: int) -> None:
+    """Two starts above the cap somewhere: each path comes to rest, at most at the cap on every arm, the two apart."""
+    rng = np.random.default_rng(seed)
+    alpha, beta, excess = rng.uniform(0.1, 1.0), rng.uniform(0.5, 2.0), rng.uniform(0.5, 3.0)
+    advantage, log_pi_0 = rng.standard_normal(4), log_normalized(rng.standard_normal(4))
+    log_z = float(log_fixed_weight(advantage, log_pi_0, alpha, beta))
+    log_cap = fixed_point(advantage, log_pi_0, alpha, beta) + excess / alpha
+    ends = []
+    for rare in (0, 1):
+        start = log_normalized(np.where(np.arange(4) == rare, log_cap - 40.0, rng.standard_normal(4)))
+        path = iterate(advantage, log_pi_0, alpha, beta, 1000, start, w_clip=float(np.exp(log_z - excess)))
+        assert ((path - log_cap).min(axis=-1) < 0.0).all()
+        assert (path[-1] <= log_cap + 1e-9).all()
+        assert path[-1] == pytest.approx(path[-2], abs=1e-9)
+        ends.append(path[-1])
+    assert np.abs(ends[0] - ends[1]).max() > 1.0
+
+
 @given(settings())
 def test_centred_log_z_is_minus_alpha_times_kl(s: Setting) -> None:
     alpha, beta = max(s.alpha, 0.01), max(s.beta, 1e-2)

@@ -256,6 +256,23 @@ def test_crossings_of_the_curve_are_the_fixed_points() -> None:
             np.testing.assert_allclose(path[1], policy, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(3,), (8,), (2, 3)])
+@pytest.mark.parametrize("w_clip", [None, 1.0, 20.0])
+def test_at_a_fixed_point_the_std_of_the_log_ratio_is_one_over_alpha_beta(
+    shape: tuple[int, ...], w_clip: float | None
+) -> None:
+    """Where a run comes to rest between the corners; with prompts that share a std, the root of the mean square."""
+    rng, alpha, beta = np.random.default_rng(3), 0.5, 8.0
+    advantage, log_pi_0 = rng.normal(size=shape), log_normalized(rng.normal(size=shape))
+    path = iterate(advantage, log_pi_0, alpha, beta, 500, w_clip=w_clip, normalize="standardize_batch")
+    end = path[-1]
+    np.testing.assert_allclose(path[-2], end, atol=1e-12)
+    assert np.exp(end).max() < 0.99
+    ratio, pi = end - log_pi_0, np.exp(end)
+    variance = (pi * (ratio - (pi * ratio).sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    assert np.sqrt(variance.mean()) == pytest.approx(1.0 / (alpha * beta), rel=1e-11)
+
+
 @given(st.data())
 def test_no_policy_on_any_arms_exceeds_the_bound_of_the_rarest_arm(data: st.DataObject) -> None:
     """Var_pi[log(pi/pi_0)] <= 1/threshold(min pi_0)^2, for every pi: so the threshold bounds every reward."""

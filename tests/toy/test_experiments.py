@@ -157,13 +157,21 @@ def test_table_2_has_the_gold_reward_as_score():
     assert rows["pi_0"][2] == "not measured"  # pi_0 has no win rate against itself
 
 
-def test_cost_is_the_annotations_at_which_online_dpos_end_is_reached():
-    rows = {row[0]: row[1:] for row in tables.cost_table(content("efficiency"), "tldr").rows}
+def test_cost_is_what_was_asked_online_until_online_dpos_end_is_reached():
+    written = content("efficiency")
+    for row in tables.of_task(written, "tldr"):  # by hand: 300 labels for all, DPO asks for nothing more
+        for run in row["runs"]:
+            for figures_of in run["evaluations"][1:]:
+                figures_of["annotations"] = 300 + (row["label"] != "dpo") * figures_of["annotations"]
+            run["final"]["annotations"] = run["evaluations"][-1]["annotations"]
+    rows = {row[0]: row[1:] for row in tables.cost_table(written, "tldr").rows}
     assert rows["online_dpo"][3].startswith("1000")  # 0.6 at the end only
+    assert rows["online_dpo"][1].startswith("1300")  # labels included
     assert rows["dar"][3].startswith("1000")
-    course = [figures(0, 0.0, 0.5), figures(25, 0.0, 0.7), figures(50, 0.0, 0.6)]
-    assert tables.first_at(course, 0.65) == 250.0
-    assert tables.first_at(course, 0.75) is None
+    assert rows["dpo"][3].startswith("0")
+    assert tables.asked_online(written, "tldr", "dar") == [[500.0, 1000.0]] * len(SEEDS)
+    assert tables.first_at([0.0, 250.0, 500.0], [0.5, 0.7, 0.6], 0.65) == 250.0
+    assert tables.first_at([0.0, 250.0, 500.0], [0.5, 0.7, 0.6], 0.75) is None
 
 
 def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():

@@ -153,6 +153,43 @@ def test_bad_input_is_refused():
     assert bits[-1] <= MAX_BITS < 2 * bits[-1]
 
 
+NAN, UNKNOWN, ZERO = flint.arb("nan"), flint.arb("0 +/- inf"), flint.arb(0)
+
+
+@pytest.mark.parametrize(
+    "balls",
+    [[NAN], [NAN, ZERO], [ZERO, NAN], [ZERO, NAN, ZERO], [UNKNOWN], [ZERO, UNKNOWN], [UNKNOWN, NAN]],
+    ids=str,
+)
+def test_nan_and_an_infinite_radius_are_undecided_wherever_they_stand(balls):
+    """Both "contain" 0, and Python's `max` skips a NaN that is not the first."""
+    assert all(ball.contains(0) for ball in balls)
+    with pytest.raises(ValueError, match="undecided"):
+        certify(lambda _: balls, None)
+
+
+def test_an_empty_list_of_residuals_is_refused():
+    with pytest.raises(ValueError, match="the list of residuals is empty and proves nothing; return at least one"):
+        certify(lambda _: [], None)
+
+
+@pytest.mark.parametrize("balls", [[NAN, flint.arb(1)], [flint.arb(1), NAN], [flint.arb("inf")]], ids=str)
+def test_a_ball_that_excludes_zero_disproves_whatever_stands_beside_it(balls):
+    assert certify(lambda _: balls, None) == (False, INF)
+
+
+def test_a_nan_that_more_bits_resolve_is_proved():
+    """At 461 bits 1 + 2^-1000 is 1 with a radius: less 1 it contains 0, and its logarithm is NaN."""
+
+    def residuals(_):
+        tiny = (flint.arb(1) + flint.arb(2) ** -1000) - 1
+        return [tiny.log() + 1000 * flint.arb(2).log()]
+
+    with policies.precision(461):
+        assert residuals(None)[0].is_nan()
+    assert certify(residuals, None, 100).passed
+
+
 def test_the_bound_is_ten_to_the_digits():
     assert certify(lambda _: [flint.arb(0, 0.0999)], ORDINARY, 1).passed is True
     with pytest.raises(ValueError, match=r"does not shrink below 10\^-1$"):

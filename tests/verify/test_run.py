@@ -103,7 +103,7 @@ def test_nan_and_errors_of_a_formula_fail_and_do_not_stop_the_run(monkeypatch):
 
 def test_an_error_at_the_limit_passes_and_one_above_it_fails(monkeypatch):
     for error, passed in ((LIMIT, True), (np.nextafter(LIMIT, 1.0), False)):
-        errors = {"errors": lambda _, error=error: [Error(error, 1.0)], "residuals": lambda _: []}
+        errors = {"errors": lambda _, error=error: [Error(error, 1.0)], "residuals": lambda _: [arb(0)]}
         monkeypatch.setattr(run, "STATEMENTS", {"T1": run.STATEMENTS["T1"]._replace(**errors)})
         assert [(row.passed, row.worst) for row in run.verify(cases=1)] == [(passed, error)]
 

@@ -185,6 +185,19 @@ CERTIFICATES = {
     "T5 KL turned round": ("T5", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T5 above the cap": ("T5", t05_t11_iteration, "capped_policy", argument(2, lambda excess: 3 * excess)),
     "T5 target without the sampler": ("T5", policies, "regression_target", zero_out(0)),
+    "T5 std of another policy": ("T5", t05_t11_iteration, "_std", zero_out(0)),
+    "T5 fixed point at another std": (
+        "T5",
+        t05_t11_iteration,
+        "_std",
+        lambda real: lambda log_pi, values: real(log_pi, values) * (1.0 if values[0] == 1 else 1.01),  # A starts with 1
+    ),
+    "T5 range of another end": (
+        "T5",
+        t05_t11_iteration,
+        "_residuals_of_range",
+        lambda real: lambda x, end: real(x, [-e for e in end]),
+    ),
     "T8 sign of A in J": ("T8", policies, "objective", argument(1, lambda adv: [-a for a in adv])),
     "T8 alpha swapped in J": ("T8", policies, "objective", argument(4, swapped)),
     "T8 loss without the sampler": ("T8", policies, "regression_loss", zero_out(1)),
@@ -226,6 +239,51 @@ CERTIFICATES = {
     "T11 backwards": ("T11", t05_t11_iteration, "exact_path", lambda real: lambda *args: real(*args)[::-1]),
     "T11 KL turned round in sign": ("T11", policies, "kl", lambda real: lambda p, q: -real(p, q)),
 }
+
+
+LOST = np.array([-INF, np.log(0.5), np.log(0.5)])
+UNCOVERED = BATCH._replace(alpha=1.0, log_pi_t=np.array([LOST, BATCH.log_pi_t[1]]))  # pi_t lacks an arm
+
+
+def test_at_alpha_one_the_update_of_an_arm_never_drawn_is_missing(monkeypatch):
+    """T8.2 without its rider is disproved; with the missing terms it is proved."""
+    assert certify(OURS["T8"].residuals, UNCOVERED, 100).passed
+    real, sampler = t08_t10_estimators.expected_update, [None, *policies.exact_policy(LOST)[1:]]
+
+    def of_drawn_arms_only(log_pi, log_pi_t, coefficients):
+        never = [p is not None and q is None for p, q in zip(log_pi_t, sampler, strict=True)]
+        return real(log_pi, log_pi_t, [None if gone else c for c, gone in zip(coefficients, never, strict=True)])
+
+    monkeypatch.setattr(t08_t10_estimators, "expected_update", of_drawn_arms_only)
+    only_first = UNCOVERED._replace(
+        **{name: getattr(UNCOVERED, name)[:1] for name in ("reward", "log_pi_theta", "log_pi_0", "log_pi_t")}
+    )
+    monkeypatch.setattr(t08_t10_estimators, "_dar_residuals", lambda *_: [])
+    monkeypatch.setattr(t08_t10_estimators, "_dao_residuals", lambda *_: [])
+    certificate = certify(OURS["T8"].residuals, only_first, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e-2
+
+
+def test_at_alpha_one_the_target_of_samples_is_the_optimum_given_what_is_drawn(monkeypatch):
+    """T10 without its rider is disproved: supp pi_0 is wider than supp pi_t."""
+    case = GroupCase(ORDINARY._replace(alpha=1.0, log_pi_t=LOST), 3)
+    assert certify(OURS["T10"].residuals, case, 100).passed
+    everywhere = lambda x, beta: policies.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, beta)[0]  # noqa: E731
+    monkeypatch.setattr(t08_t10_estimators, "_sampled_optimum", everywhere)
+    assert certify(OURS["T10"].residuals, case, 50) == (False, INF)
+
+
+def test_a_second_moment_above_the_clips_bound_is_disproved(monkeypatch):
+    """T8.4, with the weights not clipped: `w_clip` 1e-3 is far below them."""
+    case = BATCH._replace(w_clip=1e-3)
+    assert certify(OURS["T8"].residuals, case, 100).passed
+    real = policies.log_weights
+    monkeypatch.setattr(policies, "log_weights", lambda *args: real(*args[:5], None))
+    monkeypatch.setattr(t08_t10_estimators, "_dao_residuals", lambda *_: [])
+    certificate = certify(OURS["T8"].residuals, case, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e4
 
 
 @pytest.mark.parametrize("what", CERTIFICATES)

@@ -368,6 +368,31 @@ def test_special_cases_of_t9(case):
     assert max(relative(error) for error in OURS["T9"].errors(case)) <= LIMIT
 
 
+NOT_EMPTY = [
+    BOX,
+    BOX._replace(size=1.5),
+    BOX._replace(bandit=BANDIT._replace(log_pi_0=EDGE), size=1.5),
+]
+
+
+@pytest.mark.parametrize("case", NOT_EMPTY)
+def test_a_box_called_empty_that_is_not_is_disproved(case, monkeypatch):
+    """The competitor is `pi_t` given supp pi_0: inside in the first two, and in the third off by less than 1.5."""
+    inside = np.where(case.bandit.log_pi_0 > -INF, case.bandit.log_pi_t, -INF)
+    case = case._replace(bandit=case.bandit._replace(log_pi=inside))
+    monkeypatch.setattr(t09_trust_regions, "_inside", lambda _: None)
+    certificate = certify(OURS["T9"].residuals, case, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e-4
+
+
+def test_no_drawn_case_of_any_statement_is_without_a_residual():
+    for statement in STATEMENTS:
+        for number in range(60):
+            with policies.precision(461):
+                assert statement.residuals(statement.draw(np.random.default_rng([2, number])))
+
+
 def test_a_zero_is_enclosed():
     """cosh-like slopes, and a slope so flat that only a wide interval has provable signs."""
     with policies.precision(200):

@@ -142,12 +142,12 @@ def table_2(content: Content) -> Table:
 
 
 def cost_table(content: Content, task: str) -> Table:
-    """Annotations and sampled tokens of each method, and the annotations to reach online DPO's final win rate."""
+    """Annotations and sampled tokens a method used, and what it asked online to reach online DPO's final win rate."""
     settings = {s["label"]: s for s in of_task(content, task)}
     goal = fmean(finals(settings["online_dpo"], "win_rate"))
     rows: dict[str, dict[str, Interval | None]] = {}
     for label, setting in settings.items():
-        reached = [first_at(run["evaluations"], goal) for run in setting["runs"]]
+        reached = asked_until(content, task, label, goal)
         rows[label] = {
             "win_rate": interval(finals(setting, "win_rate")),
             "annotations": interval(finals(setting, "annotations")),
@@ -158,15 +158,34 @@ def cost_table(content: Content, task: str) -> Table:
         Column("win_rate", "Win rate", "%", 100.0),
         Column("annotations", "Annotations"),
         Column("sampled_tokens", "Sampled tokens"),
-        Column("reached", "Annotations to online DPO's final win rate"),
+        Column("reached", "Asked online to online DPO's final win rate"),
     )
     note = f"toy {task}, {_seeds(content)}; the goal is {100 * goal:.1f} %, not measured: not reached by every seed"
     return comparison_table(rows, columns, ours=note)
 
 
-def first_at(evaluations: Sequence[Content], goal: float) -> float | None:
-    """Annotations used at the first evaluation with a win rate of at least `goal`; None if there is none."""
-    return next((float(e["annotations"]) for e in evaluations if e["win_rate"] >= goal), None)
+def asked_online(content: Content, task: str, label: str) -> list[list[float]]:
+    """Rewards that each seed's run had asked for at each evaluation but the first, which is pi_0's.
+
+    The labels behind the reward model are the same for all methods and are left out; offline DPO uses nothing else.
+    """
+    settings = {s["label"]: s for s in of_task(content, task)}
+    pairs = zip(settings[label]["runs"], settings["dpo"]["runs"], strict=True)
+    return [
+        [float(e["annotations"] - dpo["final"]["annotations"]) for e in run["evaluations"][1:]] for run, dpo in pairs
+    ]
+
+
+def asked_until(content: Content, task: str, label: str, goal: float) -> list[float | None]:
+    """What each seed's run had asked for online when its win rate first reached `goal`; None where it never did."""
+    settings = {s["label"]: s for s in of_task(content, task)}
+    pairs = zip(settings[label]["runs"], asked_online(content, task, label), strict=True)
+    return [first_at([0.0, *asked], [e["win_rate"] for e in run["evaluations"]], goal) for run, asked in pairs]
+
+
+def first_at(asked: Sequence[float], win_rates: Sequence[float], goal: float) -> float | None:
+    """What was asked for at the first evaluation with at least the win rate `goal`; None if there is none."""
+    return next((count for count, won in zip(asked, win_rates, strict=True) if won >= goal), None)
 
 
 def collapse_table(content: Content) -> Table:
