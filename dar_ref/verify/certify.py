@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 
 from flint import arb
 
-from dar_ref.verify.arb.policies import INFINITY, precision
+from dar_ref import scalars
+from dar_ref.verify.arb.policies import INF, precision
 
 MAX_BITS = 2**20
 C = TypeVar("C")
@@ -47,7 +48,7 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
             balls = residuals(case)
             if not balls:
                 raise ValueError("the list of residuals is empty and proves nothing; return at least one")
-            largest = max(INFINITY if ball.is_nan() else ball.abs_upper() for ball in balls)  # max skips a NaN
+            largest = max(INF if ball.is_nan() else ball.abs_upper() for ball in balls)  # max skips a NaN
             if not all(ball.contains(0) for ball in balls):
                 return Certificate(False, float(largest))
             if largest < arb(10) ** -digits:

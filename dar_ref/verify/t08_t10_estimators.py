@@ -129,7 +129,7 @@ def errors_t8(case: EstimatorCase) -> list[Error]:
     return errors
 
 
-def residuals_t8(case: Batch) -> list[arb]:
+def residuals_t8(case: EstimatorCase) -> list[arb]:
     """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J where `pi_t` covers
     `pi_theta`, and elsewhere lacks the terms of the arms that `pi_t` never draws; the expected DAR update per unit of
     `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; `beta` DAR - DAO

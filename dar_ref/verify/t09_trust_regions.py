@@ -252,7 +252,7 @@ def _residuals_of_emptiness(case: Trust) -> list[arb]:
     probabilities = zip(*map(_probabilities, (policies.normalize(log_pi)[0], x.log_pi_t)), strict=True)
     off = arb(0)
     for p, q in probabilities:
-        off = off.max(abs(p / q - 1) if q > 0 else policies.INFINITY if p > 0 else arb(0))
+        off = off.max(abs(p / q - 1) if q > 0 else policies.INF if p > 0 else arb(0))
     lost = any(q is not None and base is None for q, base in zip(x.log_pi_t, x.log_pi_0, strict=True))
     sides = [q.exp() for q, base in zip(x.log_pi_t, x.log_pi_0, strict=True) if q is not None and base is not None]
     proof = shortfall(arb(1), eps) if lost and eps < 1 else shortfall(arb(1), (1 + eps) * sum(sides, arb(0)))
