@@ -1,0 +1,46 @@
+(* What the statements speak about. Whoever reads this file and a statement knows all that the statement says.
+
+   A bandit has n arms: one prompt and its n possible answers. A policy gives each arm a probability, and may give 0.
+   In the standard library ln x is 0 for x <= 0, so 0 * ln (0 / q) is 0, as it should be. Where a KL is infinite, KL
+   below is a number without meaning: every statement that names a KL has a hypothesis that makes it finite. *)
+From Coq Require Import Reals.
+From DAR Require Export sums.
+Open Scope R_scope.
+
+Definition policy {n} (p : arm n -> R) := (forall y, 0 <= p y) /\ sum p = 1.
+
+(* p has no arm that q lacks: KL(p‖q) is finite. *)
+Definition supported {n} (p q : arm n -> R) := forall y, q y = 0 -> p y = 0.
+Notation "p 'lives_on' q" := (supported p q) (at level 70).
+
+Definition E {n} (p f : arm n -> R) := ∑ y, p y * f y.
+
+Definition KL {n} (p q : arm n -> R) := ∑ y, p y * ln (p y / q y).
+
+Definition normalise {n} (f : arm n -> R) (y : arm n) := f y / sum f.
+
+(* x to the power a, with 0^0 = 1 and 0^a = 0 for every other a. *)
+Definition power x a := if Req_EM_T x 0 then (if Req_EM_T a 0 then 1 else 0) else Rpower x a.
+Infix "^^" := power (at level 30, right associativity).
+
+Section Bandit.
+  Context {n : nat}.
+  Variables A pi_0 pi_t : arm n -> R. (* advantage, initial policy, current policy *)
+  Variables alpha beta : R.
+
+  Definition mix y := pi_0 y ^^ alpha * pi_t y ^^ (1 - alpha).
+  Definition C := sum mix.
+  Definition pi_ref := normalise mix.
+
+  Definition dual_KL pi := alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t.
+  Definition J pi := E pi A - beta * dual_KL pi.
+
+  Definition M := ∑ y, mix y * exp (A y / beta).
+  Definition pi_star := normalise (fun y => mix y * exp (A y / beta)).
+
+  (* The regression of T3 and T4: weighted maximum likelihood on samples of pi_t. *)
+  Definition w y := (pi_0 y / pi_t y) ^^ alpha * exp (A y / beta).
+  Definition clipped w_clip y := Rmin (w y) w_clip.
+  Definition L (v pi : arm n -> R) := - E pi_t (fun y => v y * ln (pi y)).
+  Definition target (v : arm n -> R) := normalise (fun y => pi_t y * v y).
+End Bandit.
