@@ -102,6 +102,12 @@ Proof.
   unfold normalise. rewrite ln_div by (trivial; apply pos; auto). lra.
 Qed.
 
+Lemma E_ext {n} (p q f g : arm n -> R) : (forall y, p y = q y) -> (forall y, f y = g y) -> E p f = E q g.
+Proof. intros e1 e2. apply sum_ext. intro. now rewrite e1, e2. Qed.
+
+Lemma KL_ext {n} (p p' q q' : arm n -> R) : (forall y, p y = p' y) -> (forall y, q y = q' y) -> KL p q = KL p' q'.
+Proof. intros e1 e2. apply sum_ext. intro. now rewrite e1, e2. Qed.
+
 (* The usual form of Gibbs' inequality: no other policy codes p in fewer nats. *)
 Theorem gibbs : forall n (p q : arm n -> R), policy p -> policy q -> p lives_on q ->
   - E p (fun y => ln (p y)) <= - E p (fun y => ln (q y)).
