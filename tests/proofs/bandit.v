@@ -44,3 +44,23 @@ Section Bandit.
   Definition L (v pi : arm n -> R) := - E pi_t (fun y => v y * ln (pi y)).
   Definition target (v : arm n -> R) := normalise (fun y => pi_t y * v y).
 End Bandit.
+
+(* T5 and T11: the same step again and again, with A held fixed. *)
+Section Iteration.
+  Context {n : nat}.
+  Variables A pi_0 : arm n -> R.
+  Variables alpha beta : R.
+
+  Definition step pi := pi_star A pi_0 pi alpha beta.
+  Fixpoint path start t := match t with O => start | S t => step (path start t) end.
+  Definition pi_inf := normalise (fun y => pi_0 y * exp (A y / (alpha * beta))).
+
+  Definition clipped_step w_clip pi := target pi (clipped A pi_0 pi alpha beta w_clip).
+  Definition Z := (∑ y, pi_0 y * exp (A y / (alpha * beta))) ^^ alpha.
+End Iteration.
+
+(* Two logarithms that differ by one number on all arms of p: equal up to the normaliser. *)
+Definition up_to_normaliser {n} (p f g : arm n -> R) := exists c, forall y, p y <> 0 -> f y = g y + c.
+Notation "f ≃ g 'on' p" := (up_to_normaliser p f g) (at level 70, g at next level).
+
+Definition same_arms {n} (p q : arm n -> R) := forall y, p y = 0 <-> q y = 0.

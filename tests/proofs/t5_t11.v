@@ -1,0 +1,252 @@
+(* T5: repeated steps contract by exactly 1 - alpha, and where they end. T11: the moving reference covers that end
+   better at every step. *)
+From Coq Require Import Reals Lra.
+From DAR Require Export t3_t4.
+Open Scope R_scope.
+
+Lemma ln_normalise {n} (f : arm n -> R) y : 0 < sum f -> 0 < f y -> ln (normalise f y) = ln (f y) - ln (sum f).
+Proof. intros. unfold normalise. now apply ln_div. Qed.
+
+Lemma arms_through {n} (p q r : arm n -> R) : same_arms p r -> same_arms q r -> same_arms p q.
+Proof. intros Hp Hq y. now rewrite (Hp y), (Hq y). Qed.
+
+(* Two policies whose logarithms differ by f, up to the normaliser: they differ by no more than the range of f. *)
+Lemma log_distance {n} (p q f : arm n -> R) r : policy p -> policy q -> same_arms p q ->
+  (fun y => ln (p y) - ln (q y)) ≃ f on p ->
+  (forall y z, p y <> 0 -> p z <> 0 -> f y - f z <= r) ->
+  forall y, p y <> 0 -> Rabs (ln (p y) - ln (q y)) <= r.
+Proof.
+  intros Pp Pq S [c Hc] Hr y Hy.
+  assert (mean : forall g m, policy m -> same_arms p m -> (forall z, p z <> 0 -> g z <= r) -> ∑ z, m z * g z <= r).
+  { intros g m [Hm Sm] Hs Hg. rewrite <- (Rmult_1_r r), <- Sm, <- sum_scale. apply sum_le. intro z.
+    destruct (Req_dec (m z) 0) as [-> | N]; [ lra | ]. rewrite Rmult_comm. apply Rmult_le_compat_r; auto.
+    apply Hg. intro e. now apply N, Hs. }
+  assert (Kp : 0 <= KL p q) by (apply KL_nonneg; trivial; intro; apply S).
+  assert (Kq : 0 <= KL q p) by (apply KL_nonneg; trivial; intro; apply S).
+  rewrite <- (Rmult_1_l (KL _ _)), KL_split in Kp by (try apply Pq; trivial; intros _ z; apply S).
+  rewrite <- (Rmult_1_l (KL _ _)), KL_split in Kq by (try apply Pp; trivial; intros _ z; apply S).
+  pose proof (mean (fun z => f y - f z) q Pq S ltac:(intros; now apply Hr)) as Mq.
+  pose proof (mean (fun z => f z - f y) p Pp ltac:(easy) ltac:(intros; now apply Hr)) as Mp.
+  rewrite (sum_ext _ _ (fun z => (f y + c) * q z + q z * (1 * (ln (q z) - ln (p z))))) in Mq.
+  2: { intro z. destruct (Req_dec (p z) 0) as [e | N]; [ apply S in e; rewrite e; lra | ].
+       specialize (Hc z N). simpl in Hc. replace (ln (q z) - ln (p z)) with (- (f z + c)) by lra. lra. }
+  rewrite (sum_ext _ _ (fun z => (- (f y + c)) * p z + p z * (1 * (ln (p z) - ln (q z))))) in Mp.
+  2: { intro z. destruct (Req_dec (p z) 0) as [e | N]; [ rewrite e; lra | ].
+       specialize (Hc z N). simpl in Hc. rewrite Hc. lra. }
+  rewrite sum_add, sum_scale in Mq, Mp. destruct Pp as [_ Sp], Pq as [_ Sq]. rewrite Sp in Mp. rewrite Sq in Mq.
+  specialize (Hc y Hy). simpl in Hc. apply Rabs_le. lra.
+Qed.
+
+Lemma equal_up_to_normaliser {n} (p q : arm n -> R) : policy p -> policy q -> same_arms p q ->
+  (fun y => ln (p y)) ≃ (fun y => ln (q y)) on p -> forall y, p y = q y.
+Proof.
+  intros Pp Pq S [c Hc] y. destruct (Req_dec (p y) 0) as [e | N]; [ apply S in e as e'; lra | ].
+  assert (Rabs (ln (p y) - ln (q y)) <= 0) as D.
+  { apply (log_distance p q (fun _ => 0)); trivial; [ | intros; lra ]. exists c. intros z Hz. rewrite Hc by trivial. lra. }
+  apply ln_inv; [ apply pos; trivial; apply Pp | apply pos; [ apply Pq | intro e; now apply N, S ] | ].
+  pose proof (Rabs_pos (ln (p y) - ln (q y))). apply Rminus_diag_uniq.
+  destruct (Req_dec (ln (p y) - ln (q y)) 0) as [e | F]; trivial. pose proof (Rabs_pos_lt _ F). lra.
+Qed.
+
+Lemma pi_inf_pos {n} (A pi_0 : arm n -> R) alpha beta : policy pi_0 ->
+  0 < ∑ y, pi_0 y * exp (A y / (alpha * beta)).
+Proof.
+  intros [H0 S0]. destruct (pos_term n pi_0) as [y Hy]; [ lra | ].
+  apply sum_pos with y; intros; [ apply Rmult_le_pos | apply Rmult_lt_0_compat ]; auto using exp_pos, Rlt_le.
+Qed.
+
+Theorem pi_inf_policy : forall n (A pi_0 : arm n -> R) alpha beta, policy pi_0 ->
+  policy (pi_inf A pi_0 alpha beta) /\ same_arms (pi_inf A pi_0 alpha beta) pi_0.
+Proof.
+  intros n A pi_0 alpha beta P. pose proof (pi_inf_pos A pi_0 alpha beta P). split.
+  - apply normalise_policy; trivial. intro. apply Rmult_le_pos; [ apply P | left; apply exp_pos ].
+  - intro y. unfold pi_inf. rewrite normalise_zero by trivial. pose proof (exp_pos (A y / (alpha * beta))).
+    split; intro e; [ apply Rmult_integral in e; lra | rewrite e; lra ].
+Qed.
+
+Lemma ln_pi_inf {n} (A pi_0 : arm n -> R) alpha beta y : policy pi_0 -> pi_0 y <> 0 ->
+  ln (pi_inf A pi_0 alpha beta y) =
+  ln (pi_0 y) + A y / (alpha * beta) - ln (∑ y, pi_0 y * exp (A y / (alpha * beta))).
+Proof.
+  intros P N. assert (0 < pi_0 y) by (apply pos; trivial; apply P). unfold pi_inf.
+  rewrite ln_normalise, ln_mult, ln_exp; auto using exp_pos, Rmult_lt_0_compat. now apply pi_inf_pos.
+Qed.
+
+Lemma ln_pi_star {n} (A pi_0 pi_t : arm n -> R) alpha beta y : mix pi_0 pi_t alpha y <> 0 ->
+  ln (pi_star A pi_0 pi_t alpha beta y) =
+  alpha * ln (pi_0 y) + (1 - alpha) * ln (pi_t y) + A y / beta - ln (M A pi_0 pi_t alpha beta).
+Proof.
+  intro N. assert (P : 0 < mix pi_0 pi_t alpha y) by (apply pos; trivial; apply mix_nonneg).
+  unfold pi_star. rewrite ln_normalise, ln_mult, ln_exp, ln_mix; auto using exp_pos, Rmult_lt_0_compat.
+  apply sum_pos with y; [ intro; apply tilt_nonneg | auto using exp_pos, Rmult_lt_0_compat ].
+Qed.
+
+Theorem T5_contraction : forall n (A pi_0 pi : arm n -> R) alpha beta,
+  policy pi_0 -> 0 < alpha -> 0 < beta ->
+  (fun y => ln (step A pi_0 alpha beta pi y) - ln (pi_inf A pi_0 alpha beta y)) ≃
+  (fun y => (1 - alpha) * (ln (pi y) - ln (pi_inf A pi_0 alpha beta y))) on step A pi_0 alpha beta pi.
+Proof.
+  intros n A pi_0 pi alpha beta P Ha Hb.
+  exists (alpha * ln (∑ y, pi_0 y * exp (A y / (alpha * beta))) - ln (M A pi_0 pi alpha beta)). intros y N.
+  assert (Nm : mix pi_0 pi alpha y <> 0).
+  { intro e. apply N. unfold step, pi_star, normalise. rewrite e. lra. }
+  unfold step. rewrite ln_pi_star, ln_pi_inf; trivial; [ field; lra | ].
+  intro e. apply Nm, mix_zero. left. lra.
+Qed.
+
+(* A step from a policy on the arms of pi_0 stays on them. *)
+Lemma step_arms {n} (A pi_0 pi : arm n -> R) alpha beta : policy pi_0 -> policy pi -> same_arms pi pi_0 ->
+  policy (step A pi_0 alpha beta pi) /\ same_arms (step A pi_0 alpha beta pi) pi_0.
+Proof.
+  intros [H0 S0] [Hp _] S. assert (HC : 0 < C pi_0 pi alpha).
+  { destruct (pos_term n pi_0) as [y Hy]; [ lra | ]. apply C_pos with y; trivial. apply pos; trivial.
+    intro e. apply S in e. lra. }
+  split; [ now apply pi_star_policy | ]. intro y. unfold step. rewrite pi_star_zero, mix_zero, (S y) by trivial.
+  destruct (Req_dec alpha 0) as [-> | ]; lra || tauto.
+Qed.
+
+Lemma path_arms {n} (A pi_0 start : arm n -> R) alpha beta : policy pi_0 -> policy start -> same_arms start pi_0 ->
+  forall t, policy (path A pi_0 alpha beta start t) /\ same_arms (path A pi_0 alpha beta start t) pi_0.
+Proof. intros P Ps S. induction t as [ | t [Pt St]]; [ now split | now apply step_arms ]. Qed.
+
+Theorem T5_fixed_point : forall n (A pi_0 : arm n -> R) alpha beta,
+  policy pi_0 -> 0 < alpha -> 0 < beta -> forall y,
+  step A pi_0 alpha beta (pi_inf A pi_0 alpha beta) y = pi_inf A pi_0 alpha beta y.
+Proof.
+  intros n A pi_0 alpha beta P Ha Hb. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  destruct (step_arms A pi_0 (pi_inf A pi_0 alpha beta) alpha beta P Pi Si) as [Ps Ss].
+  apply equal_up_to_normaliser; trivial; [ now apply arms_through with pi_0 | ].
+  destruct (T5_contraction n A pi_0 (pi_inf A pi_0 alpha beta) alpha beta P Ha Hb) as [c Hc].
+  exists c. intros y N. specialize (Hc y N). simpl in Hc. lra.
+Qed.
+
+(* At alpha = 1 one step lands, from anywhere. *)
+Theorem T5_one_step : forall n (A pi_0 pi : arm n -> R) beta,
+  policy pi_0 -> 0 < beta -> forall y, step A pi_0 1 beta pi y = pi_inf A pi_0 1 beta y.
+Proof.
+  intros n A pi_0 pi beta [H0 _] Hb y. unfold step, pi_star, pi_inf, normalise.
+  assert (e : forall y, mix pi_0 pi 1 y * exp (A y / beta) = pi_0 y * exp (A y / (1 * beta))).
+  { intro. now rewrite mix_at_1, Rmult_1_l by trivial. }
+  now rewrite e, (sum_ext _ _ _ e).
+Qed.
+
+(* For alpha < 1 lost support never returns. *)
+Theorem T5_lost_support : forall n (A pi_0 pi : arm n -> R) alpha beta y,
+  alpha < 1 -> pi y = 0 -> step A pi_0 alpha beta pi y = 0.
+Proof.
+  intros. unfold step, pi_star, normalise. rewrite (proj2 (mix_zero _ _ _ _)) by (right; split; lra). lra.
+Qed.
+
+Theorem T5_path : forall n (A pi_0 start : arm n -> R) alpha beta,
+  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha -> 0 < beta -> forall t,
+  (fun y => ln (path A pi_0 alpha beta start t y) - ln (pi_inf A pi_0 alpha beta y)) ≃
+  (fun y => (1 - alpha) ^ t * (ln (start y) - ln (pi_inf A pi_0 alpha beta y))) on pi_0.
+Proof.
+  intros n A pi_0 start alpha beta P Ps S Ha Hb. induction t as [ | t [c IH]].
+  - exists 0. intros. simpl. lra.
+  - destruct (path_arms A pi_0 start alpha beta P Ps S t) as [Pt St].
+    destruct (step_arms A pi_0 _ alpha beta P Pt St) as [Pn Sn].
+    destruct (T5_contraction n A pi_0 (path A pi_0 alpha beta start t) alpha beta P Ha Hb) as [d Hd].
+    exists ((1 - alpha) * c + d). intros y N. simpl. simpl in Hd, IH. rewrite Hd, IH; trivial; [ lra | ].
+    intro e. now apply N, Sn.
+Qed.
+
+(* The distance to the end, in nats on every arm, falls like (1 - alpha)^t: R is the range of the first one. *)
+Theorem T5_rate : forall n (A pi_0 start : arm n -> R) alpha beta r,
+  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
+  (forall y z, pi_0 y <> 0 -> pi_0 z <> 0 -> (ln (start y) - ln (pi_inf A pi_0 alpha beta y)) -
+                                             (ln (start z) - ln (pi_inf A pi_0 alpha beta z)) <= r) ->
+  forall t y, pi_0 y <> 0 ->
+  Rabs (ln (path A pi_0 alpha beta start t y) - ln (pi_inf A pi_0 alpha beta y)) <= (1 - alpha) ^ t * r.
+Proof.
+  intros n A pi_0 start alpha beta r P Ps S Ha Hb Hr t y N.
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  destruct (path_arms A pi_0 start alpha beta P Ps S t) as [Pt St].
+  destruct (T5_path n A pi_0 start alpha beta P Ps S ltac:(lra) Hb t) as [c Hc].
+  assert (0 <= (1 - alpha) ^ t) by (apply pow_le; lra).
+  apply (log_distance _ _ (fun y => (1 - alpha) ^ t * (ln (start y) - ln (pi_inf A pi_0 alpha beta y)))); trivial.
+  - now apply arms_through with pi_0.
+  - exists c. intros z Nz. apply Hc. intro e. now apply Nz, St.
+  - intros u v Nu Nv. rewrite <- Rmult_minus_distr_l. apply Rmult_le_compat_l; trivial.
+    apply Hr; intro e; [ now apply Nu, St | now apply Nv, St ].
+  - intro e. now apply N, St.
+Qed.
+
+(* So the path ends at pi_inf. *)
+Theorem T5_end : forall n (A pi_0 start : arm n -> R) alpha beta,
+  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha <= 1 -> 0 < beta -> forall y,
+  Un_cv (fun t => path A pi_0 alpha beta start t y) (pi_inf A pi_0 alpha beta y).
+Proof.
+  intros n A pi_0 start alpha beta P Ps S Ha Hb y.
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [[Hi _] Si].
+  destruct (Req_dec (pi_0 y) 0) as [e | N].
+  { intros eps He. exists 0%nat. intros t _. destruct (path_arms A pi_0 start alpha beta P Ps S t) as [_ St].
+    rewrite (proj2 (St y) e), (proj2 (Si y) e). unfold R_dist. now rewrite Rminus_diag_eq, Rabs_R0. }
+  set (d := fun z => ln (start z) - ln (pi_inf A pi_0 alpha beta z)).
+  set (r := 2 * ∑ z, Rabs (d z)).
+  assert (R : forall u v, pi_0 u <> 0 -> pi_0 v <> 0 -> d u - d v <= r).
+  { intros u v _ _. pose proof (term_le_sum n _ (fun z => Rabs_pos (d z)) u).
+    pose proof (term_le_sum n _ (fun z => Rabs_pos (d z)) v). simpl in *. unfold r.
+    pose proof (Rle_abs (d u)). pose proof (Rle_abs (- d v)). rewrite Rabs_Ropp in *. lra. }
+  assert (positive : forall t, 0 < path A pi_0 alpha beta start t y).
+  { intro t. destruct (path_arms A pi_0 start alpha beta P Ps S t) as [[Ht _] St]. apply pos; trivial.
+    intro e. now apply N, St. }
+  assert (0 < pi_inf A pi_0 alpha beta y) by (apply pos; trivial; intro e; now apply N, Si).
+  assert (Un_cv (fun t => ln (path A pi_0 alpha beta start t y)) (ln (pi_inf A pi_0 alpha beta y))) as cv.
+  { assert (0 <= r) by (pose proof (R y y N N); lra).
+    intros eps He. destruct (pow_lt_1_zero (1 - alpha) ltac:(apply Rabs_def1; lra) (eps / (r + 1))
+      ltac:(apply Rdiv_lt_0_compat; lra)) as [t0 Hr].
+    exists t0. intros t Ht. specialize (Hr t Ht). unfold R_dist.
+    eapply Rle_lt_trans; [ now apply (T5_rate n A pi_0 start alpha beta r) | ].
+    rewrite Rabs_pos_eq in Hr by (apply pow_le; lra).
+    apply Rle_lt_trans with (eps / (r + 1) * r); [ apply Rmult_le_compat_r; lra | ].
+    apply (Rmult_lt_reg_r (r + 1)); [ lra | ]. replace (eps / (r + 1) * r * (r + 1)) with (eps * r) by (field; lra). lra. }
+  apply (continuity_seq exp) in cv; [ | apply derivable_continuous, derivable_exp ].
+  rewrite exp_ln in cv by trivial. intros eps He. destruct (cv eps He) as [t0 Hc]. exists t0. intros t Ht.
+  specialize (Hc t Ht). simpl in Hc. now rewrite exp_ln in Hc.
+Qed.
+
+(* No other policy on the arms of pi_0 is fixed. *)
+Theorem T5_unique : forall n (A pi_0 pi : arm n -> R) alpha beta,
+  policy pi_0 -> policy pi -> same_arms pi pi_0 -> 0 < alpha -> 0 < beta ->
+  (forall y, step A pi_0 alpha beta pi y = pi y) -> forall y, pi y = pi_inf A pi_0 alpha beta y.
+Proof.
+  intros n A pi_0 pi alpha beta P Pp S Ha Hb F. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  apply equal_up_to_normaliser; trivial; [ now apply arms_through with pi_0 | ].
+  destruct (T5_contraction n A pi_0 pi alpha beta P Ha Hb) as [c Hc]. exists (c / alpha). intros y N.
+  specialize (Hc y). simpl in Hc. rewrite F in Hc. specialize (Hc N).
+  apply (Rmult_eq_reg_l alpha); [ | lra ]. rewrite Rmult_plus_distr_l. replace (alpha * (c / alpha)) with c by (field; lra).
+  lra.
+Qed.
+
+(* pi_inf is the best policy for the penalty alpha beta KL(pi‖pi_0) alone. *)
+Theorem T5_end_is_optimal : forall n (A pi_0 pi : arm n -> R) alpha beta,
+  policy pi_0 -> policy pi -> pi lives_on pi_0 -> 0 < alpha -> 0 < beta ->
+  E pi A - alpha * beta * KL pi pi_0 <=
+  E (pi_inf A pi_0 alpha beta) A - alpha * beta * KL (pi_inf A pi_0 alpha beta) pi_0.
+Proof.
+  intros n A pi_0 pi alpha beta P Pp H Ha Hb.
+  assert (e : forall y, pi_star A pi_0 pi_0 1 (alpha * beta) y = pi_inf A pi_0 alpha beta y).
+  { assert (e : forall y, mix pi_0 pi_0 1 y * exp (A y / (alpha * beta)) = pi_0 y * exp (A y / (alpha * beta)))
+      by (intro; rewrite mix_at_1; [ trivial | apply P ]).
+    intro. unfold pi_star, pi_inf, normalise. now rewrite e, (sum_ext _ _ _ e). }
+  destruct (T2_optimum n A pi_0 pi_0 pi 1 (alpha * beta) Pp P P (Rmult_lt_0_compat _ _ Ha Hb)) as [O _].
+  { intros y Hy. apply H. rewrite mix_at_1 in Hy; [ trivial | apply P ]. }
+  unfold J, dual_KL in O. rewrite (E_ext _ _ A A e), (KL_ext _ _ pi_0 pi_0 e) in O by trivial. lra.
+Qed.
+
+(* At alpha = 0 a policy with all arms is fixed only if all arms are equally good. *)
+Theorem T5_alpha_0 : forall n (A pi_0 pi : arm n -> R) beta,
+  policy pi -> 0 < beta -> (forall y, step A pi_0 0 beta pi y = pi y) ->
+  forall y z, pi y <> 0 -> pi z <> 0 -> A y = A z.
+Proof.
+  intros n A pi_0 pi beta [Hp _] Hb F.
+  assert (c : forall y, pi y <> 0 -> A y = beta * ln (M A pi_0 pi 0 beta)).
+  { intros y N. pose proof (f_equal ln (F y)) as e. unfold step in e.
+    rewrite ln_pi_star in e.
+    - apply (Rmult_eq_reg_l (/ beta)); [ | apply Rinv_neq_0_compat; lra ].
+      replace (/ beta * (beta * ln (M A pi_0 pi 0 beta))) with (ln (M A pi_0 pi 0 beta)) by (field; lra).
+      unfold Rdiv in e. lra.
+    - rewrite mix_at_0; auto. }
+  intros y z Ny Nz. now rewrite (c y Ny), (c z Nz).
+Qed.
