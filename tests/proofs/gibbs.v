@@ -18,6 +18,9 @@ Proof.
   intros. unfold Rdiv. now rewrite ln_mult, ln_Rinv by auto using Rinv_0_lt_compat.
 Qed.
 
+Lemma ln_le : forall x y, 0 < x -> x <= y -> ln x <= ln y.
+Proof. intros x y Hx [H | ->]; [ left; now apply ln_increasing | lra ]. Qed.
+
 (* One arm of Gibbs' inequality. *)
 Lemma arm_le : forall p q, 0 <= p -> 0 <= q -> (q = 0 -> p = 0) -> p - q <= p * ln (p / q).
 Proof.

@@ -1,6 +1,6 @@
 (* T5: repeated steps contract by exactly 1 - alpha, and where they end. T11: the moving reference covers that end
    better at every step. *)
-From Coq Require Import Reals Lra.
+From Coq Require Import Reals Lra Lia.
 From DAR Require Export t3_t4.
 Open Scope R_scope.
 
@@ -249,4 +249,196 @@ Proof.
       unfold Rdiv in e. lra.
     - rewrite mix_at_0; auto. }
   intros y z Ny Nz. now rewrite (c y Ny), (c z Nz).
+Qed.
+
+(* With the clip: at pi_inf every arm has the same weight, Z, and a clip leaves pi_inf fixed. *)
+Theorem T5_weight_at_the_end : forall n (A pi_0 : arm n -> R) alpha beta y,
+  policy pi_0 -> 0 < alpha -> 0 < beta -> pi_0 y <> 0 ->
+  w A pi_0 (pi_inf A pi_0 alpha beta) alpha beta y = Z A pi_0 alpha beta.
+Proof.
+  intros n A pi_0 alpha beta y P Ha Hb N. pose proof (pi_inf_pos A pi_0 alpha beta P) as S.
+  assert (0 < pi_0 y) by (apply pos; trivial; apply P).
+  assert (Q : 0 < pi_0 y * exp (A y / (alpha * beta))) by auto using exp_pos, Rmult_lt_0_compat.
+  assert (0 < pi_inf A pi_0 alpha beta y) by now apply Rdiv_lt_0_compat.
+  unfold w, Z, power. destruct (Req_EM_T _ 0) as [e | _].
+  { pose proof (Rdiv_lt_0_compat (pi_0 y) (pi_inf A pi_0 alpha beta y)). lra. }
+  destruct (Req_EM_T _ 0); [ lra | ]. unfold Rpower. rewrite <- exp_plus. f_equal.
+  rewrite ln_div, ln_pi_inf by trivial. field. lra.
+Qed.
+
+(* A policy is fixed by the clipped step if its clipped weight is the same on all its arms. *)
+Lemma equal_weights_stay {n} (p v : arm n -> R) c : policy p -> c <> 0 ->
+  (forall y, p y <> 0 -> v y = c) -> forall y, target p v y = p y.
+Proof.
+  intros [_ S] N H y. assert (e : forall y, p y * v y = c * p y).
+  { intro z. destruct (Req_dec (p z) 0) as [e | Nz]; [ rewrite e; lra | ]. rewrite H by trivial. lra. }
+  unfold target, normalise. rewrite e, (sum_ext _ _ _ e), sum_scale, S. field. trivial.
+Qed.
+
+Theorem T5_clip_above : forall n (A pi_0 : arm n -> R) alpha beta w_clip,
+  policy pi_0 -> 0 < alpha -> 0 < beta -> Z A pi_0 alpha beta <= w_clip -> forall y,
+  clipped_step A pi_0 alpha beta w_clip (pi_inf A pi_0 alpha beta) y = pi_inf A pi_0 alpha beta y.
+Proof.
+  intros n A pi_0 alpha beta w_clip P Ha Hb Hc. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  apply equal_weights_stay with (Z A pi_0 alpha beta); trivial.
+  - pose proof (pi_inf_pos A pi_0 alpha beta P). unfold Z. rewrite power_zero. lra.
+  - intros y N. unfold clipped. rewrite T5_weight_at_the_end; trivial; [ now apply Rmin_left | ].
+    intro e. now apply N, Si.
+Qed.
+
+(* Below Z every policy under the cap is fixed, and the start decides. *)
+Theorem T5_clip_below : forall n (A pi_0 pi : arm n -> R) alpha beta w_clip,
+  policy pi_0 -> policy pi -> pi lives_on pi_0 -> 0 < alpha -> 0 < beta -> 0 < w_clip ->
+  (forall y, pi y <= Rpower w_clip (- / alpha) * (pi_0 y * exp (A y / (alpha * beta)))) ->
+  forall y, clipped_step A pi_0 alpha beta w_clip pi y = pi y.
+Proof.
+  intros n A pi_0 pi alpha beta w_clip [H0 _] Pp S Ha Hb Hc H.
+  apply equal_weights_stay with w_clip; trivial; [ lra | ]. intros y N. apply Rmin_right.
+  assert (0 < pi y) by (apply pos; trivial; apply Pp).
+  assert (0 < pi_0 y) by (apply pos; trivial; intro e; now apply N, S).
+  assert (0 < pi_0 y / pi y) by now apply Rdiv_lt_0_compat.
+  unfold w, power. destruct (Req_EM_T _ 0); [ lra | ]. unfold Rpower. rewrite <- exp_plus, <- (exp_ln w_clip) by trivial.
+  assert (G : ln (pi y) <= - / alpha * ln w_clip + (ln (pi_0 y) + A y / (alpha * beta))).
+  { rewrite <- (ln_exp (A y / (alpha * beta))), <- ln_mult by auto using exp_pos.
+    rewrite <- (ln_exp (- / alpha * ln w_clip)), <- ln_mult by auto using exp_pos, Rmult_lt_0_compat.
+    apply ln_le; trivial. }
+  apply (Rmult_le_compat_l alpha) in G; [ | lra ].
+  replace (alpha * (- / alpha * ln w_clip + (ln (pi_0 y) + A y / (alpha * beta)))) with
+    (- ln w_clip + (alpha * ln (pi_0 y) + A y / beta)) in G by (field; lra).
+  rewrite ln_div by trivial. destruct (Req_dec (ln w_clip) (alpha * (ln (pi_0 y) - ln (pi y)) + A y / beta)) as [-> | ];
+    [ lra | ]. left. apply exp_increasing. lra.
+Qed.
+
+(* T11: the reference of step t on the way from pi_0. *)
+Definition reference {n} (A pi_0 : arm n -> R) alpha beta t := pi_ref pi_0 (path A pi_0 alpha beta pi_0 t) alpha.
+
+Lemma reference_arms {n} (A pi_0 : arm n -> R) alpha beta t : policy pi_0 ->
+  policy (reference A pi_0 alpha beta t) /\ same_arms (reference A pi_0 alpha beta t) pi_0.
+Proof.
+  intro P. destruct (path_arms A pi_0 pi_0 alpha beta P P ltac:(easy) t) as [Pt St].
+  assert (HC : 0 < C pi_0 (path A pi_0 alpha beta pi_0 t) alpha).
+  { destruct P as [H0 S0], Pt as [Ht _]. destruct (pos_term n pi_0) as [y Hy]; [ lra | ].
+    apply C_pos with y; trivial. apply pos; trivial. intro e. apply St in e. lra. }
+  split; [ now apply pi_ref_policy | ]. intro y. unfold reference, pi_ref.
+  rewrite normalise_zero, mix_zero, (St y) by trivial. destruct (Req_dec alpha 0) as [-> | ]; lra || tauto.
+Qed.
+
+Lemma ln_pi_ref {n} (pi_0 pi_t : arm n -> R) alpha y : mix pi_0 pi_t alpha y <> 0 ->
+  ln (pi_ref pi_0 pi_t alpha y) = alpha * ln (pi_0 y) + (1 - alpha) * ln (pi_t y) - ln (C pi_0 pi_t alpha).
+Proof.
+  intro N. assert (0 < mix pi_0 pi_t alpha y) by (apply pos; trivial; apply mix_nonneg).
+  unfold pi_ref. rewrite ln_normalise, ln_mix; trivial. apply sum_pos with y; auto using mix_nonneg.
+Qed.
+
+Theorem T11 : forall n (A pi_0 : arm n -> R) alpha beta t,
+  policy pi_0 -> 0 < alpha -> 0 < beta ->
+  (fun y => ln (reference A pi_0 alpha beta t y) - ln (pi_inf A pi_0 alpha beta y)) ≃
+  (fun y => (alpha + (1 - alpha) ^ (t + 1)) * (ln (pi_0 y) - ln (pi_inf A pi_0 alpha beta y))) on pi_0.
+Proof.
+  intros n A pi_0 alpha beta t P Ha Hb.
+  destruct (T5_path n A pi_0 pi_0 alpha beta P P ltac:(easy) Ha Hb t) as [c Hc].
+  destruct (path_arms A pi_0 pi_0 alpha beta P P ltac:(easy) t) as [_ St].
+  exists ((1 - alpha) * c - ln (C pi_0 (path A pi_0 alpha beta pi_0 t) alpha)). intros y N.
+  specialize (Hc y N). simpl in Hc. unfold reference. rewrite ln_pi_ref.
+  - rewrite Nat.add_1_r. simpl. rewrite Rmult_plus_distr_r, Rmult_assoc.
+    replace (ln (path A pi_0 alpha beta pi_0 t y)) with
+      ((1 - alpha) ^ t * (ln (pi_0 y) - ln (pi_inf A pi_0 alpha beta y)) + c + ln (pi_inf A pi_0 alpha beta y)) by lra.
+    lra.
+  - rewrite mix_zero. intros [[e _] | [e _]]; [ | apply St in e ]; contradiction.
+Qed.
+
+(* The KL falls at least in proportion to the factor. This is T1: the next reference lies between this one and the end. *)
+Theorem T11_rate : forall n (A pi_0 : arm n -> R) alpha beta t,
+  policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
+  (alpha + (1 - alpha) ^ (t + 1)) * KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta (t + 1)) <=
+  (alpha + (1 - alpha) ^ (t + 2)) * KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t).
+Proof.
+  intros n A pi_0 alpha beta t P Ha Hb.
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
+  destruct (reference_arms A pi_0 alpha beta (t + 1) P) as [Pn Sn].
+  assert (F : 0 <= (1 - alpha) ^ (t + 1)) by (apply pow_le; lra).
+  set (s := alpha + (1 - alpha) ^ (t + 1)) in *.
+  assert (e : (1 - alpha) ^ (t + 2) = (1 - alpha) * (1 - alpha) ^ (t + 1)).
+  { replace (t + 2)%nat with (S (t + 1)) by lia. reflexivity. }
+  set (lambda := (alpha + (1 - alpha) ^ (t + 2)) / s).
+  assert (Hs : 0 < s) by (unfold s; lra).
+  assert (Hl : 0 <= lambda <= 1).
+  { unfold lambda. rewrite e. split; [ apply Rmult_le_pos; [ | left; now apply Rinv_0_lt_compat ] | ].
+    - pose proof (Rmult_le_pos (1 - alpha) _ ltac:(lra) F). lra.
+    - apply (Rmult_le_reg_r s); trivial. unfold Rdiv. rewrite Rmult_assoc, Rinv_l, Rmult_1_r by lra.
+      pose proof (Rmult_le_pos alpha _ ltac:(lra) F). unfold s. lra. }
+  assert (lives : pi_inf A pi_0 alpha beta lives_on mix (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda).
+  { intros y Hy. apply mix_zero in Hy as [[Hy _] | [Hy _]]; trivial. now apply Si, Sr. }
+  pose proof (T1 n _ _ _ lambda Pi Pr Pi lives) as T.
+  assert (HC : 0 < C (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda)
+    by (apply (lives_on_sum (pi_inf A pi_0 alpha beta)); auto using mix_nonneg).
+  pose proof (T1_constant n _ _ lambda Pr Pi Hl HC) as G.
+  rewrite (proj2 (KL_zero n _ _ Pi Pi (fun _ e => e))) in T by trivial.
+  rewrite (KL_ext _ (pi_inf A pi_0 alpha beta) (pi_ref _ _ lambda) (reference A pi_0 alpha beta (t + 1))) in T; trivial.
+  - apply (Rmult_le_compat_l s) in G; [ | lra ].
+    replace (alpha + (1 - alpha) ^ (t + 2)) with (s * lambda) by (unfold lambda; field; lra).
+    pose proof (f_equal (Rmult s) T). lra.
+  - destruct (T11 n A pi_0 alpha beta t P ltac:(lra) Hb) as [c Hc].
+    destruct (T11 n A pi_0 alpha beta (t + 1) P ltac:(lra) Hb) as [d Hd].
+    assert (arms : forall y, mix (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda y = 0 <-> pi_0 y = 0).
+    { intro y. rewrite mix_zero, (Sr y), (Si y). destruct (Req_dec lambda 0) as [-> | ]; lra || tauto. }
+    apply equal_up_to_normaliser; [ now apply pi_ref_policy | trivial | | ].
+    + intro y. unfold pi_ref. rewrite normalise_zero by trivial. rewrite arms, (Sn y). tauto.
+    + exists (lambda * c - d - ln (C (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda)). intros y N.
+      assert (N0 : pi_0 y <> 0).
+      { intro Hy. apply N. unfold pi_ref, normalise. rewrite (proj2 (arms y) Hy). lra. }
+      specialize (Hc y N0). specialize (Hd y N0). simpl in Hc, Hd.
+      replace (t + 1 + 1)%nat with (t + 2)%nat in Hd by lia. fold s in Hc.
+      rewrite ln_pi_ref by now rewrite arms.
+      replace (alpha + (1 - alpha) ^ (t + 2)) with (lambda * s) in Hd by (unfold lambda; field; lra).
+      apply (f_equal (Rmult lambda)) in Hc. lra.
+Qed.
+
+Lemma factor_falls alpha t : 0 < alpha <= 1 ->
+  0 < alpha + (1 - alpha) ^ (t + 1) /\ alpha + (1 - alpha) ^ (t + 2) <= alpha + (1 - alpha) ^ (t + 1) /\
+  (alpha < 1 -> alpha + (1 - alpha) ^ (t + 2) < alpha + (1 - alpha) ^ (t + 1)).
+Proof.
+  intro Ha. assert (0 <= (1 - alpha) ^ (t + 1)) as F by (apply pow_le; lra).
+  replace (t + 2)%nat with (S (t + 1)) by lia. simpl pow at 2 4. pose proof (Rmult_le_pos alpha _ ltac:(lra) F).
+  repeat split; try lra. intro. assert (0 < (1 - alpha) ^ (t + 1)) as G by (apply pow_lt; lra).
+  pose proof (Rmult_lt_0_compat alpha _ ltac:(lra) G). lra.
+Qed.
+
+Theorem T11_falls : forall n (A pi_0 : arm n -> R) alpha beta t,
+  policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
+  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta (t + 1)) <=
+  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t).
+Proof.
+  intros n A pi_0 alpha beta t P Ha Hb. pose proof (T11_rate n A pi_0 alpha beta t P Ha Hb) as T.
+  destruct (factor_falls alpha t Ha) as [F [G _]].
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
+  assert (K : 0 <= KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t))
+    by (apply KL_nonneg; trivial; intros y e; now apply Si, Sr).
+  apply (Rmult_le_reg_l (alpha + (1 - alpha) ^ (t + 1))); trivial.
+  apply Rle_trans with (1 := T). now apply Rmult_le_compat_r.
+Qed.
+
+(* Strictly, unless alpha = 1 or all arms of pi_0 are equally good. *)
+Theorem T11_strict : forall n (A pi_0 : arm n -> R) alpha beta t y z,
+  policy pi_0 -> 0 < alpha < 1 -> 0 < beta -> pi_0 y <> 0 -> pi_0 z <> 0 -> A y <> A z ->
+  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta (t + 1)) <
+  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t).
+Proof.
+  intros n A pi_0 alpha beta t y z P Ha Hb Ny Nz D. pose proof (T11_rate n A pi_0 alpha beta t P ltac:(lra) Hb) as T.
+  destruct (factor_falls alpha t ltac:(lra)) as [F [_ G]]. specialize (G ltac:(lra)).
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
+  assert (lives : pi_inf A pi_0 alpha beta lives_on reference A pi_0 alpha beta t)
+    by (intros x e; now apply Si, Sr).
+  assert (K : 0 < KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t)).
+  { apply pos; [ now apply KL_nonneg | ]. intro e. apply D.
+    pose proof (proj1 (KL_zero n _ _ Pi Pr lives) e) as same. destruct (T11 n A pi_0 alpha beta t P ltac:(lra) Hb) as [c Hc].
+    pose proof (Hc y Ny) as Hy. pose proof (Hc z Nz) as Hz. simpl in Hy, Hz.
+    rewrite <- same, ln_pi_inf in Hy, Hz by trivial.
+    assert (d : A y / (alpha * beta) = A z / (alpha * beta))
+      by (apply (Rmult_eq_reg_l (alpha + (1 - alpha) ^ (t + 1))); lra).
+    apply (Rmult_eq_reg_r (/ (alpha * beta))); trivial. apply Rinv_neq_0_compat.
+    pose proof (Rmult_lt_0_compat alpha beta). lra. }
+  apply (Rmult_lt_reg_l (alpha + (1 - alpha) ^ (t + 1))); trivial.
+  apply Rle_lt_trans with (1 := T). now apply Rmult_lt_compat_r.
 Qed.
