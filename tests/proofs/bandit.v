@@ -19,6 +19,9 @@ Definition KL {n} (p q : arm n -> R) := ∑ y, p y * ln (p y / q y).
 
 Definition normalise {n} (f : arm n -> R) (y : arm n) := f y / sum f.
 
+(* p on the arms of q only. *)
+Definition restrict {n} (p q : arm n -> R) y := if Req_EM_T (q y) 0 then 0 else p y.
+
 (* x to the power a, with 0^0 = 1 and 0^a = 0 for every other a. *)
 Definition power x a := if Req_EM_T x 0 then (if Req_EM_T a 0 then 1 else 0) else Rpower x a.
 Infix "^^" := power (at level 30, right associativity).
@@ -64,3 +67,20 @@ Definition up_to_normaliser {n} (p f g : arm n -> R) := exists c, forall y, p y 
 Notation "f ≃ g 'on' p" := (up_to_normaliser p f g) (at level 70, g at next level).
 
 Definition same_arms {n} (p q : arm n -> R) := forall y, p y = 0 <-> q y = 0.
+
+(* T6 and T7: the policies within e_0 nats of pi_0 and e_t nats of pi_t. They live on the common support S of the two
+   anchors, so the sums run over S. *)
+Section Region.
+  Context {n : nat}.
+  Variables pi_0 pi_t : arm n -> R.
+  Variables e_0 e_t : R.
+
+  Definition in_region pi :=
+    policy pi /\ (pi lives_on pi_0 /\ KL pi pi_0 <= e_0) /\ (pi lives_on pi_t /\ KL pi pi_t <= e_t).
+
+  Definition C_S alpha := C (restrict pi_0 pi_t) (restrict pi_t pi_0) alpha.
+  Definition pi_ref_S alpha := pi_ref (restrict pi_0 pi_t) (restrict pi_t pi_0) alpha.
+  Definition pi_star_S A alpha beta := pi_star A (restrict pi_0 pi_t) (restrict pi_t pi_0) alpha beta.
+
+  Definition margin alpha := alpha * e_0 + (1 - alpha) * e_t + ln (C_S alpha).
+End Region.

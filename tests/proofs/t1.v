@@ -78,15 +78,21 @@ Proof.
   - intros [H0 Ht] y e. apply mix_zero in e as [[e N] | [e N]]; auto.
 Qed.
 
-Theorem T1 : forall n (pi pi_0 pi_t : arm n -> R) alpha,
-  policy pi -> policy pi_0 -> policy pi_t -> pi lives_on mix pi_0 pi_t alpha ->
-  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t = KL pi (pi_ref pi_0 pi_t alpha) - ln (C pi_0 pi_t alpha).
+(* Nothing but the sign of the anchors is needed: T6 uses this for anchors cut to their common support. *)
+Lemma dual_KL_is {n} (pi pi_0 pi_t : arm n -> R) alpha :
+  policy pi -> (forall y, 0 <= pi_0 y) -> (forall y, 0 <= pi_t y) -> pi lives_on mix pi_0 pi_t alpha ->
+  dual_KL pi_0 pi_t alpha pi = KL pi (pi_ref pi_0 pi_t alpha) - ln (C pi_0 pi_t alpha).
 Proof.
-  intros n pi pi_0 pi_t alpha P [P0 _] [Pt _] H. destruct (proj1 (T1_finite _ _ _ _ _) H) as [H0 Ht].
-  unfold pi_ref, C. rewrite KL_normalise, !KL_split by auto using mix_nonneg.
+  intros P P0 Pt H. destruct (proj1 (T1_finite _ _ _ _ _) H) as [H0 Ht].
+  unfold dual_KL, pi_ref, C. rewrite KL_normalise, !KL_split by auto using mix_nonneg.
   rewrite <- sum_add. unfold Rminus. rewrite Rplus_assoc, Rplus_opp_r, Rplus_0_r. apply sum_ext. intro y.
   destruct (Req_dec (pi y) 0) as [-> | N]; [ lra | ]. rewrite ln_mix; [ lra | ]. intro e. now apply N, H.
 Qed.
+
+Theorem T1 : forall n (pi pi_0 pi_t : arm n -> R) alpha,
+  policy pi -> policy pi_0 -> policy pi_t -> pi lives_on mix pi_0 pi_t alpha ->
+  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t = KL pi (pi_ref pi_0 pi_t alpha) - ln (C pi_0 pi_t alpha).
+Proof. intros n pi pi_0 pi_t alpha P [P0 _] [Pt _] H. now apply dual_KL_is. Qed.
 
 Lemma power_0 x : x ^^ 0 = 1.
 Proof. unfold power. destruct (Req_EM_T x 0), (Req_EM_T 0 0); try lra. unfold Rpower. rewrite Rmult_0_l. apply exp_0. Qed.
@@ -165,6 +171,16 @@ Proof.
   intros n pi_0 pi_t alpha P0 Pt Ha HC. rewrite <- C_eq_1 by eauto. split; intro e.
   - apply ln_inv; trivial; [ lra | ]. rewrite ln_1. lra.
   - rewrite e, ln_1. lra.
+Qed.
+
+(* With full support nothing is left to ask: the reference has every arm. *)
+Theorem full_support : forall n (pi pi_0 pi_t : arm n -> R) alpha,
+  policy pi -> (forall y, 0 < pi_0 y) -> (forall y, 0 < pi_t y) ->
+  pi lives_on mix pi_0 pi_t alpha /\ 0 < C pi_0 pi_t alpha.
+Proof.
+  intros n pi pi_0 pi_t alpha [Hp Sp] F0 Ft. split.
+  - intros y e. apply mix_zero in e. specialize (F0 y). specialize (Ft y). lra.
+  - destruct (pos_term n pi) as [y _]; [ lra | now apply C_pos with y ].
 Qed.
 
 (* For 0 < alpha < 1 the constant is a Renyi divergence. *)

@@ -30,12 +30,13 @@ Lemma pi_star_zero {n} (A pi_0 pi_t : arm n -> R) alpha beta y : 0 < C pi_0 pi_t
   pi_star A pi_0 pi_t alpha beta y = 0 <-> mix pi_0 pi_t alpha y = 0.
 Proof. intro. unfold pi_star. rewrite normalise_zero by now apply M_pos. apply tilt_zero. Qed.
 
+(* As in T1, only the sign of the anchors is needed. *)
 Lemma J_is {n} (A pi_0 pi_t : arm n -> R) alpha beta pi :
-  policy pi -> policy pi_0 -> policy pi_t -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->
+  policy pi -> (forall y, 0 <= pi_0 y) -> (forall y, 0 <= pi_t y) -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->
   J A pi_0 pi_t alpha beta pi =
   beta * ln (M A pi_0 pi_t alpha beta) - beta * KL pi (pi_star A pi_0 pi_t alpha beta).
 Proof.
-  intros P P0 Pt Hb H. unfold J, dual_KL. rewrite T1 by trivial. unfold pi_ref, pi_star, C.
+  intros P P0 Pt Hb H. unfold J. rewrite dual_KL_is by trivial. unfold pi_ref, pi_star, C.
   rewrite !KL_normalise; auto using mix_nonneg, tilt_nonneg.
   2: { intros y e. now apply tilt_zero, H in e. }
   unfold M, E.
@@ -46,22 +47,41 @@ Proof.
   apply pos; [ apply mix_nonneg | ]. intro e. now apply N, H.
 Qed.
 
-Theorem T2_value : forall n (A pi_0 pi_t : arm n -> R) alpha beta,
-  policy pi_0 -> policy pi_t -> 0 < beta -> 0 < C pi_0 pi_t alpha ->
+Lemma J_best {n} (A pi_0 pi_t : arm n -> R) alpha beta :
+  (forall y, 0 <= pi_0 y) -> (forall y, 0 <= pi_t y) -> 0 < beta -> 0 < C pi_0 pi_t alpha ->
   J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) = beta * ln (M A pi_0 pi_t alpha beta).
 Proof.
-  intros n A pi_0 pi_t alpha beta P0 Pt Hb HC. pose proof (pi_star_policy n A pi_0 pi_t alpha beta HC) as Ps.
+  intros P0 Pt Hb HC. pose proof (pi_star_policy n A pi_0 pi_t alpha beta HC) as Ps.
   rewrite J_is; trivial; [ | intro; now apply pi_star_zero ].
   rewrite (proj2 (KL_zero n _ _ Ps Ps (fun _ e => e))) by trivial. lra.
 Qed.
+
+Lemma J_optimum {n} (A pi_0 pi_t pi : arm n -> R) alpha beta :
+  policy pi -> (forall y, 0 <= pi_0 y) -> (forall y, 0 <= pi_t y) -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->
+  J A pi_0 pi_t alpha beta pi <= J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) /\
+  (J A pi_0 pi_t alpha beta pi = J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) ->
+   forall y, pi y = pi_star A pi_0 pi_t alpha beta y).
+Proof.
+  intros P P0 Pt Hb H.
+  assert (HC : 0 < C pi_0 pi_t alpha) by eauto using lives_on_sum, mix_nonneg.
+  pose proof (pi_star_policy n A pi_0 pi_t alpha beta HC) as Ps. rewrite J_best, J_is by trivial.
+  assert (Hs : pi lives_on pi_star A pi_0 pi_t alpha beta) by (intros y e; apply pi_star_zero in e; auto).
+  pose proof (Rmult_le_pos beta _ ltac:(lra) (KL_nonneg n _ _ P Ps Hs)). split; [ lra | ].
+  intro e. apply KL_zero; trivial. apply (Rmult_eq_reg_l beta); lra.
+Qed.
+
+Theorem T2_value : forall n (A pi_0 pi_t : arm n -> R) alpha beta,
+  policy pi_0 -> policy pi_t -> 0 < beta -> 0 < C pi_0 pi_t alpha ->
+  J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) = beta * ln (M A pi_0 pi_t alpha beta).
+Proof. intros n A pi_0 pi_t alpha beta [P0 _] [Pt _]. now apply J_best. Qed.
 
 Theorem T2_gap : forall n (A pi_0 pi_t pi : arm n -> R) alpha beta,
   policy pi -> policy pi_0 -> policy pi_t -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->
   J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) - J A pi_0 pi_t alpha beta pi =
   beta * KL pi (pi_star A pi_0 pi_t alpha beta).
 Proof.
-  intros n A pi_0 pi_t pi alpha beta P P0 Pt Hb H.
-  rewrite T2_value, J_is by eauto using lives_on_sum, mix_nonneg. lra.
+  intros n A pi_0 pi_t pi alpha beta P [P0 _] [Pt _] Hb H.
+  rewrite J_best, J_is by eauto using lives_on_sum, mix_nonneg. lra.
 Qed.
 
 (* No policy is better, and none ties. *)
@@ -70,12 +90,4 @@ Theorem T2_optimum : forall n (A pi_0 pi_t pi : arm n -> R) alpha beta,
   J A pi_0 pi_t alpha beta pi <= J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) /\
   (J A pi_0 pi_t alpha beta pi = J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) ->
    forall y, pi y = pi_star A pi_0 pi_t alpha beta y).
-Proof.
-  intros n A pi_0 pi_t pi alpha beta P P0 Pt Hb H.
-  pose proof (T2_gap n A pi_0 pi_t pi alpha beta P P0 Pt Hb H) as G.
-  assert (HC : 0 < C pi_0 pi_t alpha) by eauto using lives_on_sum, mix_nonneg.
-  pose proof (pi_star_policy n A pi_0 pi_t alpha beta HC) as Ps.
-  assert (Hs : pi lives_on pi_star A pi_0 pi_t alpha beta) by (intros y e; apply pi_star_zero in e; auto).
-  pose proof (Rmult_le_pos beta _ ltac:(lra) (KL_nonneg n _ _ P Ps Hs)). split; [ lra | ].
-  intro e. apply KL_zero; trivial. apply (Rmult_eq_reg_l beta); lra.
-Qed.
+Proof. intros n A pi_0 pi_t pi alpha beta P [P0 _] [Pt _]. now apply J_optimum. Qed.

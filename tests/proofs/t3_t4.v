@@ -87,8 +87,6 @@ Proof.
 Qed.
 
 (* If pi_t misses arms of pi*, the target is pi* restricted to the arms of pi_t. *)
-Definition restrict {n} (p q : arm n -> R) y := if Req_EM_T (q y) 0 then 0 else p y.
-
 Theorem T3_restricted : forall n (A pi_0 pi_t : arm n -> R) alpha beta,
   policy pi_0 -> policy pi_t -> 0 < C pi_0 pi_t alpha -> forall y,
   target pi_t (w A pi_0 pi_t alpha beta) y = normalise (restrict (pi_star A pi_0 pi_t alpha beta) pi_t) y.
