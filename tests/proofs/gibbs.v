@@ -73,6 +73,9 @@ Proof.
   replace (f y) with (f y / sum f * sum f) by (field; lra). rewrite e. lra.
 Qed.
 
+Lemma ln_normalise {n} (f : arm n -> R) y : 0 < sum f -> 0 < f y -> ln (normalise f y) = ln (f y) - ln (sum f).
+Proof. intros. unfold normalise. now apply ln_div. Qed.
+
 (* A policy that lives on f has an arm in it. *)
 Lemma lives_on_sum {n} (p f : arm n -> R) : policy p -> (forall y, 0 <= f y) -> p lives_on f -> 0 < sum f.
 Proof.

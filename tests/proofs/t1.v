@@ -157,6 +157,13 @@ Theorem pi_ref_policy : forall n (pi_0 pi_t : arm n -> R) alpha,
   0 < C pi_0 pi_t alpha -> policy (pi_ref pi_0 pi_t alpha).
 Proof. intros. apply normalise_policy; auto using mix_nonneg. Qed.
 
+Lemma ln_pi_ref {n} (pi_0 pi_t : arm n -> R) alpha y : mix pi_0 pi_t alpha y <> 0 ->
+  ln (pi_ref pi_0 pi_t alpha y) = alpha * ln (pi_0 y) + (1 - alpha) * ln (pi_t y) - ln (C pi_0 pi_t alpha).
+Proof.
+  intro N. assert (0 < mix pi_0 pi_t alpha y) by (apply pos; trivial; apply mix_nonneg).
+  unfold pi_ref. rewrite ln_normalise, ln_mix; trivial. apply sum_pos with y; auto using mix_nonneg.
+Qed.
+
 Theorem T1_constant : forall n (pi_0 pi_t : arm n -> R) alpha,
   policy pi_0 -> policy pi_t -> 0 <= alpha <= 1 -> 0 < C pi_0 pi_t alpha -> 0 <= - ln (C pi_0 pi_t alpha).
 Proof.

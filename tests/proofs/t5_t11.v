@@ -4,9 +4,6 @@ From Coq Require Import Reals Lra Lia.
 From DAR Require Export t3_t4.
 Open Scope R_scope.
 
-Lemma ln_normalise {n} (f : arm n -> R) y : 0 < sum f -> 0 < f y -> ln (normalise f y) = ln (f y) - ln (sum f).
-Proof. intros. unfold normalise. now apply ln_div. Qed.
-
 Lemma arms_through {n} (p q r : arm n -> R) : same_arms p r -> same_arms q r -> same_arms p q.
 Proof. intros Hp Hq y. now rewrite (Hp y), (Hq y). Qed.
 
@@ -321,13 +318,6 @@ Proof.
     apply C_pos with y; trivial. apply pos; trivial. intro e. apply St in e. lra. }
   split; [ now apply pi_ref_policy | ]. intro y. unfold reference, pi_ref.
   rewrite normalise_zero, mix_zero, (St y) by trivial. destruct (Req_dec alpha 0) as [-> | ]; lra || tauto.
-Qed.
-
-Lemma ln_pi_ref {n} (pi_0 pi_t : arm n -> R) alpha y : mix pi_0 pi_t alpha y <> 0 ->
-  ln (pi_ref pi_0 pi_t alpha y) = alpha * ln (pi_0 y) + (1 - alpha) * ln (pi_t y) - ln (C pi_0 pi_t alpha).
-Proof.
-  intro N. assert (0 < mix pi_0 pi_t alpha y) by (apply pos; trivial; apply mix_nonneg).
-  unfold pi_ref. rewrite ln_normalise, ln_mix; trivial. apply sum_pos with y; auto using mix_nonneg.
 Qed.
 
 Theorem T11 : forall n (A pi_0 : arm n -> R) alpha beta t,
