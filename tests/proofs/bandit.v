@@ -83,4 +83,13 @@ Section Region.
   Definition pi_star_S A alpha beta := pi_star A (restrict pi_0 pi_t) (restrict pi_t pi_0) alpha beta.
 
   Definition margin alpha := alpha * e_0 + (1 - alpha) * e_t + ln (C_S alpha).
+
+  (* T7: the best policy inside, by definition and by the conditions of its multipliers l_0 and l_t. *)
+  Definition best_in_region A best := in_region best /\ forall pi, in_region pi -> E pi A <= E best A.
+
+  Definition multipliers A l_0 l_t best :=
+    0 <= l_0 /\ 0 <= l_t /\ in_region best /\
+    l_0 * (e_0 - KL best pi_0) = 0 /\ l_t * (e_t - KL best pi_t) = 0 /\
+    (0 < l_0 + l_t -> forall y, best y = pi_star_S A (l_0 / (l_0 + l_t)) (l_0 + l_t) y) /\
+    (l_0 + l_t = 0 -> forall pi, policy pi -> pi lives_on pi_0 -> pi lives_on pi_t -> E pi A <= E best A).
 End Region.
