@@ -3,7 +3,7 @@
    A bandit has n arms: one prompt and its n possible answers. A policy gives each arm a probability, and may give 0.
    In the standard library ln x is 0 for x <= 0, so 0 * ln (0 / q) is 0, as it should be. Where a KL is infinite, KL
    below is a number without meaning: every statement that names a KL has a hypothesis that makes it finite. *)
-From Coq Require Import Reals.
+From Coq Require Import Reals List.
 From DAR Require Export sums.
 Open Scope R_scope.
 
@@ -93,3 +93,35 @@ Section Region.
     (0 < l_0 + l_t -> forall y, best y = pi_star_S A (l_0 / (l_0 + l_t)) (l_0 + l_t) y) /\
     (l_0 + l_t = 0 -> forall pi, policy pi -> pi lives_on pi_0 -> pi lives_on pi_t -> E pi A <= E best A).
 End Region.
+
+(* T10: the mean of f over k independent samples of p, by going through all lists of k arms. *)
+Fixpoint draws {n} (p : arm n -> R) k (f : list (arm n) -> R) :=
+  match k with
+  | O => f nil
+  | S k => ∑ y, p y * draws p k (fun ys => f (y :: ys)%list)
+  end.
+
+Fixpoint total {n} (f : arm n -> R) (ys : list (arm n)) :=
+  match ys with nil => 0 | (y :: ys)%list => f y + total f ys end.
+
+Definition mean {n} (f : arm n -> R) ys := total f ys / INR (length ys).
+
+Section Samples.
+  Context {n : nat}.
+  Variables r pi_0 pi_t : arm n -> R. (* r is the reward *)
+  Variables alpha beta : R.
+
+  (* The advantage of sample y among the samples ys: reward minus a baseline. *)
+  Definition group_advantage ys y := r y - mean r ys.
+  Definition leave_one_out_advantage ys y := r y - (total r ys - r y) / (INR (length ys) - 1).
+
+  (* The expected loss of K samples, unclipped and unnormalised. *)
+  Definition sampled_loss (advantage : list (arm n) -> arm n -> R) K (pi : arm n -> R) :=
+    draws pi_t K (fun ys =>
+      - mean (fun y => (pi_0 y / pi_t y) ^^ alpha * exp (advantage ys y / beta) * ln (pi y)) ys).
+End Samples.
+
+(* The practical loss divides the centred advantage by its standard deviation. *)
+Definition variance {n} (p f : arm n -> R) := E p (fun y => (f y - E p f) ^ 2).
+Definition sd {n} (p f : arm n -> R) := sqrt (variance p f).
+Definition normalised {n} (A p : arm n -> R) y := (A y - E p A) / sd p A.

@@ -30,6 +30,15 @@ Lemma pi_star_zero {n} (A pi_0 pi_t : arm n -> R) alpha beta y : 0 < C pi_0 pi_t
   pi_star A pi_0 pi_t alpha beta y = 0 <-> mix pi_0 pi_t alpha y = 0.
 Proof. intro. unfold pi_star. rewrite normalise_zero by now apply M_pos. apply tilt_zero. Qed.
 
+Lemma ln_pi_star {n} (A pi_0 pi_t : arm n -> R) alpha beta y : mix pi_0 pi_t alpha y <> 0 ->
+  ln (pi_star A pi_0 pi_t alpha beta y) =
+  alpha * ln (pi_0 y) + (1 - alpha) * ln (pi_t y) + A y / beta - ln (M A pi_0 pi_t alpha beta).
+Proof.
+  intro N. assert (P : 0 < mix pi_0 pi_t alpha y) by (apply pos; trivial; apply mix_nonneg).
+  unfold pi_star. rewrite ln_normalise, ln_mult, ln_exp, ln_mix; auto using exp_pos, Rmult_lt_0_compat.
+  apply sum_pos with y; [ intro; apply tilt_nonneg | auto using exp_pos, Rmult_lt_0_compat ].
+Qed.
+
 (* As in T1, only the sign of the anchors is needed. *)
 Lemma J_is {n} (A pi_0 pi_t : arm n -> R) alpha beta pi :
   policy pi -> (forall y, 0 <= pi_0 y) -> (forall y, 0 <= pi_t y) -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->

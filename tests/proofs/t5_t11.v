@@ -69,15 +69,6 @@ Proof.
   rewrite ln_normalise, ln_mult, ln_exp; auto using exp_pos, Rmult_lt_0_compat. now apply pi_inf_pos.
 Qed.
 
-Lemma ln_pi_star {n} (A pi_0 pi_t : arm n -> R) alpha beta y : mix pi_0 pi_t alpha y <> 0 ->
-  ln (pi_star A pi_0 pi_t alpha beta y) =
-  alpha * ln (pi_0 y) + (1 - alpha) * ln (pi_t y) + A y / beta - ln (M A pi_0 pi_t alpha beta).
-Proof.
-  intro N. assert (P : 0 < mix pi_0 pi_t alpha y) by (apply pos; trivial; apply mix_nonneg).
-  unfold pi_star. rewrite ln_normalise, ln_mult, ln_exp, ln_mix; auto using exp_pos, Rmult_lt_0_compat.
-  apply sum_pos with y; [ intro; apply tilt_nonneg | auto using exp_pos, Rmult_lt_0_compat ].
-Qed.
-
 Theorem T5_contraction : forall n (A pi_0 pi : arm n -> R) alpha beta,
   policy pi_0 -> 0 < alpha -> 0 < beta ->
   (fun y => ln (step A pi_0 alpha beta pi y) - ln (pi_inf A pi_0 alpha beta y)) ≃
