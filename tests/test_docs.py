@@ -44,7 +44,7 @@ def test_sessions_print_what_they_say(path):
 def test_every_block_marked_python_is_a_session(path):
     text = path.read_text(encoding="utf-8")
     assert all(">>> " in block.group(2) for block in BLOCK.finditer(text))
-    assert {fence.group(1) for fence in FENCE.finditer(text)} <= {"python", "bash", "text", "bibtex"}
+    assert {fence.group(1) for fence in FENCE.finditer(text)} <= {"python", "bash", "text", "bibtex", "coq"}
 
 
 def test_home_getting_started_and_every_statement_have_a_session():

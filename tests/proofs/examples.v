@@ -68,6 +68,15 @@ Proof.
   pose proof (proj1 (T1_constant_zero 2 p_0 p_t (1 / 3) P_0 P_t ltac:(lra) (C_0_t _)) e first). numbers.
 Qed.
 
+(* And what is false can be refuted: T1 without its constant. *)
+Example T1_needs_its_constant : ~ (forall n (pi pi_0 pi_t : arm n -> R) alpha,
+  policy pi -> policy pi_0 -> policy pi_t -> pi lives_on mix pi_0 pi_t alpha ->
+  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t = KL pi (pi_ref pi_0 pi_t alpha)).
+Proof.
+  intro wrong. specialize (wrong 2%nat p p_0 p_t (1 / 3) P P_0 P_t (lives _ p P)).
+  rewrite (T1 2 p p_0 p_t (1 / 3) P P_0 P_t (lives _ p P)) in wrong. pose proof constant_used. lra.
+Qed.
+
 Lemma star_lives alpha (q : arm 2 -> R) : (forall y, 0 < q y) -> pi_star A p_0 p_t alpha 1 lives_on q.
 Proof. apply full_lives. Qed.
 Example T3_used := T3 2 A p_0 p_t p (1 / 3) 1 P P_0 P_t (C_0_t _) (star_lives _ _ full_t) (star_lives _ _ full_p).
