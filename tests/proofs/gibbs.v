@@ -42,7 +42,8 @@ Proof.
   - replace q with (q / p * p) by (field; trivial). rewrite G. lra.
 Qed.
 
-Theorem KL_nonneg : forall n (p q : arm n -> R), policy p -> policy q -> p lives_on q -> 0 <= KL p q.
+Theorem KL_nonneg : forall n (p q : arm n -> R),
+  policy p -> policy q -> p lives_on q -> 0 <= KL p q.
 Proof.
   intros n p q [Hp Sp] [Hq Sq] H. replace 0 with (∑ y, (p y - q y)) by (rewrite sum_sub; lra).
   apply sum_le; auto using arm_le.
@@ -127,7 +128,8 @@ Qed.
 (* log-sum-exp is the normaliser of a softmax, and the largest value of mean plus entropy. *)
 Definition lse {n} (f : arm n -> R) := ln (∑ y, exp (f y)).
 
-Theorem lse_normalises : forall n (f p : arm n -> R), policy p -> ∑ y, exp (f y - lse f) = 1.
+Theorem lse_normalises : forall n (f p : arm n -> R),
+  policy p -> ∑ y, exp (f y - lse f) = 1.
 Proof.
   intros n f p [Hp Sp]. destruct (pos_term n p) as [y _]; [ rewrite Sp; lra | ].
   assert (0 < ∑ y, exp (f y)) by (apply sum_pos with y; intros; auto using exp_pos, Rlt_le).

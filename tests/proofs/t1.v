@@ -91,7 +91,8 @@ Qed.
 
 Theorem T1 : forall n (pi pi_0 pi_t : arm n -> R) alpha,
   policy pi -> policy pi_0 -> policy pi_t -> pi lives_on mix pi_0 pi_t alpha ->
-  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t = KL pi (pi_ref pi_0 pi_t alpha) - ln (C pi_0 pi_t alpha).
+  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t =
+  KL pi (pi_ref pi_0 pi_t alpha) - ln (C pi_0 pi_t alpha).
 Proof. intros n pi pi_0 pi_t alpha P [P0 _] [Pt _] H. now apply dual_KL_is. Qed.
 
 Lemma power_0 x : x ^^ 0 = 1.
@@ -135,7 +136,8 @@ Proof.
 Qed.
 
 Theorem C_eq_1 : forall n (pi_0 pi_t : arm n -> R) alpha,
-  policy pi_0 -> policy pi_t -> 0 < alpha < 1 -> (C pi_0 pi_t alpha = 1 <-> forall y, pi_0 y = pi_t y).
+  policy pi_0 -> policy pi_t -> 0 < alpha < 1 ->
+  (C pi_0 pi_t alpha = 1 <-> forall y, pi_0 y = pi_t y).
 Proof.
   intros n pi_0 pi_t alpha [H0 S0] [Ht St] Ha. split.
   - intros e y. apply (geometric_le _ _ alpha); auto.
@@ -147,7 +149,8 @@ Proof.
 Qed.
 
 (* The anchors share an arm: then there is a reference, it is a policy, and C > 0. *)
-Theorem C_pos : forall n (pi_0 pi_t : arm n -> R) alpha y, 0 < pi_0 y -> 0 < pi_t y -> 0 < C pi_0 pi_t alpha.
+Theorem C_pos : forall n (pi_0 pi_t : arm n -> R) alpha y,
+  0 < pi_0 y -> 0 < pi_t y -> 0 < C pi_0 pi_t alpha.
 Proof.
   intros. apply sum_pos with y; auto using mix_nonneg. apply pos; [ apply mix_nonneg | ].
   rewrite mix_zero. lra.
@@ -165,7 +168,8 @@ Proof.
 Qed.
 
 Theorem T1_constant : forall n (pi_0 pi_t : arm n -> R) alpha,
-  policy pi_0 -> policy pi_t -> 0 <= alpha <= 1 -> 0 < C pi_0 pi_t alpha -> 0 <= - ln (C pi_0 pi_t alpha).
+  policy pi_0 -> policy pi_t -> 0 <= alpha <= 1 -> 0 < C pi_0 pi_t alpha ->
+  0 <= - ln (C pi_0 pi_t alpha).
 Proof.
   intros n pi_0 pi_t alpha P0 Pt Ha HC. pose proof (C_le_1 _ _ _ _ P0 Pt Ha).
   pose proof (ln_below_line _ HC). lra.

@@ -92,22 +92,22 @@ Qed.
 
 (* With the group mean as baseline the expected loss of K samples is a KL to pi* at beta K / (K - 1). *)
 Theorem T10 : forall n (r pi_0 pi_t : arm n -> R) alpha beta K,
-  policy pi_0 -> policy pi_t -> 0 < beta -> (2 <= K)%nat -> 0 < C pi_0 pi_t alpha ->
   let best := pi_star r pi_0 pi_t alpha (beta * INR K / (INR K - 1)) in
+  let loss := sampled_loss pi_0 pi_t alpha beta (group_advantage r) K in
+  policy pi_0 -> policy pi_t -> 0 < beta -> (2 <= K)%nat -> 0 < C pi_0 pi_t alpha ->
   best lives_on pi_t ->
   exists mass, 0 < mass /\ forall pi, policy pi -> best lives_on pi ->
-    sampled_loss pi_0 pi_t alpha beta (group_advantage r) K pi -
-    sampled_loss pi_0 pi_t alpha beta (group_advantage r) K best = mass * KL best pi.
+    loss pi - loss best = mass * KL best pi.
 Proof.
-  intros n r pi_0 pi_t alpha beta K P0 Pt Hb HK HC best Hbest.
+  intros n r pi_0 pi_t alpha beta K best loss P0 Pt Hb HK HC Hbest.
   destruct K as [ | k]; [ lia | ]. assert (Hk : 1 <= INR k) by (apply (le_INR 1); lia).
   assert (b : 0 < beta * INR (S k) / (INR (S k) - 1)).
   { rewrite S_INR. apply Rdiv_lt_0_compat; [ apply Rmult_lt_0_compat | ]; lra. }
   set (c := draws pi_t k (fun ys => exp (- total r ys / (INR (S k) * beta)))).
   assert (Hc : 0 < c) by (apply draws_pos; trivial; intro; apply exp_pos).
-  assert (is_L : forall pi, sampled_loss pi_0 pi_t alpha beta (group_advantage r) (S k) pi =
+  assert (is_L : forall pi, loss pi =
     c * L pi_t (w r pi_0 pi_t alpha (beta * INR (S k) / (INR (S k) - 1))) pi).
-  { intro pi. unfold sampled_loss, group_advantage.
+  { intro pi. unfold loss, sampled_loss, group_advantage.
     rewrite (draws_ext pi_t (S k) _ (fun ys => - mean (fun y => (pi_0 y / pi_t y) ^^ alpha *
       exp ((fun y s => r y - s / INR (S k)) y (total r ys) / beta) * ln (pi y)) ys)).
     - apply (sampled_is_regression r pi_0 pi_t alpha beta _ (fun y s => r y - s / INR (S k)) k
@@ -122,20 +122,20 @@ Qed.
 
 (* With the mean of the others it is a KL to pi* at beta. *)
 Theorem T10_leave_one_out : forall n (r pi_0 pi_t : arm n -> R) alpha beta K,
-  policy pi_0 -> policy pi_t -> 0 < beta -> (2 <= K)%nat -> 0 < C pi_0 pi_t alpha ->
   let best := pi_star r pi_0 pi_t alpha beta in
+  let loss := sampled_loss pi_0 pi_t alpha beta (leave_one_out_advantage r) K in
+  policy pi_0 -> policy pi_t -> 0 < beta -> (2 <= K)%nat -> 0 < C pi_0 pi_t alpha ->
   best lives_on pi_t ->
   exists mass, 0 < mass /\ forall pi, policy pi -> best lives_on pi ->
-    sampled_loss pi_0 pi_t alpha beta (leave_one_out_advantage r) K pi -
-    sampled_loss pi_0 pi_t alpha beta (leave_one_out_advantage r) K best = mass * KL best pi.
+    loss pi - loss best = mass * KL best pi.
 Proof.
-  intros n r pi_0 pi_t alpha beta K P0 Pt Hb HK HC best Hbest.
+  intros n r pi_0 pi_t alpha beta K best loss P0 Pt Hb HK HC Hbest.
   destruct K as [ | k]; [ lia | ]. assert (Hk : 1 <= INR k) by (apply (le_INR 1); lia).
   set (c := draws pi_t k (fun ys => exp (- total r ys / (INR k * beta)))).
   assert (Hc : 0 < c) by (apply draws_pos; trivial; intro; apply exp_pos).
-  assert (is_L : forall pi, sampled_loss pi_0 pi_t alpha beta (leave_one_out_advantage r) (S k) pi =
+  assert (is_L : forall pi, loss pi =
     c * L pi_t (w r pi_0 pi_t alpha beta) pi).
-  { intro pi. unfold sampled_loss, leave_one_out_advantage.
+  { intro pi. unfold loss, sampled_loss, leave_one_out_advantage.
     rewrite (draws_ext pi_t (S k) _ (fun ys => - mean (fun y => (pi_0 y / pi_t y) ^^ alpha *
       exp ((fun y s => r y - (s - r y) / (INR (S k) - 1)) y (total r ys) / beta) * ln (pi y)) ys)).
     - apply (sampled_is_regression r pi_0 pi_t alpha beta _ (fun y s => r y - (s - r y) / (INR (S k) - 1)) k

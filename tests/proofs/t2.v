@@ -81,22 +81,23 @@ Qed.
 
 Theorem T2_value : forall n (A pi_0 pi_t : arm n -> R) alpha beta,
   policy pi_0 -> policy pi_t -> 0 < beta -> 0 < C pi_0 pi_t alpha ->
-  J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) = beta * ln (M A pi_0 pi_t alpha beta).
-Proof. intros n A pi_0 pi_t alpha beta [P0 _] [Pt _]. now apply J_best. Qed.
+  let best := pi_star A pi_0 pi_t alpha beta in
+  J A pi_0 pi_t alpha beta best = beta * ln (M A pi_0 pi_t alpha beta).
+Proof. intros n A pi_0 pi_t alpha beta [P0 _] [Pt _] Hb HC best. now apply J_best. Qed.
 
 Theorem T2_gap : forall n (A pi_0 pi_t pi : arm n -> R) alpha beta,
   policy pi -> policy pi_0 -> policy pi_t -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->
-  J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) - J A pi_0 pi_t alpha beta pi =
-  beta * KL pi (pi_star A pi_0 pi_t alpha beta).
+  let best := pi_star A pi_0 pi_t alpha beta in
+  J A pi_0 pi_t alpha beta best - J A pi_0 pi_t alpha beta pi = beta * KL pi best.
 Proof.
-  intros n A pi_0 pi_t pi alpha beta P [P0 _] [Pt _] Hb H.
+  intros n A pi_0 pi_t pi alpha beta P [P0 _] [Pt _] Hb H best. subst best.
   rewrite J_best, J_is by eauto using lives_on_sum, mix_nonneg. lra.
 Qed.
 
 (* No policy is better, and none ties. *)
 Theorem T2_optimum : forall n (A pi_0 pi_t pi : arm n -> R) alpha beta,
   policy pi -> policy pi_0 -> policy pi_t -> 0 < beta -> pi lives_on mix pi_0 pi_t alpha ->
-  J A pi_0 pi_t alpha beta pi <= J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) /\
-  (J A pi_0 pi_t alpha beta pi = J A pi_0 pi_t alpha beta (pi_star A pi_0 pi_t alpha beta) ->
-   forall y, pi y = pi_star A pi_0 pi_t alpha beta y).
-Proof. intros n A pi_0 pi_t pi alpha beta P [P0 _] [Pt _]. now apply J_optimum. Qed.
+  let best := pi_star A pi_0 pi_t alpha beta in
+  J A pi_0 pi_t alpha beta pi <= J A pi_0 pi_t alpha beta best /\
+  (J A pi_0 pi_t alpha beta pi = J A pi_0 pi_t alpha beta best -> forall y, pi y = best y).
+Proof. intros n A pi_0 pi_t pi alpha beta P [P0 _] [Pt _] Hb H best. now apply J_optimum. Qed.

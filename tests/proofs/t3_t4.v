@@ -6,7 +6,8 @@ Open Scope R_scope.
 
 (* One finite sum serves both: nothing is asked of the weights v but that they are not negative, and not all 0. *)
 Theorem regression_gap : forall n (pi_t v pi : arm n -> R),
-  policy pi_t -> policy pi -> (forall y, 0 <= v y) -> 0 < E pi_t v -> target pi_t v lives_on pi ->
+  policy pi_t -> policy pi -> (forall y, 0 <= v y) -> 0 < E pi_t v ->
+  target pi_t v lives_on pi ->
   L pi_t v pi - L pi_t v (target pi_t v) = E pi_t v * KL (target pi_t v) pi.
 Proof.
   intros n pi_t v pi [Ht _] [Hp _] Hv Hm H.
@@ -19,7 +20,8 @@ Proof.
 Qed.
 
 Theorem regression_minimum : forall n (pi_t v pi : arm n -> R),
-  policy pi_t -> policy pi -> (forall y, 0 <= v y) -> 0 < E pi_t v -> target pi_t v lives_on pi ->
+  policy pi_t -> policy pi -> (forall y, 0 <= v y) -> 0 < E pi_t v ->
+  target pi_t v lives_on pi ->
   L pi_t v (target pi_t v) <= L pi_t v pi /\
   (L pi_t v (target pi_t v) = L pi_t v pi -> forall y, pi y = target pi_t v y).
 Proof.
@@ -72,12 +74,13 @@ Proof.
 Qed.
 
 Theorem T3 : forall n (A pi_0 pi_t pi : arm n -> R) alpha beta,
+  let v := w A pi_0 pi_t alpha beta in
+  let best := pi_star A pi_0 pi_t alpha beta in
   policy pi -> policy pi_0 -> policy pi_t -> 0 < C pi_0 pi_t alpha ->
-  pi_star A pi_0 pi_t alpha beta lives_on pi_t -> pi_star A pi_0 pi_t alpha beta lives_on pi ->
-  L pi_t (w A pi_0 pi_t alpha beta) pi - L pi_t (w A pi_0 pi_t alpha beta) (pi_star A pi_0 pi_t alpha beta) =
-  E pi_t (w A pi_0 pi_t alpha beta) * KL (pi_star A pi_0 pi_t alpha beta) pi.
+  best lives_on pi_t -> best lives_on pi ->
+  L pi_t v pi - L pi_t v best = E pi_t v * KL best pi.
 Proof.
-  intros n A pi_0 pi_t pi alpha beta P P0 Pt HC Ht H.
+  intros n A pi_0 pi_t pi alpha beta v best P P0 Pt HC Ht H. subst v best.
   destruct (target_is_pi_star A pi_0 pi_t alpha beta P0 Pt HC Ht) as [S T].
   assert (0 < E pi_t (w A pi_0 pi_t alpha beta)) by (rewrite S; now apply M_pos).
   pose proof (regression_gap n pi_t (w A pi_0 pi_t alpha beta) pi Pt P ltac:(intro; apply w_nonneg) ltac:(trivial)
@@ -88,10 +91,12 @@ Qed.
 
 (* If pi_t misses arms of pi*, the target is pi* restricted to the arms of pi_t. *)
 Theorem T3_restricted : forall n (A pi_0 pi_t : arm n -> R) alpha beta,
-  policy pi_0 -> policy pi_t -> 0 < C pi_0 pi_t alpha -> forall y,
-  target pi_t (w A pi_0 pi_t alpha beta) y = normalise (restrict (pi_star A pi_0 pi_t alpha beta) pi_t) y.
+  let v := w A pi_0 pi_t alpha beta in
+  let best := pi_star A pi_0 pi_t alpha beta in
+  policy pi_0 -> policy pi_t -> 0 < C pi_0 pi_t alpha ->
+  forall y, target pi_t v y = normalise (restrict best pi_t) y.
 Proof.
-  intros n A pi_0 pi_t alpha beta [H0 _] [Ht _] HC y. apply (M_pos A _ _ _ beta) in HC.
+  intros n A pi_0 pi_t alpha beta v best [H0 _] [Ht _] HC y. subst v best. apply (M_pos A _ _ _ beta) in HC.
   assert (W : forall y, pi_t y * w A pi_0 pi_t alpha beta y =
                         M A pi_0 pi_t alpha beta * restrict (pi_star A pi_0 pi_t alpha beta) pi_t y).
   { intro z. unfold restrict. destruct (Req_EM_T (pi_t z) 0) as [e | N]; [ rewrite e; lra | ].
@@ -116,28 +121,28 @@ Proof.
 Qed.
 
 Theorem T4 : forall n (A pi_0 pi_t pi : arm n -> R) alpha beta w_clip,
+  let v := clipped A pi_0 pi_t alpha beta w_clip in
   policy pi -> policy pi_t -> 0 < w_clip -> 0 < E pi_t (w A pi_0 pi_t alpha beta) ->
-  target pi_t (clipped A pi_0 pi_t alpha beta w_clip) lives_on pi ->
-  L pi_t (clipped A pi_0 pi_t alpha beta w_clip) pi -
-  L pi_t (clipped A pi_0 pi_t alpha beta w_clip) (target pi_t (clipped A pi_0 pi_t alpha beta w_clip)) =
-  E pi_t (clipped A pi_0 pi_t alpha beta w_clip) * KL (target pi_t (clipped A pi_0 pi_t alpha beta w_clip)) pi.
-Proof. intros. apply regression_gap; auto using clipped_mass. intro. apply clipped_nonneg. lra. Qed.
+  target pi_t v lives_on pi ->
+  L pi_t v pi - L pi_t v (target pi_t v) = E pi_t v * KL (target pi_t v) pi.
+Proof. intros. subst v. apply regression_gap; auto using clipped_mass. intro. apply clipped_nonneg. lra. Qed.
 
 (* Among arms at the clip the target keeps the proportions of pi_t. *)
 Theorem T4_proportions : forall n (A pi_0 pi_t : arm n -> R) alpha beta w_clip y z,
+  let v := clipped A pi_0 pi_t alpha beta w_clip in
   w_clip <= w A pi_0 pi_t alpha beta y -> w_clip <= w A pi_0 pi_t alpha beta z ->
-  target pi_t (clipped A pi_0 pi_t alpha beta w_clip) y * pi_t z =
-  target pi_t (clipped A pi_0 pi_t alpha beta w_clip) z * pi_t y.
-Proof. intros. unfold target, normalise, clipped at 1 3. rewrite !Rmin_right by trivial. unfold Rdiv. lra. Qed.
+  target pi_t v y * pi_t z = target pi_t v z * pi_t y.
+Proof. intros. subst v. unfold target, normalise, clipped at 1 3. rewrite !Rmin_right by trivial. unfold Rdiv. lra. Qed.
 
 (* The clip moves the target: of an arm above the clip and one that is not, the first has lower odds than under pi*. *)
 Theorem T4_moves : forall n (A pi_0 pi_t : arm n -> R) alpha beta w_clip y z,
+  let v := clipped A pi_0 pi_t alpha beta w_clip in
+  let best := pi_star A pi_0 pi_t alpha beta in
   policy pi_0 -> policy pi_t -> 0 < w_clip -> 0 < pi_t y -> 0 < pi_t z ->
   w_clip < w A pi_0 pi_t alpha beta y -> 0 < w A pi_0 pi_t alpha beta z <= w_clip ->
-  target pi_t (clipped A pi_0 pi_t alpha beta w_clip) y * pi_star A pi_0 pi_t alpha beta z <
-  target pi_t (clipped A pi_0 pi_t alpha beta w_clip) z * pi_star A pi_0 pi_t alpha beta y.
+  target pi_t v y * best z < target pi_t v z * best y.
 Proof.
-  intros n A pi_0 pi_t alpha beta w_clip y z [H0 _] Pt Hc Hy Hz Wy Wz. destruct Pt as [Ht St].
+  intros n A pi_0 pi_t alpha beta w_clip y z v best [H0 _] Pt Hc Hy Hz Wy Wz. subst v best. destruct Pt as [Ht St].
   assert (0 < M A pi_0 pi_t alpha beta) as HM.
   { apply sum_pos with y; [ intro; apply tilt_nonneg | ].
     rewrite <- weighted_sampler by auto. apply Rmult_lt_0_compat; lra. }

@@ -70,11 +70,13 @@ Proof.
 Qed.
 
 Theorem T5_contraction : forall n (A pi_0 pi : arm n -> R) alpha beta,
+  let next := step A pi_0 alpha beta pi in
+  let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> 0 < alpha -> 0 < beta ->
-  (fun y => ln (step A pi_0 alpha beta pi y) - ln (pi_inf A pi_0 alpha beta y)) ≃
-  (fun y => (1 - alpha) * (ln (pi y) - ln (pi_inf A pi_0 alpha beta y))) on step A pi_0 alpha beta pi.
+  (fun y => ln (next y) - ln (last y)) ≃
+  (fun y => (1 - alpha) * (ln (pi y) - ln (last y))) on next.
 Proof.
-  intros n A pi_0 pi alpha beta P Ha Hb.
+  intros n A pi_0 pi alpha beta next last P Ha Hb. subst next last.
   exists (alpha * ln (∑ y, pi_0 y * exp (A y / (alpha * beta))) - ln (M A pi_0 pi alpha beta)). intros y N.
   assert (Nm : mix pi_0 pi alpha y <> 0).
   { intro e. apply N. unfold step, pi_star, normalise. rewrite e. lra. }
@@ -126,11 +128,13 @@ Proof.
 Qed.
 
 Theorem T5_path : forall n (A pi_0 start : arm n -> R) alpha beta,
-  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha -> 0 < beta -> forall t,
-  (fun y => ln (path A pi_0 alpha beta start t y) - ln (pi_inf A pi_0 alpha beta y)) ≃
-  (fun y => (1 - alpha) ^ t * (ln (start y) - ln (pi_inf A pi_0 alpha beta y))) on pi_0.
+  let last := pi_inf A pi_0 alpha beta in
+  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha -> 0 < beta ->
+  forall t,
+  (fun y => ln (path A pi_0 alpha beta start t y) - ln (last y)) ≃
+  (fun y => (1 - alpha) ^ t * (ln (start y) - ln (last y))) on pi_0.
 Proof.
-  intros n A pi_0 start alpha beta P Ps S Ha Hb. induction t as [ | t [c IH]].
+  intros n A pi_0 start alpha beta last P Ps S Ha Hb. subst last. induction t as [ | t [c IH]].
   - exists 0. intros. simpl. lra.
   - destruct (path_arms A pi_0 start alpha beta P Ps S t) as [Pt St].
     destruct (step_arms A pi_0 _ alpha beta P Pt St) as [Pn Sn].
@@ -141,13 +145,14 @@ Qed.
 
 (* The distance to the end, in nats on every arm, falls like (1 - alpha)^t: R is the range of the first one. *)
 Theorem T5_rate : forall n (A pi_0 start : arm n -> R) alpha beta r,
+  let last := pi_inf A pi_0 alpha beta in
+  let distance p y := ln (p y) - ln (last y) in
   policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
-  (forall y z, pi_0 y <> 0 -> pi_0 z <> 0 -> (ln (start y) - ln (pi_inf A pi_0 alpha beta y)) -
-                                             (ln (start z) - ln (pi_inf A pi_0 alpha beta z)) <= r) ->
+  (forall y z, pi_0 y <> 0 -> pi_0 z <> 0 -> distance start y - distance start z <= r) ->
   forall t y, pi_0 y <> 0 ->
-  Rabs (ln (path A pi_0 alpha beta start t y) - ln (pi_inf A pi_0 alpha beta y)) <= (1 - alpha) ^ t * r.
+  Rabs (distance (path A pi_0 alpha beta start t) y) <= (1 - alpha) ^ t * r.
 Proof.
-  intros n A pi_0 start alpha beta r P Ps S Ha Hb Hr t y N.
+  intros n A pi_0 start alpha beta r last distance P Ps S Ha Hb Hr t y N. subst last distance.
   destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
   destruct (path_arms A pi_0 start alpha beta P Ps S t) as [Pt St].
   destruct (T5_path n A pi_0 start alpha beta P Ps S ltac:(lra) Hb t) as [c Hc].
@@ -162,8 +167,8 @@ Qed.
 
 (* So the path ends at pi_inf. *)
 Theorem T5_end : forall n (A pi_0 start : arm n -> R) alpha beta,
-  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha <= 1 -> 0 < beta -> forall y,
-  Un_cv (fun t => path A pi_0 alpha beta start t y) (pi_inf A pi_0 alpha beta y).
+  policy pi_0 -> policy start -> same_arms start pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
+  forall y, Un_cv (fun t => path A pi_0 alpha beta start t y) (pi_inf A pi_0 alpha beta y).
 Proof.
   intros n A pi_0 start alpha beta P Ps S Ha Hb y.
   destruct (pi_inf_policy n A pi_0 alpha beta P) as [[Hi _] Si].
@@ -197,7 +202,8 @@ Qed.
 (* No other policy on the arms of pi_0 is fixed. *)
 Theorem T5_unique : forall n (A pi_0 pi : arm n -> R) alpha beta,
   policy pi_0 -> policy pi -> same_arms pi pi_0 -> 0 < alpha -> 0 < beta ->
-  (forall y, step A pi_0 alpha beta pi y = pi y) -> forall y, pi y = pi_inf A pi_0 alpha beta y.
+  (forall y, step A pi_0 alpha beta pi y = pi y) ->
+  forall y, pi y = pi_inf A pi_0 alpha beta y.
 Proof.
   intros n A pi_0 pi alpha beta P Pp S Ha Hb F. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
   apply equal_up_to_normaliser; trivial; [ now apply arms_through with pi_0 | ].
@@ -209,11 +215,11 @@ Qed.
 
 (* pi_inf is the best policy for the penalty alpha beta KL(pi‖pi_0) alone. *)
 Theorem T5_end_is_optimal : forall n (A pi_0 pi : arm n -> R) alpha beta,
+  let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> policy pi -> pi lives_on pi_0 -> 0 < alpha -> 0 < beta ->
-  E pi A - alpha * beta * KL pi pi_0 <=
-  E (pi_inf A pi_0 alpha beta) A - alpha * beta * KL (pi_inf A pi_0 alpha beta) pi_0.
+  E pi A - alpha * beta * KL pi pi_0 <= E last A - alpha * beta * KL last pi_0.
 Proof.
-  intros n A pi_0 pi alpha beta P Pp H Ha Hb.
+  intros n A pi_0 pi alpha beta last P Pp H Ha Hb. subst last.
   assert (e : forall y, pi_star A pi_0 pi_0 1 (alpha * beta) y = pi_inf A pi_0 alpha beta y).
   { assert (e : forall y, mix pi_0 pi_0 1 y * exp (A y / (alpha * beta)) = pi_0 y * exp (A y / (alpha * beta)))
       by (intro; rewrite mix_at_1; [ trivial | apply P ]).
@@ -264,10 +270,11 @@ Proof.
 Qed.
 
 Theorem T5_clip_above : forall n (A pi_0 : arm n -> R) alpha beta w_clip,
-  policy pi_0 -> 0 < alpha -> 0 < beta -> Z A pi_0 alpha beta <= w_clip -> forall y,
-  clipped_step A pi_0 alpha beta w_clip (pi_inf A pi_0 alpha beta) y = pi_inf A pi_0 alpha beta y.
+  let last := pi_inf A pi_0 alpha beta in
+  policy pi_0 -> 0 < alpha -> 0 < beta -> Z A pi_0 alpha beta <= w_clip ->
+  forall y, clipped_step A pi_0 alpha beta w_clip last y = last y.
 Proof.
-  intros n A pi_0 alpha beta w_clip P Ha Hb Hc. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  intros n A pi_0 alpha beta w_clip last P Ha Hb Hc. subst last. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
   apply equal_weights_stay with (Z A pi_0 alpha beta); trivial.
   - pose proof (pi_inf_pos A pi_0 alpha beta P). unfold Z. rewrite power_zero. lra.
   - intros y N. unfold clipped. rewrite T5_weight_at_the_end; trivial; [ now apply Rmin_left | ].
@@ -312,11 +319,12 @@ Proof.
 Qed.
 
 Theorem T11 : forall n (A pi_0 : arm n -> R) alpha beta t,
+  let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> 0 < alpha -> 0 < beta ->
-  (fun y => ln (reference A pi_0 alpha beta t y) - ln (pi_inf A pi_0 alpha beta y)) ≃
-  (fun y => (alpha + (1 - alpha) ^ (t + 1)) * (ln (pi_0 y) - ln (pi_inf A pi_0 alpha beta y))) on pi_0.
+  (fun y => ln (reference A pi_0 alpha beta t y) - ln (last y)) ≃
+  (fun y => (alpha + (1 - alpha) ^ (t + 1)) * (ln (pi_0 y) - ln (last y))) on pi_0.
 Proof.
-  intros n A pi_0 alpha beta t P Ha Hb.
+  intros n A pi_0 alpha beta t last P Ha Hb. subst last.
   destruct (T5_path n A pi_0 pi_0 alpha beta P P ltac:(easy) Ha Hb t) as [c Hc].
   destruct (path_arms A pi_0 pi_0 alpha beta P P ltac:(easy) t) as [_ St].
   exists ((1 - alpha) * c - ln (C pi_0 (path A pi_0 alpha beta pi_0 t) alpha)). intros y N.
@@ -330,11 +338,12 @@ Qed.
 
 (* The KL falls at least in proportion to the factor. This is T1: the next reference lies between this one and the end. *)
 Theorem T11_rate : forall n (A pi_0 : arm n -> R) alpha beta t,
+  let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
-  (alpha + (1 - alpha) ^ (t + 1)) * KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta (t + 1)) <=
-  (alpha + (1 - alpha) ^ (t + 2)) * KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t).
+  (alpha + (1 - alpha) ^ (t + 1)) * KL last (reference A pi_0 alpha beta (t + 1)) <=
+  (alpha + (1 - alpha) ^ (t + 2)) * KL last (reference A pi_0 alpha beta t).
 Proof.
-  intros n A pi_0 alpha beta t P Ha Hb.
+  intros n A pi_0 alpha beta t last P Ha Hb. subst last.
   destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
   destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
   destruct (reference_arms A pi_0 alpha beta (t + 1) P) as [Pn Sn].
@@ -387,11 +396,11 @@ Proof.
 Qed.
 
 Theorem T11_falls : forall n (A pi_0 : arm n -> R) alpha beta t,
+  let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
-  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta (t + 1)) <=
-  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t).
+  KL last (reference A pi_0 alpha beta (t + 1)) <= KL last (reference A pi_0 alpha beta t).
 Proof.
-  intros n A pi_0 alpha beta t P Ha Hb. pose proof (T11_rate n A pi_0 alpha beta t P Ha Hb) as T.
+  intros n A pi_0 alpha beta t last P Ha Hb. subst last. pose proof (T11_rate n A pi_0 alpha beta t P Ha Hb) as T. cbv zeta in T.
   destruct (factor_falls alpha t Ha) as [F [G _]].
   destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
   assert (K : 0 <= KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t))
@@ -402,11 +411,12 @@ Qed.
 
 (* Strictly, unless alpha = 1 or all arms of pi_0 are equally good. *)
 Theorem T11_strict : forall n (A pi_0 : arm n -> R) alpha beta t y z,
+  let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> 0 < alpha < 1 -> 0 < beta -> pi_0 y <> 0 -> pi_0 z <> 0 -> A y <> A z ->
-  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta (t + 1)) <
-  KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t).
+  KL last (reference A pi_0 alpha beta (t + 1)) < KL last (reference A pi_0 alpha beta t).
 Proof.
-  intros n A pi_0 alpha beta t y z P Ha Hb Ny Nz D. pose proof (T11_rate n A pi_0 alpha beta t P ltac:(lra) Hb) as T.
+  intros n A pi_0 alpha beta t y z last P Ha Hb Ny Nz D. subst last.
+  pose proof (T11_rate n A pi_0 alpha beta t P ltac:(lra) Hb) as T. cbv zeta in T.
   destruct (factor_falls alpha t ltac:(lra)) as [F [_ G]]. specialize (G ltac:(lra)).
   destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
   assert (lives : pi_inf A pi_0 alpha beta lives_on reference A pi_0 alpha beta t)

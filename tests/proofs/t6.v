@@ -29,14 +29,16 @@ Proof. intros H0 Ht y e. apply mix_S_zero in e as [e | e]; auto. Qed.
 (* Equation (1) of the page: T1 on S, at the ends too. *)
 Theorem T6_identity : forall n (pi pi_0 pi_t : arm n -> R) alpha,
   policy pi -> policy pi_0 -> policy pi_t -> pi lives_on pi_0 -> pi lives_on pi_t ->
-  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t = KL pi (pi_ref_S pi_0 pi_t alpha) - ln (C_S pi_0 pi_t alpha).
+  alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t =
+  KL pi (pi_ref_S pi_0 pi_t alpha) - ln (C_S pi_0 pi_t alpha).
 Proof.
   intros n pi pi_0 pi_t alpha P P0 Pt H0 Ht. unfold pi_ref_S, C_S.
   rewrite <- dual_KL_is by auto using restrict_nonneg, lives_on_S. unfold dual_KL. now rewrite !KL_restrict.
 Qed.
 
 (* For 0 < alpha < 1 the sum over S is the C of T1. *)
-Theorem C_S_is_C : forall n (pi_0 pi_t : arm n -> R) alpha, 0 < alpha < 1 -> C_S pi_0 pi_t alpha = C pi_0 pi_t alpha.
+Theorem C_S_is_C : forall n (pi_0 pi_t : arm n -> R) alpha,
+  0 < alpha < 1 -> C_S pi_0 pi_t alpha = C pi_0 pi_t alpha.
 Proof.
   intros n pi_0 pi_t alpha Ha. apply sum_ext. intro y.
   destruct (Req_dec (mix pi_0 pi_t alpha y) 0) as [e | N].
@@ -232,7 +234,8 @@ Qed.
 Theorem T6 : forall n (pi_0 pi_t : arm n -> R) e_0 e_t y,
   policy pi_0 -> policy pi_t -> 0 < pi_0 y -> 0 < pi_t y ->
   ((exists pi, in_region pi_0 pi_t e_0 e_t pi) <->
-   forall alpha, 0 <= alpha <= 1 -> 0 <= alpha * e_0 + (1 - alpha) * e_t + ln (C_S pi_0 pi_t alpha)).
+   forall alpha, 0 <= alpha <= 1 ->
+     0 <= alpha * e_0 + (1 - alpha) * e_t + ln (C_S pi_0 pi_t alpha)).
 Proof.
   intros n pi_0 pi_t e_0 e_t y P0 Pt H0 Ht. split.
   - intros [pi R] alpha Ha. pose proof (T6_sound n pi pi_0 pi_t e_0 e_t alpha P0 Pt R Ha). lra.

@@ -6,9 +6,11 @@ Open Scope R_scope.
 
 (* What a policy on S has less than the DAR policy: what it leaves of the two budgets, priced, and its distance. *)
 Theorem T7_gap : forall n (A pi_0 pi_t best pi : arm n -> R) e_0 e_t l_0 l_t,
-  policy pi_0 -> policy pi_t -> multipliers pi_0 pi_t e_0 e_t A l_0 l_t best -> 0 < l_0 + l_t ->
+  policy pi_0 -> policy pi_t ->
+  multipliers pi_0 pi_t e_0 e_t A l_0 l_t best -> 0 < l_0 + l_t ->
   policy pi -> pi lives_on pi_0 -> pi lives_on pi_t ->
-  E best A - E pi A = l_0 * (e_0 - KL pi pi_0) + l_t * (e_t - KL pi pi_t) + (l_0 + l_t) * KL pi best.
+  E best A - E pi A =
+  l_0 * (e_0 - KL pi pi_0) + l_t * (e_t - KL pi pi_t) + (l_0 + l_t) * KL pi best.
 Proof.
   intros n A pi_0 pi_t best pi e_0 e_t l_0 l_t P0 Pt (L0 & Lt & (Pb & [Hb0 _] & [Hbt _]) & S0 & St & F & _) Hl P H0 Ht.
   specialize (F Hl). set (alpha := l_0 / (l_0 + l_t)) in *.
@@ -23,7 +25,8 @@ Proof.
 Qed.
 
 Theorem T7 : forall n (A pi_0 pi_t best pi : arm n -> R) e_0 e_t l_0 l_t,
-  policy pi_0 -> policy pi_t -> multipliers pi_0 pi_t e_0 e_t A l_0 l_t best -> 0 < l_0 + l_t ->
+  policy pi_0 -> policy pi_t ->
+  multipliers pi_0 pi_t e_0 e_t A l_0 l_t best -> 0 < l_0 + l_t ->
   in_region pi_0 pi_t e_0 e_t pi ->
   E pi A <= E best A /\ (E pi A = E best A -> forall y, pi y = best y).
 Proof.
@@ -51,12 +54,11 @@ Qed.
 
 (* Every DAR policy is the best policy of some pair of balls: of those on whose surface it lies. *)
 Theorem T7_frontier : forall n (A pi_0 pi_t : arm n -> R) alpha beta y,
+  let best := pi_star_S pi_0 pi_t A alpha beta in
   policy pi_0 -> policy pi_t -> 0 < pi_0 y -> 0 < pi_t y -> 0 <= alpha <= 1 -> 0 < beta ->
-  best_in_region pi_0 pi_t
-    (KL (pi_star_S pi_0 pi_t A alpha beta) pi_0) (KL (pi_star_S pi_0 pi_t A alpha beta) pi_t) A
-    (pi_star_S pi_0 pi_t A alpha beta).
+  best_in_region pi_0 pi_t (KL best pi_0) (KL best pi_t) A best.
 Proof.
-  intros n A pi_0 pi_t alpha beta y P0 Pt H0 Ht Ha Hb.
+  intros n A pi_0 pi_t alpha beta y best P0 Pt H0 Ht Ha Hb. subst best.
   assert (HC : 0 < C_S pi_0 pi_t alpha).
   { apply C_pos with y; unfold restrict; [ destruct (Req_EM_T (pi_t y) 0) | destruct (Req_EM_T (pi_0 y) 0) ]; lra. }
   assert (Zs : forall z, pi_star_S pi_0 pi_t A alpha beta z = 0 <-> pi_0 z = 0 \/ pi_t z = 0)
@@ -75,7 +77,8 @@ Qed.
 Theorem T7_ball : forall n (pi pi_0 pi_t : arm n -> R) e_0 e_t alpha,
   policy pi -> policy pi_0 -> policy pi_t -> pi lives_on pi_0 -> pi lives_on pi_t ->
   (alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t <= alpha * e_0 + (1 - alpha) * e_t <->
-   KL pi (pi_ref_S pi_0 pi_t alpha) <= alpha * e_0 + (1 - alpha) * e_t + ln (C_S pi_0 pi_t alpha)).
+   KL pi (pi_ref_S pi_0 pi_t alpha) <=
+   alpha * e_0 + (1 - alpha) * e_t + ln (C_S pi_0 pi_t alpha)).
 Proof.
   intros n pi pi_0 pi_t e_0 e_t alpha P P0 Pt H0 Ht.
   pose proof (T6_identity n pi pi_0 pi_t alpha P P0 Pt H0 Ht). split; lra.
@@ -103,7 +106,7 @@ Proof.
 Qed.
 
 (* More than e_0 / e_t steps are enough: the path is then as good as any policy in the ball around pi_0. *)
-Theorem T12_end : forall n (A pi_0 q : arm n -> R) (path : nat -> arm n -> R) (l_0 l_t : nat -> R) e_0 e_t,
+Theorem T12_end : forall n (A pi_0 q : arm n -> R) (path : nat -> arm n -> R) l_0 l_t e_0 e_t,
   policy pi_0 -> 0 <= e_0 -> 0 <= e_t -> path O = pi_0 ->
   (forall t, multipliers pi_0 (path t) e_0 e_t A (l_0 t) (l_t t) (path (S t))) ->
   policy q -> q lives_on pi_0 -> KL q pi_0 <= e_0 ->
