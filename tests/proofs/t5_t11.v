@@ -245,6 +245,49 @@ Proof.
   intros y z Ny Nz. now rewrite (c y Ny), (c z Nz).
 Qed.
 
+(* At alpha = 0 the log odds of two arms grow by their difference in A / beta at every step: the worse arm vanishes. *)
+Lemma path_0_arms {n} (A pi_0 start : arm n -> R) beta t : policy start ->
+  policy (path A pi_0 0 beta start t) /\ same_arms (path A pi_0 0 beta start t) start.
+Proof.
+  intro Ps. induction t as [ | t [Pt St]]; [ easy | ]. simpl.
+  assert (m : forall y, mix pi_0 (path A pi_0 0 beta start t) 0 y = path A pi_0 0 beta start t y)
+    by (intro; apply mix_at_0, Pt).
+  assert (HC : 0 < C pi_0 (path A pi_0 0 beta start t) 0) by (unfold C; rewrite (sum_ext _ _ _ m), (proj2 Pt); lra).
+  split; [ now apply pi_star_policy | ]. intro y. unfold step. rewrite pi_star_zero, m by trivial. apply St.
+Qed.
+
+Theorem T5_alpha_0_path : forall n (A pi_0 start : arm n -> R) beta,
+  policy start -> 0 < beta -> forall t,
+  (fun y => ln (path A pi_0 0 beta start t y)) ≃
+  (fun y => ln (start y) + INR t * (A y / beta)) on start.
+Proof.
+  intros n A pi_0 start beta Ps Hb. induction t as [ | t [c IH]].
+  - exists 0. intros. simpl. lra.
+  - exists (c - ln (M A pi_0 (path A pi_0 0 beta start t) 0 beta)). intros y N. simpl path. unfold step.
+    destruct (path_0_arms A pi_0 start beta t Ps) as [Pt St]. rewrite ln_pi_star, S_INR.
+    + simpl in IH. rewrite (IH y N). lra.
+    + rewrite mix_at_0 by apply Pt. intro e. now apply N, St.
+Qed.
+
+Theorem T5_alpha_0_run : forall n (A pi_0 start : arm n -> R) beta y z,
+  policy start -> 0 < beta -> start y <> 0 -> start z <> 0 -> forall t,
+  path A pi_0 0 beta start t z <= start z / start y * exp (- (INR t * ((A y - A z) / beta))).
+Proof.
+  intros n A pi_0 start beta y z Ps Hb Ny Nz t.
+  destruct (path_0_arms A pi_0 start beta t Ps) as [Pt St].
+  destruct (T5_alpha_0_path n A pi_0 start beta Ps Hb t) as [c Hc].
+  pose proof (Hc y Ny) as Hy. pose proof (Hc z Nz) as Hz. simpl in Hy, Hz.
+  assert (0 < start y /\ 0 < start z) as [] by (split; apply pos; trivial; apply Ps).
+  assert (P : forall x, start x <> 0 -> 0 < path A pi_0 0 beta start t x)
+    by (intros x N; apply pos; [ apply Pt | intro e; now apply N, St ]).
+  assert (ln (path A pi_0 0 beta start t y) <= 0).
+  { apply Rle_trans with (ln 1); [ apply ln_le; auto | rewrite ln_1; lra ]. rewrite <- (proj2 Pt). apply term_le_sum, Pt. }
+  rewrite <- (exp_ln (path A pi_0 0 beta start t z)), <- (exp_ln (start z / start y)), <- exp_plus, ln_div
+    by auto using Rdiv_lt_0_compat.
+  match goal with |- exp ?u <= exp ?v => assert (G : u <= v) by (unfold Rdiv in *; lra) end.
+  destruct G as [G | ->]; [ left; now apply exp_increasing | apply Rle_refl ].
+Qed.
+
 (* With the clip: at pi_inf every arm has the same weight, Z, and a clip leaves pi_inf fixed. *)
 Theorem T5_weight_at_the_end : forall n (A pi_0 : arm n -> R) alpha beta y,
   policy pi_0 -> 0 < alpha -> 0 < beta -> pi_0 y <> 0 ->
@@ -302,6 +345,68 @@ Proof.
     (- ln w_clip + (alpha * ln (pi_0 y) + A y / beta)) in G by (field; lra).
   rewrite ln_div by trivial. destruct (Req_dec (ln w_clip) (alpha * (ln (pi_0 y) - ln (pi y)) + A y / beta)) as [-> | ];
     [ lra | ]. left. apply exp_increasing. lra.
+Qed.
+
+(* Centred advantages: a clip of at least 1 keeps the end. Where the clipped step stands still, nothing is clipped. *)
+Theorem T5_centred : forall n (A pi_0 pi : arm n -> R) alpha beta w_clip,
+  policy pi_0 -> policy pi -> same_arms pi pi_0 -> 0 < alpha -> 0 < beta -> 1 <= w_clip ->
+  E pi A = 0 -> (forall y, clipped_step A pi_0 alpha beta w_clip pi y = pi y) ->
+  forall y, pi y = pi_inf A pi_0 alpha beta y.
+Proof.
+  intros n A pi_0 pi alpha beta w_clip P0 P S Ha Hb Hc centred fixed. pose proof P as [Hp Sp].
+  set (v := w A pi_0 pi alpha beta).
+  assert (L0 : forall y, pi y <> 0 -> ln (v y) = - alpha * (ln (pi y) - ln (pi_0 y)) + A y / beta).
+  { intros y N. assert (0 < pi y) by now apply pos. assert (0 < pi_0 y) by (apply pos; [ apply P0 | intro e; now apply N, S ]).
+    assert (0 < pi_0 y / pi y) by now apply Rdiv_lt_0_compat.
+    unfold v, w. rewrite ln_mult, ln_exp, ln_power, ln_div; try apply exp_pos; trivial; [ lra | | ];
+      [ rewrite power_zero; lra | apply pos; [ apply power_nonneg | rewrite power_zero; lra ] ]. }
+  (* The mean of log w is - alpha KL(pi‖pi_0). *)
+  assert (mean_log : E pi (fun y => ln (v y)) <= 0).
+  { assert (K : 0 <= KL pi pi_0) by (apply KL_nonneg; trivial; intro; apply S).
+    assert (e : E pi (fun y => ln (v y)) = - alpha * (1 * KL pi pi_0) + / beta * E pi A).
+    { rewrite KL_split by (try apply P0; trivial; intros _ y; apply S). unfold E. rewrite <- !sum_scale, <- sum_add.
+      apply sum_ext. intro y. destruct (Req_dec (pi y) 0) as [-> | N]; [ lra | ]. rewrite L0 by trivial. unfold Rdiv. lra. }
+    rewrite e, centred. pose proof (Rmult_le_pos alpha _ ltac:(lra) K). lra. }
+  (* All clipped weights are the same number c. *)
+  set (c := E pi (clipped A pi_0 pi alpha beta w_clip)).
+  assert (V : forall y, pi y <> 0 -> 0 < v y).
+  { intros y N. apply Rmult_lt_0_compat; [ | apply exp_pos ]. apply pos; [ apply power_nonneg | ].
+    rewrite power_zero. intros [e _]. assert (0 < pi_0 y / pi y); [ | lra ].
+    apply Rdiv_lt_0_compat; apply pos; auto; [ apply P0 | intro z; now apply N, S ]. }
+  assert (Hm : 0 < c).
+  { destruct (pos_term n pi) as [y Hy]; [ lra | ]. apply sum_pos with y.
+    - intro. apply Rmult_le_pos; auto. apply clipped_nonneg. lra.
+    - apply Rmult_lt_0_compat; trivial. apply Rmin_glb_lt; [ apply V | ]; lra. }
+  assert (same : forall y, pi y <> 0 -> Rmin (v y) w_clip = c).
+  { intros y N. apply (Rmult_eq_reg_l (pi y)); trivial. pose proof (fixed y) as F.
+    unfold clipped_step, target, normalise in F. change (sum _) with c in F.
+    rewrite <- F at 2. unfold clipped, v. field. lra. }
+  (* A log w that is nowhere negative, of a mean that is not positive, is 0. *)
+  assert (low : forall k, 0 <= k -> (forall y, pi y <> 0 -> k <= ln (v y)) -> k = 0 /\ forall y, pi y <> 0 -> ln (v y) = 0).
+  { intros k Hk H. assert (le : forall y, pi y * k <= pi y * ln (v y)).
+    { intro y. destruct (Req_dec (pi y) 0) as [-> | N]; [ lra | apply Rmult_le_compat_l; auto ]. }
+    assert (m : ∑ y, (pi y * k) = k) by (rewrite (sum_ext _ _ (fun y => k * pi y)), sum_scale, Sp; [ lra | intro; lra ]).
+    pose proof (sum_le _ _ _ le) as G. rewrite m in G. unfold E in mean_log.
+    assert (k = 0) as -> by lra. split; trivial. intros y N.
+    apply (Rmult_eq_reg_l (pi y)); trivial. symmetry.
+    apply (sum_le_eq _ (fun y => pi y * 0) (fun y => pi y * ln (v y)) le). lra. }
+  assert (unclipped : forall y, pi y <> 0 -> v y = c).
+  { destruct (Rlt_le_dec c w_clip) as [lt | ge].
+    - intros y N. specialize (same y N). unfold Rmin in same. destruct (Rle_dec (v y) w_clip); lra.
+    - assert (ones : forall y, pi y <> 0 -> ln w_clip <= ln (v y)).
+      { intros y N. specialize (same y N). apply ln_le; [ lra | ]. pose proof (Rmin_l (v y) w_clip). lra. }
+      destruct (low (ln w_clip)) as [z O]; trivial; [ rewrite <- ln_1; apply ln_le; lra | ].
+      intros y N. specialize (O y N). rewrite <- same with y by trivial. symmetry. apply Rmin_left.
+      assert (v y = 1) as -> by (apply ln_inv; [ now apply V | lra | now rewrite ln_1 ]). trivial. }
+  apply T5_unique; trivial. intro y. unfold step.
+  assert (HC : 0 < C pi_0 pi alpha).
+  { destruct (pos_term n pi) as [x Hx]; [ lra | ]. apply C_pos with x; trivial. apply pos; [ apply P0 | ].
+    intro e. apply S in e. lra. }
+  destruct (target_is_pi_star A pi_0 pi alpha beta P0 P HC) as [_ <-].
+  - intros x e. apply pi_star_zero; trivial. apply mix_zero. destruct (Req_dec alpha 1) as [-> | ].
+    + left. split; [ now apply S | lra ].
+    + right. split; [ trivial | lra ].
+  - apply equal_weights_stay with c; trivial. lra.
 Qed.
 
 (* T11: the reference of step t on the way from pi_0. *)
