@@ -1,5 +1,5 @@
-(* No hypothesis of the theorems is empty: each is applied here to a bandit with two or three arms, and nothing is left
-   to assume. A statement whose hypotheses contradict each other could not be used like this. *)
+(* No hypothesis of the theorems is empty: each is applied here to a bandit with two or three arms, and nothing is
+   left to assume. A statement whose hypotheses contradict each other could not be used like this. *)
 From Coq Require Import Reals Lra Lia List.
 From DAR Require Import t1 t2 t3_t4 t5_t11 t6 t7_t12 t10 normalised.
 Open Scope R_scope.
@@ -31,7 +31,8 @@ Definition right_only := three (1 / 2) 0 (1 / 2).
 Definition common := three 1 0 0.
 
 (* Write out the numbers of every arm, and compare. *)
-Ltac numbers := unfold A, p_0, p_t, even, p, odds_3, left_only, right_only, common, first, second, three, two in *; simpl in *; lra.
+Ltac numbers := unfold A, p_0, p_t, even, p, odds_3, left_only, right_only, common, first, second, three, two in *;
+  simpl in *; lra.
 Ltac on_two := split; [ apply each_of_two | ]; numbers.
 Ltac on_three := split; [ apply each_of_three | ]; numbers.
 Lemma P_0 : policy p_0. Proof. on_two. Qed.
@@ -59,7 +60,8 @@ Example T2_used := T2_gap 2 A p_0 p_t p (1 / 3) 1 P P_0 P_t Rlt_0_1 (lives _ p P
 Example T1_used_with_zeros : 1 / 3 * KL common left_only + (1 - 1 / 3) * KL common right_only =
   KL common (pi_ref left_only right_only (1 / 3)) - ln (C left_only right_only (1 / 3)).
 Proof.
-  apply T1; try on_three. apply T1_finite. split; intros _ y; pattern y; revert y; apply each_of_three; intro; numbers.
+  apply T1; try on_three. apply T1_finite. split; intros _ y;
+    pattern y; revert y; apply each_of_three; intro; numbers.
 Qed.
 
 Example constant_used : 0 < - ln (C p_0 p_t (1 / 3)).
@@ -82,14 +84,18 @@ Proof. apply full_lives. Qed.
 Example T3_used := T3 2 A p_0 p_t p (1 / 3) 1 P P_0 P_t (C_0_t _) (star_lives _ _ full_t) (star_lives _ _ full_p).
 
 Lemma mass : 0 < E p_t (w A p_0 p_t (1 / 3) 1).
-Proof. destruct (target_is_pi_star A p_0 p_t (1 / 3) 1 P_0 P_t (C_0_t _) (star_lives _ _ full_t)) as [-> _]. apply M_pos, C_0_t. Qed.
+Proof.
+  destruct (target_is_pi_star A p_0 p_t (1 / 3) 1 P_0 P_t (C_0_t _) (star_lives _ _ full_t)) as [-> _].
+  apply M_pos, C_0_t.
+Qed.
 Example T4_used := T4 2 A p_0 p_t p (1 / 3) 1 1 P P_t Rlt_0_1 mass (full_lives _ _ full_p).
 
 (* At even anchors the weights are exp A: a clip of 2 is between them. *)
 Lemma w_even y : w A even even (1 / 3) 1 y = exp (A y).
 Proof.
   unfold w. replace (even y / even y) with 1 by (field; pose proof (full_even y); lra).
-  unfold power. destruct (Req_EM_T 1 0); [ lra | ]. unfold Rpower. rewrite ln_1, Rmult_0_r, exp_0, Rmult_1_l. f_equal. lra.
+  unfold power. destruct (Req_EM_T 1 0); [ lra | ]. unfold Rpower. rewrite ln_1, Rmult_0_r, exp_0, Rmult_1_l.
+  f_equal. lra.
 Qed.
 Example T4_moves_used :
   target even (clipped A even even (1 / 3) 1 2) first * pi_star A even even (1 / 3) 1 second <
@@ -106,13 +112,17 @@ Proof.
   rewrite Rpower_mult. replace (-1 * - / 1) with 1 by field. rewrite Rpower_1 by lra.
   apply each_of_two; simpl; pose proof (exp_ineq1_le (1 / (1 * 1))); pose proof (exp_ineq1_le (0 / (1 * 1))); lra.
 Qed.
-Example T11_used : KL (pi_inf A p_0 (1 / 3) 1) (reference A p_0 (1 / 3) 1 1) < KL (pi_inf A p_0 (1 / 3) 1) (reference A p_0 (1 / 3) 1 0).
+Example T11_used :
+  KL (pi_inf A p_0 (1 / 3) 1) (reference A p_0 (1 / 3) 1 1) < KL (pi_inf A p_0 (1 / 3) 1) (reference A p_0 (1 / 3) 1 0).
 Proof. apply (T11_strict 2 A p_0 (1 / 3) 1 0 first second); auto using P_0; simpl; lra. Qed.
 
 (* T6: radii at which the balls touch, so that they share a policy and the margin is 0. *)
 Definition touching := pi_ref_S p_0 p_t (1 / 3).
 Lemma touching_policy : policy touching /\ touching lives_on p_0 /\ touching lives_on p_t.
-Proof. repeat split; try (apply full_lives; apply full_0 || apply full_t); now apply (in_S p); auto using P, full_lives, full_0, full_t. Qed.
+Proof.
+  repeat split; try (apply full_lives; apply full_0 || apply full_t);
+    now apply (in_S p); auto using P, full_lives, full_0, full_t.
+Qed.
 Example T6_used : in_region p_0 p_t (KL touching p_0) (KL touching p_t) touching /\
   margin p_0 p_t (KL touching p_0) (KL touching p_t) (1 / 3) = 0.
 Proof.
@@ -173,8 +183,8 @@ Example T7_used := T7_gap 2 A even even q p radius radius 1 0 P_even P_even (ste
 Example T12_used : forall best, policy best -> KL best even <= radius -> E best A <= E q A.
 Proof.
   intros best Pb Kb. pose proof radius_pos.
-  apply (T12_end 2 A even best steps (fun _ => 1) (fun _ => 0) radius radius) with (t := 2%nat); auto using P_even, steps_meet;
-    try lra; [ now apply full_lives, full_even | simpl; lra ].
+  apply (T12_end 2 A even best steps (fun _ => 1) (fun _ => 0) radius radius) with (t := 2%nat);
+    auto using P_even, steps_meet; try lra; [ now apply full_lives, full_even | simpl; lra ].
 Qed.
 
 Example T10_used := T10 2 A p_0 p_t (1 / 3) 1 4 P_0 P_t Rlt_0_1 ltac:(lia) (C_0_t _) (full_lives _ _ full_t).
@@ -189,7 +199,8 @@ Example normalised_used :
   sd odds_3 (fun y => ln (odds_3 y / even y)) = 1 / (1 * (/ (sd odds_3 A * ln 3))).
 Proof.
   pose proof sd_pos as Hs. pose proof ln_3 as H3.
-  apply (normalised_fixed_point 2 A even odds_3 1 (/ (sd odds_3 A * ln 3))); auto using P_even, P_3, Rlt_0_1, Rmult_lt_0_compat, Rinv_0_lt_compat.
+  apply (normalised_fixed_point 2 A even odds_3 1 (/ (sd odds_3 A * ln 3)));
+    auto using P_even, P_3, Rlt_0_1, Rmult_lt_0_compat, Rinv_0_lt_compat.
   assert (m : E odds_3 A = 3 / 4) by (unfold E; simpl; lra).
   assert (e : forall y, mix even odds_3 1 y * exp (normalised A odds_3 y / / (sd odds_3 A * ln 3)) =
     1 / 2 * exp ((A y - 3 / 4) * ln 3)).

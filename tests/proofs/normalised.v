@@ -9,7 +9,8 @@ Lemma variance_affine {n} (p f g : arm n -> R) a b : policy p -> (forall y, p y 
   variance p g = a ^ 2 * variance p f.
 Proof.
   intros [_ S] H. assert (m : E p g = a * E p f + b).
-  { unfold E. replace b with (b * sum p) by (rewrite S; lra). rewrite <- !sum_scale, <- sum_add. apply sum_ext. intro y.
+  { unfold E. replace b with (b * sum p) by (rewrite S; lra). rewrite <- !sum_scale, <- sum_add.
+    apply sum_ext. intro y.
     destruct (Req_dec (p y) 0) as [-> | N]; [ lra | rewrite H by trivial; lra ]. }
   unfold variance. rewrite m. set (e := E p f). unfold E. rewrite <- sum_scale. apply sum_ext. intro y.
   destruct (Req_dec (p y) 0) as [-> | N]; [ lra | rewrite H by trivial; lra ].
@@ -22,7 +23,8 @@ Theorem normalised_fixed_point : forall n (A pi_0 pi : arm n -> R) alpha beta,
 Proof.
   intros n A pi_0 pi alpha beta [H0 _] P Ha Hb Hs fixed.
   assert (V : variance pi A = sd pi A ^ 2).
-  { unfold sd in *. rewrite pow2_sqrt; trivial. apply sum_nonneg. intro. apply Rmult_le_pos; [ apply P | apply pow2_ge_0 ]. }
+  { unfold sd in *. rewrite pow2_sqrt; trivial. apply sum_nonneg. intro.
+    apply Rmult_le_pos; [ apply P | apply pow2_ge_0 ]. }
   unfold sd at 1. rewrite (variance_affine pi A _ (/ (sd pi A * (alpha * beta)))
     (- E pi A / (sd pi A * (alpha * beta)) - ln (M (normalised A pi) pi_0 pi alpha beta) / alpha)); trivial.
   - rewrite V. replace (_ * sd pi A ^ 2) with ((1 / (alpha * beta)) ^ 2) by (field; lra).

@@ -96,7 +96,9 @@ Theorem T1 : forall n (pi pi_0 pi_t : arm n -> R) alpha,
 Proof. intros n pi pi_0 pi_t alpha P [P0 _] [Pt _] H. now apply dual_KL_is. Qed.
 
 Lemma power_0 x : x ^^ 0 = 1.
-Proof. unfold power. destruct (Req_EM_T x 0), (Req_EM_T 0 0); try lra. unfold Rpower. rewrite Rmult_0_l. apply exp_0. Qed.
+Proof.
+  unfold power. destruct (Req_EM_T x 0), (Req_EM_T 0 0); try lra. unfold Rpower. rewrite Rmult_0_l. apply exp_0.
+Qed.
 
 Lemma power_1 x : 0 <= x -> x ^^ 1 = x.
 Proof.

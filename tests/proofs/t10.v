@@ -62,7 +62,8 @@ Proof.
       p y * draws p (S k) (fun ys => total (fun z => h z (r y + total r ys)) ys))).
     2: { intro y. rewrite <- Rmult_plus_distr_l, <- draws_add. reflexivity. }
     rewrite sum_add, (S_INR (S k)), Rmult_plus_distr_r, Rmult_1_l, Rplus_comm. f_equal.
-    rewrite (sum_ext _ _ (fun y => INR (S k) * ∑ z, (p y * (p z * draws p k (fun ys => h z (r y + (r z + total r ys))))))).
+    rewrite (sum_ext _ _ (fun y => INR (S k) *
+      ∑ z, (p y * (p z * draws p k (fun ys => h z (r y + (r z + total r ys))))))).
     2: { intro y. rewrite (IHk (fun z s => h z (r y + s))), sum_scale. lra. }
     rewrite sum_scale, sum_swap. f_equal. apply sum_ext. intro z.
     simpl draws. rewrite <- sum_scale. apply sum_ext. intro y.
@@ -83,7 +84,8 @@ Proof.
   2: { intros ys e. unfold mean. rewrite e. unfold Rdiv. lra. }
   rewrite draws_scale, (draws_total pi_t r k
     (fun y s => (pi_0 y / pi_t y) ^^ alpha * exp (advantage y s / beta) * ln (pi y))).
-  rewrite (sum_ext _ _ (fun y => draws pi_t k (fun ys => g (total r ys)) * (pi_t y * (w r pi_0 pi_t alpha b y * ln (pi y))))).
+  rewrite (sum_ext _ _ (fun y =>
+    draws pi_t k (fun ys => g (total r ys)) * (pi_t y * (w r pi_0 pi_t alpha b y * ln (pi y))))).
   - rewrite sum_scale. unfold L, E. field. apply not_0_INR. lia.
   - intro y. rewrite (draws_ext pi_t k _ (fun ys => w r pi_0 pi_t alpha b y * ln (pi y) * g (total r ys))).
     + rewrite draws_scale. lra.

@@ -26,7 +26,8 @@ Theorem regression_minimum : forall n (pi_t v pi : arm n -> R),
   (L pi_t v (target pi_t v) = L pi_t v pi -> forall y, pi y = target pi_t v y).
 Proof.
   intros n pi_t v pi Pt P Hv Hm H. pose proof (regression_gap n pi_t v pi Pt P Hv Hm H) as G.
-  assert (Pv : policy (target pi_t v)) by (apply normalise_policy; [ intro; apply Rmult_le_pos; [ apply Pt | ] | ]; trivial).
+  assert (Pv : policy (target pi_t v))
+    by (apply normalise_policy; [ intro; apply Rmult_le_pos; [ apply Pt | ] | ]; trivial).
   pose proof (Rmult_le_pos _ _ (Rlt_le _ _ Hm) (KL_nonneg n _ _ Pv P H)). split; [ lra | ].
   intros e y. symmetry. apply KL_zero; trivial. apply (Rmult_eq_reg_l (E pi_t v)); lra.
 Qed.
@@ -69,7 +70,8 @@ Proof.
   { intro y. destruct (Req_dec (pi_t y) 0) as [e | N]; [ | now apply weighted_sampler, pos ].
     rewrite e, (proj1 (pi_star_zero A _ _ _ beta y HC)) by auto. lra. }
   assert (S : E pi_t (w A pi_0 pi_t alpha beta) = M A pi_0 pi_t alpha beta) by now apply sum_ext.
-  split; trivial. intro y. unfold target, pi_star, normalise. change (sum (fun y => pi_t y * _ y)) with (E pi_t (w A pi_0 pi_t alpha beta)).
+  split; trivial. intro y. unfold target, pi_star, normalise.
+  change (sum (fun y => pi_t y * _ y)) with (E pi_t (w A pi_0 pi_t alpha beta)).
   now rewrite W, S.
 Qed.
 
@@ -132,9 +134,11 @@ Theorem T4_proportions : forall n (A pi_0 pi_t : arm n -> R) alpha beta w_clip y
   let v := clipped A pi_0 pi_t alpha beta w_clip in
   w_clip <= w A pi_0 pi_t alpha beta y -> w_clip <= w A pi_0 pi_t alpha beta z ->
   target pi_t v y * pi_t z = target pi_t v z * pi_t y.
-Proof. intros. subst v. unfold target, normalise, clipped at 1 3. rewrite !Rmin_right by trivial. unfold Rdiv. lra. Qed.
+Proof.
+  intros. subst v. unfold target, normalise, clipped at 1 3. rewrite !Rmin_right by trivial. unfold Rdiv. lra.
+Qed.
 
-(* The clip moves the target: of an arm above the clip and one that is not, the first has lower odds than under pi*. *)
+(* The clip moves the target: an arm above the clip has lower odds against one that is not than under pi*. *)
 Theorem T4_moves : forall n (A pi_0 pi_t : arm n -> R) alpha beta w_clip y z,
   let v := clipped A pi_0 pi_t alpha beta w_clip in
   let best := pi_star A pi_0 pi_t alpha beta in

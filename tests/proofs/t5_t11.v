@@ -39,7 +39,8 @@ Lemma equal_up_to_normaliser {n} (p q : arm n -> R) : policy p -> policy q -> sa
 Proof.
   intros Pp Pq S [c Hc] y. destruct (Req_dec (p y) 0) as [e | N]; [ apply S in e as e'; lra | ].
   assert (Rabs (ln (p y) - ln (q y)) <= 0) as D.
-  { apply (log_distance p q (fun _ => 0)); trivial; [ | intros; lra ]. exists c. intros z Hz. rewrite Hc by trivial. lra. }
+  { apply (log_distance p q (fun _ => 0)); trivial; [ | intros; lra ]. exists c. intros z Hz.
+    rewrite Hc by trivial. lra. }
   apply ln_inv; [ apply pos; trivial; apply Pp | apply pos; [ apply Pq | intro e; now apply N, S ] | ].
   pose proof (Rabs_pos (ln (p y) - ln (q y))). apply Rminus_diag_uniq.
   destruct (Req_dec (ln (p y) - ln (q y)) 0) as [e | F]; trivial. pose proof (Rabs_pos_lt _ F). lra.
@@ -193,7 +194,8 @@ Proof.
     eapply Rle_lt_trans; [ now apply (T5_rate n A pi_0 start alpha beta r) | ].
     rewrite Rabs_pos_eq in Hr by (apply pow_le; lra).
     apply Rle_lt_trans with (eps / (r + 1) * r); [ apply Rmult_le_compat_r; lra | ].
-    apply (Rmult_lt_reg_r (r + 1)); [ lra | ]. replace (eps / (r + 1) * r * (r + 1)) with (eps * r) by (field; lra). lra. }
+    apply (Rmult_lt_reg_r (r + 1)); [ lra | ].
+    replace (eps / (r + 1) * r * (r + 1)) with (eps * r) by (field; lra). lra. }
   apply (continuity_seq exp) in cv; [ | apply derivable_continuous, derivable_exp ].
   rewrite exp_ln in cv by trivial. intros eps He. destruct (cv eps He) as [t0 Hc]. exists t0. intros t Ht.
   specialize (Hc t Ht). simpl in Hc. now rewrite exp_ln in Hc.
@@ -209,7 +211,8 @@ Proof.
   apply equal_up_to_normaliser; trivial; [ now apply arms_through with pi_0 | ].
   destruct (T5_contraction n A pi_0 pi alpha beta P Ha Hb) as [c Hc]. exists (c / alpha). intros y N.
   specialize (Hc y). simpl in Hc. rewrite F in Hc. specialize (Hc N).
-  apply (Rmult_eq_reg_l alpha); [ | lra ]. rewrite Rmult_plus_distr_l. replace (alpha * (c / alpha)) with c by (field; lra).
+  apply (Rmult_eq_reg_l alpha); [ | lra ]. rewrite Rmult_plus_distr_l.
+  replace (alpha * (c / alpha)) with c by (field; lra).
   lra.
 Qed.
 
@@ -245,7 +248,7 @@ Proof.
   intros y z Ny Nz. now rewrite (c y Ny), (c z Nz).
 Qed.
 
-(* At alpha = 0 the log odds of two arms grow by their difference in A / beta at every step: the worse arm vanishes. *)
+(* At alpha = 0 the log odds of two arms grow at every step by their difference in A / beta: the worse one vanishes. *)
 Lemma path_0_arms {n} (A pi_0 start : arm n -> R) beta t : policy start ->
   policy (path A pi_0 0 beta start t) /\ same_arms (path A pi_0 0 beta start t) start.
 Proof.
@@ -281,7 +284,8 @@ Proof.
   assert (P : forall x, start x <> 0 -> 0 < path A pi_0 0 beta start t x)
     by (intros x N; apply pos; [ apply Pt | intro e; now apply N, St ]).
   assert (ln (path A pi_0 0 beta start t y) <= 0).
-  { apply Rle_trans with (ln 1); [ apply ln_le; auto | rewrite ln_1; lra ]. rewrite <- (proj2 Pt). apply term_le_sum, Pt. }
+  { apply Rle_trans with (ln 1); [ apply ln_le; auto | rewrite ln_1; lra ]. rewrite <- (proj2 Pt).
+    apply term_le_sum, Pt. }
   rewrite <- (exp_ln (path A pi_0 0 beta start t z)), <- (exp_ln (start z / start y)), <- exp_plus, ln_div
     by auto using Rdiv_lt_0_compat.
   match goal with |- exp ?u <= exp ?v => assert (G : u <= v) by (unfold Rdiv in *; lra) end.
@@ -317,7 +321,8 @@ Theorem T5_clip_above : forall n (A pi_0 : arm n -> R) alpha beta w_clip,
   policy pi_0 -> 0 < alpha -> 0 < beta -> Z A pi_0 alpha beta <= w_clip ->
   forall y, clipped_step A pi_0 alpha beta w_clip last y = last y.
 Proof.
-  intros n A pi_0 alpha beta w_clip last P Ha Hb Hc. subst last. destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  intros n A pi_0 alpha beta w_clip last P Ha Hb Hc. subst last.
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
   apply equal_weights_stay with (Z A pi_0 alpha beta); trivial.
   - pose proof (pi_inf_pos A pi_0 alpha beta P). unfold Z. rewrite power_zero. lra.
   - intros y N. unfold clipped. rewrite T5_weight_at_the_end; trivial; [ now apply Rmin_left | ].
@@ -335,7 +340,8 @@ Proof.
   assert (0 < pi y) by (apply pos; trivial; apply Pp).
   assert (0 < pi_0 y) by (apply pos; trivial; intro e; now apply N, S).
   assert (0 < pi_0 y / pi y) by now apply Rdiv_lt_0_compat.
-  unfold w, power. destruct (Req_EM_T _ 0); [ lra | ]. unfold Rpower. rewrite <- exp_plus, <- (exp_ln w_clip) by trivial.
+  unfold w, power. destruct (Req_EM_T _ 0); [ lra | ]. unfold Rpower.
+  rewrite <- exp_plus, <- (exp_ln w_clip) by trivial.
   assert (G : ln (pi y) <= - / alpha * ln w_clip + (ln (pi_0 y) + A y / (alpha * beta))).
   { rewrite <- (ln_exp (A y / (alpha * beta))), <- ln_mult by auto using exp_pos.
     rewrite <- (ln_exp (- / alpha * ln w_clip)), <- ln_mult by auto using exp_pos, Rmult_lt_0_compat.
@@ -343,8 +349,9 @@ Proof.
   apply (Rmult_le_compat_l alpha) in G; [ | lra ].
   replace (alpha * (- / alpha * ln w_clip + (ln (pi_0 y) + A y / (alpha * beta)))) with
     (- ln w_clip + (alpha * ln (pi_0 y) + A y / beta)) in G by (field; lra).
-  rewrite ln_div by trivial. destruct (Req_dec (ln w_clip) (alpha * (ln (pi_0 y) - ln (pi y)) + A y / beta)) as [-> | ];
-    [ lra | ]. left. apply exp_increasing. lra.
+  rewrite ln_div by trivial.
+  destruct (Req_dec (ln w_clip) (alpha * (ln (pi_0 y) - ln (pi y)) + A y / beta)) as [-> | ]; [ lra | ].
+  left. apply exp_increasing. lra.
 Qed.
 
 (* Centred advantages: a clip of at least 1 keeps the end. Where the clipped step stands still, nothing is clipped. *)
@@ -356,7 +363,8 @@ Proof.
   intros n A pi_0 pi alpha beta w_clip P0 P S Ha Hb Hc centred fixed. pose proof P as [Hp Sp].
   set (v := w A pi_0 pi alpha beta).
   assert (L0 : forall y, pi y <> 0 -> ln (v y) = - alpha * (ln (pi y) - ln (pi_0 y)) + A y / beta).
-  { intros y N. assert (0 < pi y) by now apply pos. assert (0 < pi_0 y) by (apply pos; [ apply P0 | intro e; now apply N, S ]).
+  { intros y N. assert (0 < pi y) by now apply pos.
+    assert (0 < pi_0 y) by (apply pos; [ apply P0 | intro e; now apply N, S ]).
     assert (0 < pi_0 y / pi y) by now apply Rdiv_lt_0_compat.
     unfold v, w. rewrite ln_mult, ln_exp, ln_power, ln_div; try apply exp_pos; trivial; [ lra | | ];
       [ rewrite power_zero; lra | apply pos; [ apply power_nonneg | rewrite power_zero; lra ] ]. }
@@ -365,7 +373,8 @@ Proof.
   { assert (K : 0 <= KL pi pi_0) by (apply KL_nonneg; trivial; intro; apply S).
     assert (e : E pi (fun y => ln (v y)) = - alpha * (1 * KL pi pi_0) + / beta * E pi A).
     { rewrite KL_split by (try apply P0; trivial; intros _ y; apply S). unfold E. rewrite <- !sum_scale, <- sum_add.
-      apply sum_ext. intro y. destruct (Req_dec (pi y) 0) as [-> | N]; [ lra | ]. rewrite L0 by trivial. unfold Rdiv. lra. }
+      apply sum_ext. intro y. destruct (Req_dec (pi y) 0) as [-> | N]; [ lra | ]. rewrite L0 by trivial.
+      unfold Rdiv. lra. }
     rewrite e, centred. pose proof (Rmult_le_pos alpha _ ltac:(lra) K). lra. }
   (* All clipped weights are the same number c. *)
   set (c := E pi (clipped A pi_0 pi alpha beta w_clip)).
@@ -382,10 +391,12 @@ Proof.
     unfold clipped_step, target, normalise in F. change (sum _) with c in F.
     rewrite <- F at 2. unfold clipped, v. field. lra. }
   (* A log w that is nowhere negative, of a mean that is not positive, is 0. *)
-  assert (low : forall k, 0 <= k -> (forall y, pi y <> 0 -> k <= ln (v y)) -> k = 0 /\ forall y, pi y <> 0 -> ln (v y) = 0).
+  assert (low : forall k, 0 <= k -> (forall y, pi y <> 0 -> k <= ln (v y)) ->
+    k = 0 /\ forall y, pi y <> 0 -> ln (v y) = 0).
   { intros k Hk H. assert (le : forall y, pi y * k <= pi y * ln (v y)).
     { intro y. destruct (Req_dec (pi y) 0) as [-> | N]; [ lra | apply Rmult_le_compat_l; auto ]. }
-    assert (m : ∑ y, (pi y * k) = k) by (rewrite (sum_ext _ _ (fun y => k * pi y)), sum_scale, Sp; [ lra | intro; lra ]).
+    assert (m : ∑ y, (pi y * k) = k)
+      by (rewrite (sum_ext _ _ (fun y => k * pi y)), sum_scale, Sp; [ lra | intro; lra ]).
     pose proof (sum_le _ _ _ le) as G. rewrite m in G. unfold E in mean_log.
     assert (k = 0) as -> by lra. split; trivial. intros y N.
     apply (Rmult_eq_reg_l (pi y)); trivial. symmetry.
@@ -436,12 +447,13 @@ Proof.
   specialize (Hc y N). simpl in Hc. unfold reference. rewrite ln_pi_ref.
   - rewrite Nat.add_1_r. simpl. rewrite Rmult_plus_distr_r, Rmult_assoc.
     replace (ln (path A pi_0 alpha beta pi_0 t y)) with
-      ((1 - alpha) ^ t * (ln (pi_0 y) - ln (pi_inf A pi_0 alpha beta y)) + c + ln (pi_inf A pi_0 alpha beta y)) by lra.
+      ((1 - alpha) ^ t * (ln (pi_0 y) - ln (pi_inf A pi_0 alpha beta y)) + c +
+       ln (pi_inf A pi_0 alpha beta y)) by lra.
     lra.
   - rewrite mix_zero. intros [[e _] | [e _]]; [ | apply St in e ]; contradiction.
 Qed.
 
-(* The KL falls at least in proportion to the factor. This is T1: the next reference lies between this one and the end. *)
+(* The KL falls at least in proportion to the factor. This is T1: the next reference lies between this and the end. *)
 Theorem T11_rate : forall n (A pi_0 : arm n -> R) alpha beta t,
   let last := pi_inf A pi_0 alpha beta in
   policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
@@ -463,20 +475,23 @@ Proof.
     - pose proof (Rmult_le_pos (1 - alpha) _ ltac:(lra) F). lra.
     - apply (Rmult_le_reg_r s); trivial. unfold Rdiv. rewrite Rmult_assoc, Rinv_l, Rmult_1_r by lra.
       pose proof (Rmult_le_pos alpha _ ltac:(lra) F). unfold s. lra. }
-  assert (lives : pi_inf A pi_0 alpha beta lives_on mix (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda).
+  assert (lives : pi_inf A pi_0 alpha beta lives_on
+    mix (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda).
   { intros y Hy. apply mix_zero in Hy as [[Hy _] | [Hy _]]; trivial. now apply Si, Sr. }
   pose proof (T1 n _ _ _ lambda Pi Pr Pi lives) as T.
   assert (HC : 0 < C (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda)
     by (apply (lives_on_sum (pi_inf A pi_0 alpha beta)); auto using mix_nonneg).
   pose proof (T1_constant n _ _ lambda Pr Pi Hl HC) as G.
   rewrite (proj2 (KL_zero n _ _ Pi Pi (fun _ e => e))) in T by trivial.
-  rewrite (KL_ext _ (pi_inf A pi_0 alpha beta) (pi_ref _ _ lambda) (reference A pi_0 alpha beta (t + 1))) in T; trivial.
+  rewrite (KL_ext _ (pi_inf A pi_0 alpha beta) (pi_ref _ _ lambda) (reference A pi_0 alpha beta (t + 1))) in T;
+    trivial.
   - apply (Rmult_le_compat_l s) in G; [ | lra ].
     replace (alpha + (1 - alpha) ^ (t + 2)) with (s * lambda) by (unfold lambda; field; lra).
     pose proof (f_equal (Rmult s) T). lra.
   - destruct (T11 n A pi_0 alpha beta t P ltac:(lra) Hb) as [c Hc].
     destruct (T11 n A pi_0 alpha beta (t + 1) P ltac:(lra) Hb) as [d Hd].
-    assert (arms : forall y, mix (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda y = 0 <-> pi_0 y = 0).
+    assert (arms : forall y,
+      mix (reference A pi_0 alpha beta t) (pi_inf A pi_0 alpha beta) lambda y = 0 <-> pi_0 y = 0).
     { intro y. rewrite mix_zero, (Sr y), (Si y). destruct (Req_dec lambda 0) as [-> | ]; lra || tauto. }
     apply equal_up_to_normaliser; [ now apply pi_ref_policy | trivial | | ].
     + intro y. unfold pi_ref. rewrite normalise_zero by trivial. rewrite arms, (Sn y). tauto.
@@ -505,9 +520,11 @@ Theorem T11_falls : forall n (A pi_0 : arm n -> R) alpha beta t,
   policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
   KL last (reference A pi_0 alpha beta (t + 1)) <= KL last (reference A pi_0 alpha beta t).
 Proof.
-  intros n A pi_0 alpha beta t last P Ha Hb. subst last. pose proof (T11_rate n A pi_0 alpha beta t P Ha Hb) as T. cbv zeta in T.
+  intros n A pi_0 alpha beta t last P Ha Hb. subst last.
+  pose proof (T11_rate n A pi_0 alpha beta t P Ha Hb) as T. cbv zeta in T.
   destruct (factor_falls alpha t Ha) as [F [G _]].
-  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
   assert (K : 0 <= KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t))
     by (apply KL_nonneg; trivial; intros y e; now apply Si, Sr).
   apply (Rmult_le_reg_l (alpha + (1 - alpha) ^ (t + 1))); trivial.
@@ -523,12 +540,14 @@ Proof.
   intros n A pi_0 alpha beta t y z last P Ha Hb Ny Nz D. subst last.
   pose proof (T11_rate n A pi_0 alpha beta t P ltac:(lra) Hb) as T. cbv zeta in T.
   destruct (factor_falls alpha t ltac:(lra)) as [F [_ G]]. specialize (G ltac:(lra)).
-  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si].
+  destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
   assert (lives : pi_inf A pi_0 alpha beta lives_on reference A pi_0 alpha beta t)
     by (intros x e; now apply Si, Sr).
   assert (K : 0 < KL (pi_inf A pi_0 alpha beta) (reference A pi_0 alpha beta t)).
   { apply pos; [ now apply KL_nonneg | ]. intro e. apply D.
-    pose proof (proj1 (KL_zero n _ _ Pi Pr lives) e) as same. destruct (T11 n A pi_0 alpha beta t P ltac:(lra) Hb) as [c Hc].
+    pose proof (proj1 (KL_zero n _ _ Pi Pr lives) e) as same.
+    destruct (T11 n A pi_0 alpha beta t P ltac:(lra) Hb) as [c Hc].
     pose proof (Hc y Ny) as Hy. pose proof (Hc z Nz) as Hz. simpl in Hy, Hz.
     rewrite <- same, ln_pi_inf in Hy, Hz by trivial.
     assert (d : A y / (alpha * beta) = A z / (alpha * beta))

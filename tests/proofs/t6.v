@@ -1,5 +1,5 @@
-(* T6: when the two balls meet. A negative margin proves that nothing is inside; a margin of at least 0 everywhere gives
-   a policy inside; margin 0 leaves one policy. *)
+(* T6: when the two balls meet. A negative margin proves that nothing is inside; a margin of at least 0 everywhere
+   gives a policy inside; margin 0 leaves one policy. *)
 From Coq Require Import Reals Lra.
 From DAR Require Export t2.
 Open Scope R_scope.
@@ -20,7 +20,9 @@ Qed.
 (* S is where the cut mixture is positive, at every alpha. *)
 Lemma mix_S_zero {n} (pi_0 pi_t : arm n -> R) alpha y :
   mix (restrict pi_0 pi_t) (restrict pi_t pi_0) alpha y = 0 <-> pi_0 y = 0 \/ pi_t y = 0.
-Proof. rewrite mix_zero, !restrict_zero. assert (alpha <> 0 \/ 1 - alpha <> 0) by (destruct (Req_dec alpha 0); lra). tauto. Qed.
+Proof.
+  rewrite mix_zero, !restrict_zero. assert (alpha <> 0 \/ 1 - alpha <> 0) by (destruct (Req_dec alpha 0); lra). tauto.
+Qed.
 
 Lemma lives_on_S {n} (pi pi_0 pi_t : arm n -> R) alpha : pi lives_on pi_0 -> pi lives_on pi_t ->
   pi lives_on mix (restrict pi_0 pi_t) (restrict pi_t pi_0) alpha.
@@ -157,7 +159,8 @@ Proof.
   intros n pi_0 pi_t e_0 e_t y P0 Pt H0 Ht Hm.
   set (m := fun a => mix (restrict pi_0 pi_t) (restrict pi_t pi_0) a).
   assert (HC : forall a, 0 < C_S pi_0 pi_t a).
-  { intro a. apply C_pos with y; unfold restrict; [ destruct (Req_EM_T (pi_t y) 0) | destruct (Req_EM_T (pi_0 y) 0) ]; lra. }
+  { intro a. apply C_pos with y; unfold restrict;
+      [ destruct (Req_EM_T (pi_t y) 0) | destruct (Req_EM_T (pi_0 y) 0) ]; lra. }
   set (q := pi_ref_S pi_0 pi_t).
   assert (Pq : forall a, policy (q a)) by (intro; apply pi_ref_policy, HC).
   assert (Zq : forall a z, q a z = 0 <-> pi_0 z = 0 \/ pi_t z = 0).
@@ -178,7 +181,8 @@ Proof.
   destruct (Sq a) as [Q0 Qt]. set (s_0 := e_0 - KL (q a) pi_0). set (s_t := e_t - KL (q a) pi_t).
   (* What q a leaves of its budgets, and what another alpha would have to pay. *)
   assert (Fb : forall b, margin pi_0 pi_t e_0 e_t b = b * s_0 + (1 - b) * s_t + KL (q a) (q b)).
-  { intro b. pose proof (T6_identity n (q a) pi_0 pi_t b (Pq a) P0 Pt Q0 Qt) as T. unfold margin, s_0, s_t. fold (q b) in T. lra. }
+  { intro b. pose proof (T6_identity n (q a) pi_0 pi_t b (Pq a) P0 Pt Q0 Qt) as T. unfold margin, s_0, s_t.
+    fold (q b) in T. lra. }
   assert (Fa : margin pi_0 pi_t e_0 e_t a = a * s_0 + (1 - a) * s_t).
   { rewrite Fb, (proj2 (KL_zero n _ _ (Pq a) (Pq a) (fun _ e => e))) by trivial. lra. }
   (* KL (q a) (q b) is of second order in b - a. *)
@@ -201,7 +205,8 @@ Proof.
         unfold restrict. destruct (Req_EM_T (pi_t z) 0), (Req_EM_T (pi_0 z) 0); tauto. }
       rewrite !L. lra. }
     set (k := ln (C_S pi_0 pi_t a) - ln (C_S pi_0 pi_t b)) in *.
-    transitivity ((b - a) * (u b - u a) + k * (sum (q b) - sum (q a))); [ | rewrite (proj2 (Pq a)), (proj2 (Pq b)); lra ].
+    transitivity ((b - a) * (u b - u a) + k * (sum (q b) - sum (q a)));
+      [ | rewrite (proj2 (Pq a)), (proj2 (Pq b)); lra ].
     unfold u, E. rewrite <- !sum_sub, <- !sum_scale, <- !sum_add. apply sum_ext. intro z.
     destruct (Req_dec (q a z) 0) as [e | N].
     - pose proof (Qq b a z e) as e'. rewrite e, e'. lra.
@@ -239,5 +244,6 @@ Theorem T6 : forall n (pi_0 pi_t : arm n -> R) e_0 e_t y,
 Proof.
   intros n pi_0 pi_t e_0 e_t y P0 Pt H0 Ht. split.
   - intros [pi R] alpha Ha. pose proof (T6_sound n pi pi_0 pi_t e_0 e_t alpha P0 Pt R Ha). lra.
-  - intro Hm. destruct (T6_complete n pi_0 pi_t e_0 e_t y P0 Pt H0 Ht Hm) as (a & _ & R). now exists (pi_ref_S pi_0 pi_t a).
+  - intro Hm. destruct (T6_complete n pi_0 pi_t e_0 e_t y P0 Pt H0 Ht Hm) as (a & _ & R).
+    now exists (pi_ref_S pi_0 pi_t a).
 Qed.

@@ -1,5 +1,5 @@
-(* T7: a DAR policy that meets the conditions of its multipliers is the best policy in both balls. T12: steps to the best
-   policy in both balls never lose reward, and end. *)
+(* T7: a DAR policy that meets the conditions of its multipliers is the best policy in both balls. T12: steps to the
+   best policy in both balls never lose reward, and end. *)
 From Coq Require Import Reals Lra.
 From DAR Require Export t6.
 Open Scope R_scope.
@@ -12,7 +12,8 @@ Theorem T7_gap : forall n (A pi_0 pi_t best pi : arm n -> R) e_0 e_t l_0 l_t,
   E best A - E pi A =
   l_0 * (e_0 - KL pi pi_0) + l_t * (e_t - KL pi pi_t) + (l_0 + l_t) * KL pi best.
 Proof.
-  intros n A pi_0 pi_t best pi e_0 e_t l_0 l_t P0 Pt (L0 & Lt & (Pb & [Hb0 _] & [Hbt _]) & S0 & St & F & _) Hl P H0 Ht.
+  intros n A pi_0 pi_t best pi e_0 e_t l_0 l_t P0 Pt Hm Hl P H0 Ht.
+  destruct Hm as (L0 & Lt & (Pb & [Hb0 _] & [Hbt _]) & S0 & St & F & _).
   specialize (F Hl). set (alpha := l_0 / (l_0 + l_t)) in *.
   assert (Lagrangian : forall p, policy p -> p lives_on pi_0 -> p lives_on pi_t ->
     E p A - l_0 * KL p pi_0 - l_t * KL p pi_t =
@@ -73,7 +74,8 @@ Proof.
   split; trivial. repeat split; try (intros z e; apply Zs; tauto); apply Rle_refl.
 Qed.
 
-(* The ball that belongs to DAR: the policies whose dual KL is within the weighted budget. log C stands in its radius. *)
+(* The ball that belongs to DAR: the policies whose dual KL is within the weighted budget. Its
+   radius contains log C. *)
 Theorem T7_ball : forall n (pi pi_0 pi_t : arm n -> R) e_0 e_t alpha,
   policy pi -> policy pi_0 -> policy pi_t -> pi lives_on pi_0 -> pi lives_on pi_t ->
   (alpha * KL pi pi_0 + (1 - alpha) * KL pi pi_t <= alpha * e_0 + (1 - alpha) * e_t <->
@@ -100,7 +102,8 @@ Proof.
   intros n A pi_0 path e_0 e_t P0 H0 Ht start best.
   assert (inside : forall t, in_region pi_0 (path t) e_0 e_t (path t)).
   { destruct t as [ | t]; [ rewrite start | destruct (best t) as [R _]; now apply stays in R ].
-    apply (stays pi_0 pi_0); trivial. pose proof (proj2 (KL_zero n pi_0 pi_0 P0 P0 (fun _ e => e)) (fun _ => eq_refl)).
+    apply (stays pi_0 pi_0); trivial.
+    pose proof (proj2 (KL_zero n pi_0 pi_0 P0 P0 (fun _ e => e)) (fun _ => eq_refl)).
     split; trivial. split; split; (easy || lra). }
   intro t. split; trivial. destruct (best t) as [_ B]. now apply B.
 Qed.
@@ -125,7 +128,8 @@ Proof.
       pose proof (Hm t) as (L0 & Lt & _ & _ & _ & F & Z).
       destruct (Req_dec (l_0 t + l_t t) 0) as [e | N]; [ specialize (Z e q Pq Hq IHs); lra | ].
       specialize (F ltac:(lra)).
-      pose proof (T7_gap n A pi_0 (path t) (path (S t)) q e_0 e_t (l_0 t) (l_t t) P0 (Pp t) (Hm t) ltac:(lra) Pq Hq IHs) as G.
+      pose proof (T7_gap n A pi_0 (path t) (path (S t)) q e_0 e_t (l_0 t) (l_t t)
+        P0 (Pp t) (Hm t) ltac:(lra) Pq Hq IHs) as G.
       assert (Hn : q lives_on path (S t)).
       { intros y e. rewrite F in e. apply pi_star_zero in e; [ | now apply (in_S q) ].
         apply mix_S_zero in e as [e | e]; auto. }
