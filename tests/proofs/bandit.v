@@ -1,8 +1,10 @@
-(* What the statements speak about. Whoever reads this file and a statement knows all that the statement says.
+(* What the statements speak about. Whoever reads this file and a statement knows all that the statement says. What is
+   fixed by the Variables of a section is an argument outside it: there C is C pi_0 pi_t alpha.
 
    A bandit has n arms: one prompt and its n possible answers. A policy gives each arm a probability, and may give 0.
    In the standard library ln x is 0 for x <= 0, so 0 * ln (0 / q) is 0, as it should be. Where a KL is infinite, KL
-   below is a number without meaning: every statement that names a KL has a hypothesis that makes it finite. *)
+   below is a number without meaning: every statement that names a KL has a hypothesis that makes it finite, or gives
+   it the weight 0. *)
 From Coq Require Import Reals List.
 From DAR Require Export sums.
 Open Scope R_scope.
@@ -17,6 +19,9 @@ Definition E {n} (p f : arm n -> R) := ∑ y, p y * f y.
 
 Definition KL {n} (p q : arm n -> R) := ∑ y, p y * ln (p y / q y).
 
+(* log-sum-exp *)
+Definition lse {n} (f : arm n -> R) := ln (∑ y, exp (f y)).
+
 Definition normalise {n} (f : arm n -> R) (y : arm n) := f y / sum f.
 
 (* p on the arms of q only. *)
@@ -25,6 +30,8 @@ Definition restrict {n} (p q : arm n -> R) y := if Req_EM_T (q y) 0 then 0 else 
 (* x to the power a, with 0^0 = 1 and 0^a = 0 for every other a. *)
 Definition power x a := if Req_EM_T x 0 then (if Req_EM_T a 0 then 1 else 0) else Rpower x a.
 Infix "^^" := power (at level 30, right associativity).
+
+Definition renyi {n} (p q : arm n -> R) a := / (a - 1) * ln (∑ y, p y ^^ a * q y ^^ (1 - a)).
 
 Section Bandit.
   Context {n : nat}.
@@ -57,6 +64,9 @@ Section Iteration.
   Definition step pi := pi_star A pi_0 pi alpha beta.
   Fixpoint path start t := match t with O => start | S t => step (path start t) end.
   Definition pi_inf := normalise (fun y => pi_0 y * exp (A y / (alpha * beta))).
+
+  (* The reference of step t, on the way from pi_0. *)
+  Definition reference t := pi_ref pi_0 (path pi_0 t) alpha.
 
   Definition clipped_step w_clip pi := target pi (clipped A pi_0 pi alpha beta w_clip).
   Definition Z := (∑ y, pi_0 y * exp (A y / (alpha * beta))) ^^ alpha.

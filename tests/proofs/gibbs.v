@@ -126,8 +126,6 @@ Proof.
 Qed.
 
 (* log-sum-exp is the normaliser of a softmax, and the largest value of mean plus entropy. *)
-Definition lse {n} (f : arm n -> R) := ln (∑ y, exp (f y)).
-
 Theorem lse_normalises : forall n (f p : arm n -> R),
   policy p -> ∑ y, exp (f y - lse f) = 1.
 Proof.

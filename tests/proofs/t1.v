@@ -197,8 +197,6 @@ Proof.
 Qed.
 
 (* For 0 < alpha < 1 the constant is a Renyi divergence. *)
-Definition renyi {n} (p q : arm n -> R) a := / (a - 1) * ln (∑ y, p y ^^ a * q y ^^ (1 - a)).
-
 Theorem T1_renyi : forall n (pi_0 pi_t : arm n -> R) alpha, alpha <> 1 ->
   - ln (C pi_0 pi_t alpha) = (1 - alpha) * renyi pi_0 pi_t alpha.
 Proof. intros. unfold renyi. change (∑ y, _) with (C pi_0 pi_t alpha). field. lra. Qed.

@@ -91,7 +91,7 @@ Proof.
   apply E_ext; trivial. intro. now rewrite T.
 Qed.
 
-(* If pi_t misses arms of pi*, the target is pi* restricted to the arms of pi_t. *)
+(* If pi_t misses arms of pi*, the target is pi* restricted to the arms of pi_t. (If it misses all, both are 0.) *)
 Theorem T3_restricted : forall n (A pi_0 pi_t : arm n -> R) alpha beta,
   let v := w A pi_0 pi_t alpha beta in
   let best := pi_star A pi_0 pi_t alpha beta in

@@ -420,9 +420,6 @@ Proof.
   - apply equal_weights_stay with c; trivial. lra.
 Qed.
 
-(* T11: the reference of step t on the way from pi_0. *)
-Definition reference {n} (A pi_0 : arm n -> R) alpha beta t := pi_ref pi_0 (path A pi_0 alpha beta pi_0 t) alpha.
-
 Lemma reference_arms {n} (A pi_0 : arm n -> R) alpha beta t : policy pi_0 ->
   policy (reference A pi_0 alpha beta t) /\ same_arms (reference A pi_0 alpha beta t) pi_0.
 Proof.

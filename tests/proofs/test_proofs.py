@@ -156,6 +156,15 @@ def test_nothing_is_assumed_or_left_open_in_the_text(name):
     assert len(check.THEOREM.findall(text)) == len(re.findall(r"^Theorem ", text, flags=re.MULTILINE))
 
 
+def test_whoever_reads_the_definitions_has_read_all_of_them():
+    defining = {
+        name
+        for name in check.FILES
+        if re.search(r"^ *(Definition|Fixpoint|Inductive|Notation|Infix) ", SOURCES[name], flags=re.MULTILINE)
+    }
+    assert defining == {"sums", "bandit", "examples"}
+
+
 def test_all_files_are_in_the_list():
     assert sorted(check.FILES) == sorted(path.stem for path in check.HERE.glob("*.v"))
 
