@@ -109,7 +109,8 @@ Proof.
 Qed.
 
 (* More than e_0 / e_t steps are enough: the path is then as good as any policy in the ball around pi_0. *)
-Theorem T12_end : forall n (A pi_0 q : arm n -> R) (path : nat -> arm n -> R) l_0 l_t e_0 e_t,
+Theorem T12_end : forall n (A pi_0 q : arm n -> R) (path : nat -> arm n -> R)
+  l_0 l_t e_0 e_t,
   policy pi_0 -> 0 <= e_0 -> 0 <= e_t -> path O = pi_0 ->
   (forall t, multipliers pi_0 (path t) e_0 e_t A (l_0 t) (l_t t) (path (S t))) ->
   policy q -> q lives_on pi_0 -> KL q pi_0 <= e_0 ->
