@@ -1,5 +1,5 @@
-(* No hypothesis of the theorems is empty: each is applied here to a bandit with two or three arms, and nothing is
-   left to assume. A statement whose hypotheses contradict each other could not be used like this. *)
+(* The hypotheses are not empty: the theorems are applied here to bandits with two or three arms, and nothing is left
+   to assume. A statement whose hypotheses contradict each other could not be used like this. *)
 From Coq Require Import Reals Lra Lia List.
 From DAR Require Import t1 t2 t3_t4 t5_t11 t6 t7_t12 t10 normalised.
 Open Scope R_scope.
@@ -112,6 +112,36 @@ Proof.
   rewrite Rpower_mult. replace (-1 * - / 1) with 1 by field. rewrite Rpower_1 by lra.
   apply each_of_two; simpl; pose proof (exp_ineq1_le (1 / (1 * 1))); pose proof (exp_ineq1_le (0 / (1 * 1))); lra.
 Qed.
+(* Centred advantages whose fixed point is the even policy: p_e leans to the other arm by as much as A does. *)
+Definition A_c := two 1 (-1).
+Definition p_e := normalise (two (exp (-1)) (exp 1)).
+Lemma P_e : policy p_e /\ forall y, 0 < p_e y.
+Proof.
+  pose proof (exp_pos 1). pose proof (exp_pos (-1)).
+  assert (0 < sum (two (exp (-1)) (exp 1))) by numbers.
+  split; [ apply normalise_policy; trivial; apply each_of_two; numbers | ].
+  apply each_of_two; apply Rdiv_lt_0_compat; trivial; numbers.
+Qed.
+Example T5_centred_used : forall y, even y = pi_inf A_c p_e 1 1 y.
+Proof.
+  destruct P_e as [Pe Fe]. pose proof (exp_pos 1). pose proof (exp_pos (-1)).
+  apply T5_centred with (w_clip := 1); auto using P_even, full_arms, full_even, Rlt_0_1, Rle_refl.
+  - unfold E, A_c. numbers.
+  - assert (same : forall y, w A_c p_e even 1 1 y = 2 / (exp (-1) + exp 1)).
+    { assert (one : exp (-1) * exp 1 = 1) by (rewrite <- exp_plus; replace (-1 + 1) with 0 by lra; apply exp_0).
+      intro y. unfold w. rewrite power_1 by (left; apply Rdiv_lt_0_compat; auto using full_even).
+      revert y. apply each_of_two; unfold p_e, normalise, A_c, even, first, second, two; simpl;
+        rewrite Rplus_0_r; unfold Rdiv; rewrite !Rinv_1, !Rmult_1_r.
+      - replace (exp (-1) * / (exp (-1) + exp 1) * / (1 * / 2) * exp 1) with
+          (exp (-1) * exp 1 * (2 * / (exp (-1) + exp 1))) by (field; lra). rewrite one. lra.
+      - replace (exp 1 * / (exp (-1) + exp 1) * / (1 * / 2) * exp (-1)) with
+          (exp (-1) * exp 1 * (2 * / (exp (-1) + exp 1))) by (field; lra). rewrite one. lra. }
+    apply equal_weights_stay with (Rmin (2 / (exp (-1) + exp 1)) 1); auto using P_even.
+    + assert (W : 0 < 2 / (exp (-1) + exp 1)) by (apply Rdiv_lt_0_compat; lra).
+      pose proof (Rmin_glb_lt _ 1 0 W Rlt_0_1). lra.
+    + intros y _. unfold clipped. now rewrite same.
+Qed.
+
 Example T11_used :
   KL (pi_inf A p_0 (1 / 3) 1) (reference A p_0 (1 / 3) 1 1) < KL (pi_inf A p_0 (1 / 3) 1) (reference A p_0 (1 / 3) 1 0).
 Proof. apply (T11_strict 2 A p_0 (1 / 3) 1 0 first second); auto using P_0; simpl; lra. Qed.
@@ -129,6 +159,19 @@ Proof.
   destruct touching_policy as (Pm & H0 & Ht). split; [ repeat split; try apply Pm; trivial; apply Rle_refl | ].
   pose proof (T6_identity 2 touching p_0 p_t (1 / 3) Pm P_0 P_t H0 Ht) as T. fold touching in T.
   rewrite (proj2 (KL_zero 2 touching touching Pm Pm (fun _ e => e))) in T by trivial. unfold margin. lra.
+Qed.
+
+(* The same radii satisfy the condition of T6 at every alpha; radii of 0 do not, and alpha = 1/3 certifies it. *)
+Example T6_condition_used : forall alpha, 0 <= alpha <= 1 ->
+  0 <= alpha * KL touching p_0 + (1 - alpha) * KL touching p_t + ln (C_S p_0 p_t alpha).
+Proof.
+  apply (T6 2 p_0 p_t (KL touching p_0) (KL touching p_t) first); auto using P_0, P_t, full_0, full_t.
+  exists touching. apply T6_used.
+Qed.
+Example T6_certificate_used : forall pi, ~ in_region p_0 p_t 0 0 pi.
+Proof.
+  apply (T6_certificate 2 p_0 p_t 0 0 (1 / 3)); auto using P_0, P_t; [ lra | ].
+  unfold margin. rewrite C_S_is_C by lra. pose proof constant_used. lra.
 Qed.
 
 (* T7 and T12: q is the best policy within its own distance of the even policy. The path is there after one step. *)
