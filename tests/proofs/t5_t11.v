@@ -554,3 +554,56 @@ Proof.
   apply (Rmult_lt_reg_l (alpha + (1 - alpha) ^ (t + 1))); trivial.
   apply Rle_lt_trans with (1 := T). now apply Rmult_lt_compat_r.
 Qed.
+
+(* It falls to its value at the factor alpha: the reference keeps its share of pi_0. *)
+Lemma tilted_KL {n} (p d : arm n -> R) s : policy p ->
+  KL p (normalise (fun y => p y * exp (s * d y))) = - s * E p d + ln (∑ y, p y * exp (s * d y)).
+Proof.
+  intros P. rewrite KL_normalise; trivial.
+  - f_equal. unfold E. rewrite <- sum_scale. apply sum_ext. intro y.
+    destruct (Req_dec (p y) 0) as [-> | N]; [ lra | ].
+    rewrite ln_mult, ln_exp; [ lra | apply pos; trivial; apply P | apply exp_pos ].
+  - intro. apply Rmult_le_pos; [ apply P | left; apply exp_pos ].
+  - intros y e. pose proof (exp_pos (s * d y)). apply Rmult_integral in e. lra.
+Qed.
+
+Theorem T11_limit : forall n (A pi_0 : arm n -> R) alpha beta,
+  let last := pi_inf A pi_0 alpha beta in
+  policy pi_0 -> 0 < alpha <= 1 -> 0 < beta ->
+  Un_cv (fun t => KL last (reference A pi_0 alpha beta t))
+        (KL last (normalise (fun y => last y * exp (alpha * (ln (pi_0 y) - ln (last y)))))).
+Proof.
+  intros n A pi_0 alpha beta last P Ha Hb.
+  destruct (pi_inf_policy n A pi_0 alpha beta P) as [Pi Si]. fold last in Pi, Si.
+  set (d := fun y => ln (pi_0 y) - ln (last y)).
+  set (G := fun s => - s * E last d + ln (∑ y, last y * exp (s * d y))).
+  assert (positive : forall s, 0 < ∑ y, last y * exp (s * d y)).
+  { intro s. apply (lives_on_sum last); trivial; [ intro; apply Rmult_le_pos; [ apply Pi | left; apply exp_pos ] | ].
+    intros y e. pose proof (exp_pos (s * d y)). apply Rmult_integral in e. lra. }
+  assert (value : forall t, KL last (reference A pi_0 alpha beta t) = G (alpha + (1 - alpha) ^ (t + 1))).
+  { intro t. set (s := alpha + (1 - alpha) ^ (t + 1)). unfold G. rewrite <- tilted_KL by trivial.
+    apply KL_ext; trivial. destruct (reference_arms A pi_0 alpha beta t P) as [Pr Sr].
+    apply equal_up_to_normaliser; trivial.
+    - apply normalise_policy; trivial. intro. apply Rmult_le_pos; [ apply Pi | left; apply exp_pos ].
+    - intro y. rewrite (Sr y), <- (Si y), normalise_zero by trivial. pose proof (exp_pos (s * d y)).
+      split; intro e; [ rewrite e; lra | apply Rmult_integral in e; lra ].
+    - destruct (T11 n A pi_0 alpha beta t P ltac:(lra) Hb) as [c Hc].
+      exists (c + ln (∑ y, last y * exp (s * d y))). intros y N.
+      assert (N0 : pi_0 y <> 0) by (intro e; now apply N, Sr). specialize (Hc y N0). simpl in Hc. fold last s in Hc.
+      assert (0 < last y) by (apply pos; [ apply Pi | intro e; now apply N0, Si ]).
+      rewrite ln_normalise, ln_mult, ln_exp; auto using exp_pos, Rmult_lt_0_compat. unfold d. lra. }
+  rewrite tilted_KL by trivial. fold d. change (- alpha * E last d + _) with (G alpha).
+  assert (Un_cv (fun t => alpha + (1 - alpha) ^ (t + 1)) alpha) as cv.
+  { intros eps He. destruct (pow_lt_1_zero (1 - alpha) ltac:(apply Rabs_def1; lra) eps He) as [t0 Ht].
+    exists t0. intros t Hle. unfold R_dist.
+    replace (alpha + (1 - alpha) ^ (t + 1) - alpha) with ((1 - alpha) ^ (t + 1)) by lra. apply Ht. lia. }
+  apply (continuity_seq G) in cv.
+  - intros eps He. destruct (cv eps He) as [t0 Ht]. exists t0. intros t Hle. rewrite value. now apply Ht.
+  - unfold G. apply (continuity_pt_plus (fun s => - s * E last d) (fun s => ln (∑ y, last y * exp (s * d y)))).
+    + apply (continuity_scale (fun s => - s)). apply (continuity_opp id), derivable_continuous, derivable_id.
+    + apply (continuity_pt_comp (fun s => ∑ y, last y * exp (s * d y)) ln).
+      * apply continuity_sum. intro y. apply (continuity_mult (fun _ => last y)); [ apply continuous_constant | ].
+        apply (continuity_comp (fun s => s * d y) exp); [ apply (continuity_scale id) | ];
+          apply derivable_continuous; [ apply derivable_id | apply derivable_exp ].
+      * apply derivable_continuous_pt. exists (/ ∑ y, last y * exp (alpha * d y)). now apply derivable_pt_lim_ln.
+Qed.

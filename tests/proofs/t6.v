@@ -91,26 +91,6 @@ Proof.
 Qed.
 
 (* The other direction. Continuity in alpha is all the analysis it needs. *)
-Lemma continuity_ext : forall f g : R -> R, (forall a, f a = g a) -> continuity f -> continuity g.
-Proof.
-  intros f g e H a eps He. destruct (H a eps He) as [d [Hd D]]. exists d. split; trivial.
-  intros b Hb. rewrite <- !e. now apply D.
-Qed.
-
-Lemma continuous_constant : forall c, continuity (fun _ => c).
-Proof. intro. apply continuity_const. now intros a b. Qed.
-
-Lemma continuity_sum : forall n (f : R -> arm n -> R),
-  (forall y, continuity (fun a => f a y)) -> continuity (fun a => sum (f a)).
-Proof.
-  induction n; intros f H; simpl.
-  - apply continuous_constant.
-  - now apply (continuity_plus (fun a => f a Fin.F1) (fun a => ∑ y, f a (Fin.FS y))); [ | apply IHn ].
-Qed.
-
-Lemma continuity_scale : forall (f : R -> R) c, continuity f -> continuity (fun a => f a * c).
-Proof. intros f c H. apply (continuity_mult f (fun _ => c)); trivial. apply continuous_constant. Qed.
-
 Lemma continuity_mix_S {n} (pi_0 pi_t : arm n -> R) y :
   continuity (fun a => mix (restrict pi_0 pi_t) (restrict pi_t pi_0) a y).
 Proof.

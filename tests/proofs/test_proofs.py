@@ -67,6 +67,7 @@ BROKEN = {
     "T11_rate": (" <=\n", " >=\n"),
     "T11_falls": ("<= KL", ">= KL"),
     "T11_strict": ("< KL last", "> KL last"),
+    "T11_limit": ("exp (alpha", "exp (- alpha"),
     "T6_identity": ("- ln", "+ ln"),
     "C_S_is_C": ("0 < alpha < 1", "0 <= alpha <= 1"),
     "T6_sound": (">= - ln", "<= - ln"),
