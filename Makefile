@@ -4,8 +4,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # One thread per process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -30,6 +31,10 @@ test-slow: .venv/dev ## run the tests marked slow
 
 verify-deep: .venv/base ## check every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
 	$(BIN)/dar-ref verify --cases 100000 --digits 100
+
+proofs: ## proofs of the theory for every finite bandit, checked by Coq (installed by apt if missing; a minute or two)
+	@command -v coqc > /dev/null || { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --yes --quiet coq; }
+	$(PYTHON) tests/proofs/check.py
 
 notebooks: .venv/dev ## run all notebooks in fresh kernels and write their outputs
 	$(BIN)/python notebooks/execute.py

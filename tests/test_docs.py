@@ -44,7 +44,7 @@ def test_sessions_print_what_they_say(path):
 def test_every_block_marked_python_is_a_session(path):
     text = path.read_text(encoding="utf-8")
     assert all(">>> " in block.group(2) for block in BLOCK.finditer(text))
-    kinds = {"python", "bash", "text", "bibtex", "py"}  # py: a file shown whole
+    kinds = {"python", "bash", "text", "bibtex", "py", "coq"}  # py: a file shown whole
     assert {fence.group(1) for fence in FENCE.finditer(text)} <= kinds
 
 

@@ -44,7 +44,7 @@ def fault(line):
     if program == "make":
         targets = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
         return next((f"no target {target}" for target in arguments if target not in targets), None)
-    if program in ("python", "accelerate", "torchrun"):
+    if program in ("python", "python3", "accelerate", "torchrun"):
         return script_fault(arguments)
     return None if program in OTHER_PROGRAMS else f"{program} is not known: is it meant? then list it"
 
