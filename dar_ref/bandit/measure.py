@@ -7,14 +7,13 @@ mean over the contexts of that step's batch, the ones its samples came from.
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.methods import MIN_STD, Rollout
+from dar_ref.bandit.methods import Rollout
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.losses import dar_weights
-from dar_ref.theory import chernoff, kl, objective, optimum, regression_target
+from dar_ref.theory import chernoff, exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 
 
@@ -59,40 +58,6 @@ class Tables(NamedTuple):
     log_pi_t: Array
     log_pi_0: Array
     reward: Array
-
-
-class ExactAdvantage(NamedTuple):
-    """`advantage` (N, A): normalised; `std`: what it was divided by, units of the reward."""
-
-    advantage: Array
-    std: float
-
-
-def exact_advantage(reward: Array, log_pi_t: Array) -> ExactAdvantage:
-    """The advantage that the samples estimate: `A(x, a) = (r(x, a) - E_{pi_t}[r | x]) / std`.
-
-    `std` is the standard deviation of `r - E_{pi_t}[r | x]` over contexts and arms, under pi_t. It leaves out that the
-    group's mean contains its own sample (T10). Given the arm, and in a large batch, the sampled advantage has mean
-    `sqrt((K-1)/K) A(x, a)`, plus noise from the other K-1 samples. The first makes the regression aim as if beta were
-    `sqrt(K/(K-1))` times larger; the second does not depend on the arm, so without a clip it only scales how much a
-    context counts.
-
-    Args:
-        reward: (N, A), finite.
-        log_pi_t: (N, A), log-probabilities of the sampler.
-
-    Returns:
-        `ExactAdvantage(advantage, std)`; zeros where the standard deviation is at most `MIN_STD`.
-
-    Source: the paper's practical loss; T10.
-
-    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).advantage.tolist()
-    [[-1.0, 1.0]]
-    """
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
-    return ExactAdvantage(centred / std if std > MIN_STD else np.zeros_like(centred), std)
 
 
 @torch.no_grad()

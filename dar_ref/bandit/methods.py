@@ -18,8 +18,6 @@ from torch import Tensor
 from dar_ref.bandit.config import Method, TrainConfig
 from dar_ref.losses import dao_loss, dar_loss, group_advantages, grpo_loss, normalize_advantages, rloo_loss
 
-MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
-
 
 class Rollout(NamedTuple):
     """Samples of one iteration, all without gradient. `arms` (N, K); the rest (B,), one entry per sample."""
@@ -59,13 +57,8 @@ def of_arms(table: Tensor, arms: Tensor) -> Tensor:
 
 def method_advantages(method: Method, rewards: Tensor, num_generations: int) -> Tensor:
     """Advantages (B,) that the method's paper computes from the rewards (B,) of groups of K = `num_generations`."""
-    advantages = group_advantages(rewards, num_generations)
-    if method != "grpo":
-        return normalize_advantages(advantages)
-    grouped = advantages.view(-1, num_generations)
-    std = grouped.std(dim=1, correction=0, keepdim=True)
-    spread = std > MIN_STD
-    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)
+    group = num_generations if method == "grpo" else None
+    return normalize_advantages(group_advantages(rewards, num_generations), num_generations=group)
 
 
 def method_loss(config: TrainConfig, logps: Tensor, rollout: Rollout) -> Tensor:

@@ -39,8 +39,6 @@ from dar_ref.toy.critic import Critic, gae
 from dar_ref.toy.policy import Completions, per_token_logps
 from dar_ref.toy.start import Start
 
-MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
-
 
 class Rollout(NamedTuple):
     """A batch that updates are made from, without gradient; B = N * K completions of T tokens.
@@ -94,7 +92,8 @@ def make_rollout(
         kl_coef = config.kl_coef if config.method == "ppo" else 0.0  # dual_ppo has its KLs in the loss
         advantages, returns = gae(critic(completions), old, ref, rewards, completions.mask, kl_coef, config.gae_lambda)
     elif config.method == "grpo":
-        advantages = _per_group(group_advantages(rewards, config.num_generations), config.num_generations)
+        advantages = group_advantages(rewards, config.num_generations)
+        advantages = normalize_advantages(advantages, num_generations=config.num_generations)
     elif config.method in OFFLINE:
         advantages = torch.zeros_like(rewards)
     else:
@@ -145,11 +144,3 @@ def _pair_loss(config: RunConfig, logps: Tensor, ref_logps: Tensor, rewards: Ten
     if config.method == "slic":
         return slic_loss(best, worst, best)  # the SFT target is the preferred completion, as in SLiC-HF's direct form
     return dpo_loss(best, worst, ref_best, ref_worst, beta=config.dpo_beta)
-
-
-def _per_group(advantages: Tensor, num_generations: int) -> Tensor:
-    """Advantages (B,) divided by the population standard deviation of their group; zeros where it has no spread."""
-    grouped = advantages.view(-1, num_generations)
-    std = grouped.std(dim=1, correction=0, keepdim=True)
-    spread = std > MIN_STD
-    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.theory import kl, objective, optimum, regression_target
+from dar_ref.theory import exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.policy import EOS_ID, Completions, block, encode, encode_prompts, pack, repeat
@@ -145,23 +145,6 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
     )
 
 
-def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
-    """The advantage that samples estimate: `(r - E_{pi_t}[r | x]) / std`, (N, R).
-
-    `std` is that of `r - E_{pi_t}[r | x]` over prompts and responses, under pi_t. It leaves out that a group's mean
-    contains its own sample (T10). All zeros where the std is at most 1e-8.
-
-    Source: the paper's practical loss.
-
-    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).tolist()
-    [[-1.0, 1.0]]
-    """
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
-    return centred / std if std > 1e-8 else np.zeros_like(centred)
-
-
 def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactFigures:
     """Every figure of the update from pi_t to pi.
 
@@ -175,7 +158,7 @@ def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConf
     Returns:
         `ExactFigures`, means over the N prompts.
     """
-    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t)
+    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t).advantage
     setting = (advantage, table.log_pi_0, log_pi_t, config.alpha, config.beta)
     best, target, pi = optimum(*setting), regression_target(*setting, w_clip=config.w_clip), np.exp(log_pi)
     return ExactFigures(

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.theory import fixed_point, iterate, kl, regression_loss, regression_target
+from dar_ref.theory import exact_advantage, fixed_point, iterate, kl, regression_loss, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.exact.enumerate import Tables, exact_advantage, log_probs, response_logps, tables
+from dar_ref.toy.exact.enumerate import Tables, log_probs, response_logps, tables
 from dar_ref.toy.exact.fit import enumerated_loss, fit, loss_weights
 from dar_ref.toy.start import Start
 from dar_ref.toy.train import train
@@ -111,7 +111,7 @@ def one_iteration(
         E_{pi_t}[w].
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
-    advantage, rows = exact_advantage(table.proxy, log_pi_t), []
+    advantage, rows = exact_advantage(table.proxy, log_pi_t).advantage, []
     for name, (alpha, beta, w_clip) in SETTINGS.items():
         setting = (advantage, table.log_pi_0, log_pi_t, alpha, beta, w_clip)
         target = regression_target(*setting)
@@ -153,7 +153,7 @@ def iterations(
         For t = 0, 1, ..., means over prompts, nats: kl_iterate: KL(pi_t of T5‖the network's); kl_end: KL(pi_inf‖the
         network's); kl_end_exact: KL(pi_inf‖pi_t of T5).
     """
-    advantage = exact_advantage(table.proxy, table.log_pi_0)
+    advantage = exact_advantage(table.proxy, table.log_pi_0).advantage
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
     end = fixed_point(advantage, table.log_pi_0, alpha, beta)
     policy, courses = pi_0, [table.log_pi_0]
@@ -189,7 +189,7 @@ def samples(
         its log, None where fewer than two are left.
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
-    advantage = exact_advantage(table.proxy, log_pi_t)
+    advantage = exact_advantage(table.proxy, log_pi_t).advantage
     target = regression_target(advantage, table.log_pi_0, log_pi_t, alpha, beta)
     weights = loss_weights(table, advantage, log_pi_t, alpha, beta, math.inf)
     chances = np.exp(log_pi_t)
@@ -267,7 +267,8 @@ def _on_policy(
     for _ in range(steps):
         logps = response_logps(policy, table.prompt_ids)
         log_pi_t = logps.detach().numpy()
-        weights = loss_weights(table, exact_advantage(table.proxy, log_pi_t), log_pi_t, alpha, 0.05, 20.0)
+        advantage = exact_advantage(table.proxy, log_pi_t).advantage
+        weights = loss_weights(table, advantage, log_pi_t, alpha, 0.05, 20.0)
         scales.append(float(weights.sum(axis=1).mean()))
         stepper.zero_grad()
         torch.autograd.backward(enumerated_loss(logps, factor * weights))
