@@ -109,7 +109,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
 
 def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float]:
     """Effective sample share and share clipped of the weights that dar gave to the samples."""
-    weight, _, _, clipped = dar_weights(
+    weights = dar_weights(
         rollout.ref_logps,
         rollout.old_logps,
         rollout.advantages,
@@ -117,5 +117,4 @@ def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float
         beta=config.beta,
         w_clip=config.w_clip,
     )
-    ess = weight.sum() ** 2 / (len(weight) * (weight**2).sum())
-    return ess.item(), clipped.double().mean().item()
+    return weights.ess().item(), weights.clipped.double().mean().item()

@@ -88,9 +88,8 @@ def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     }
     if config.method == "dar":
         options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
-        weight, _, _, clipped = dar_weights(ref, old, rollout.advantages, **options)
-        weight = weight.double()
-        figures["ess"] = (weight.sum() ** 2 / (len(weight) * (weight**2).sum())).item()
-        figures["clipped"] = clipped.double().mean().item()
-        figures["weight"] = weight.mean().item()
+        weights = dar_weights(ref, old, rollout.advantages, **options)
+        figures["ess"] = weights.ess().item()
+        figures["clipped"] = weights.clipped.double().mean().item()
+        figures["weight"] = weights.weight.double().mean().item()
     return figures
