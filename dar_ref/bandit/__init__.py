@@ -13,16 +13,16 @@ from dar_ref.bandit.digits import digits_bandit, digits_config
 from dar_ref.bandit.measure import Evaluation, Record, evaluate
 from dar_ref.bandit.problem import Bandit, Contexts, log_probs
 from dar_ref.bandit.tabular import TabularPolicy, random_tabular_bandit, tabular_bandit
-from dar_ref.bandit.train import Run, train
+from dar_ref.bandit.train import TrainResult, train
 
 __all__ = [
     "Bandit",
     "Contexts",
     "Evaluation",
     "Record",
-    "Run",
     "TabularPolicy",
     "TrainConfig",
+    "TrainResult",
     "compare",
     "digits_bandit",
     "digits_config",

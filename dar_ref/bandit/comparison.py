@@ -31,8 +31,8 @@ def compare(
 
     Returns:
         What json can hold, finite numbers only:
-        `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {figure: value}},
-        "runs": {name: {seed: {figure: [value per iteration]}}}}`, seeds as strings where they are keys. Figures are the
+        `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {metric: value}},
+        "runs": {name: {seed: {metric: [value per iteration]}}}}`, seeds as strings where they are keys. Metrics are the
         fields of `Evaluation` and `Record`; `w_clip` of inf is the string "inf".
 
     Raises:
@@ -51,7 +51,7 @@ def compare(
             run = train(bandit, replace(config, seed=seed), _labelled(on_step, name, seed))
             start[str(seed)] = run.start._asdict()
             runs[name][str(seed)] = {
-                figure: [getattr(record, figure) for record in run.records] for figure in Record._fields
+                metric: [getattr(record, metric) for record in run.records] for metric in Record._fields
             }
     return {
         "configs": {name: _options(config) for name, config in configs.items()},

@@ -1,6 +1,6 @@
 """What a training step did, by enumeration: every expectation over arms is a finite sum of `dar_ref.theory`.
 
-Two sets of contexts, never mixed in one figure. How good the policy has become (`proxy`, `gold`, `kl_to_pi_0`) is a
+Two sets of contexts, never mixed in one metric. How good the policy has become (`proxy`, `gold`, `kl_to_pi_0`) is a
 mean over the held-out contexts. What one step did (the objective it was to raise, how near it came to the optimum) is a
 mean over the contexts of that step's batch, the ones its samples came from.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.methods import Rollout
+from dar_ref.bandit.methods import Samples
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.losses import dar_weights
 from dar_ref.theory import chernoff, exact_advantage, kl, objective, optimum, regression_target
@@ -51,7 +51,7 @@ class Record(NamedTuple):
     clipped: float | None  # share of the samples at w_clip; None without weights
 
 
-class Tables(NamedTuple):
+class BatchTables(NamedTuple):
     """One batch by enumeration, every field (N, A): log-probs of pi, pi_t and pi_0, and the proxy reward."""
 
     log_pi: Array
@@ -72,8 +72,8 @@ def evaluate(policy: torch.nn.Module, bandit: Bandit) -> Evaluation:
     )
 
 
-def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, config: TrainConfig) -> Record:
-    """All figures of one iteration.
+def record(step: int, evaluation: Evaluation, tables: BatchTables, rollout: Samples, config: TrainConfig) -> Record:
+    """All metrics of one iteration.
 
     Args:
         step: number of the iteration.
@@ -90,7 +90,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
     setting = (advantage, log_pi_0, log_pi_t, config.alpha, config.beta)
     best = optimum(*setting)
     target = regression_target(*setting, w_clip=config.w_clip)
-    ess, clipped = _weight_figures(rollout, config) if config.method == "dar" else (None, None)
+    ess, clipped = _weight_metrics(rollout, config) if config.method == "dar" else (None, None)
     return Record(
         step=step,
         **evaluation._asdict(),
@@ -107,7 +107,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
     )
 
 
-def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float]:
+def _weight_metrics(rollout: Samples, config: TrainConfig) -> tuple[float, float]:
     """Effective sample share and share clipped of the weights that dar gave to the samples."""
     weights = dar_weights(
         rollout.ref_logps,

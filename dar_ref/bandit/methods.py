@@ -19,7 +19,7 @@ from dar_ref.bandit.config import Method, TrainConfig
 from dar_ref.losses import dao_loss, dar_loss, group_advantages, grpo_loss, normalize_advantages, rloo_loss
 
 
-class Rollout(NamedTuple):
+class Samples(NamedTuple):
     """Samples of one iteration, all without gradient. `arms` (N, K); the rest (B,), one entry per sample."""
 
     arms: Tensor  # drawn from pi_t
@@ -31,7 +31,7 @@ class Rollout(NamedTuple):
 
 def sample(
     config: TrainConfig, log_pi_0: Tensor, log_pi_t: Tensor, reward: Tensor, generator: torch.Generator
-) -> Rollout:
+) -> Samples:
     """Draw K arms per context from pi_t, with replacement, and look up what they pay.
 
     Args:
@@ -42,12 +42,12 @@ def sample(
         generator: source of all randomness.
 
     Returns:
-        `Rollout`.
+        `Samples`.
     """
     arms = torch.multinomial(log_pi_t.exp(), config.num_generations, replacement=True, generator=generator)
     rewards = of_arms(reward, arms)
     advantages = method_advantages(config.method, rewards, config.num_generations)
-    return Rollout(arms, of_arms(log_pi_0, arms), of_arms(log_pi_t, arms), rewards, advantages)
+    return Samples(arms, of_arms(log_pi_0, arms), of_arms(log_pi_t, arms), rewards, advantages)
 
 
 def of_arms(table: Tensor, arms: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def method_advantages(method: Method, rewards: Tensor, num_generations: int) -> 
     return normalize_advantages(group_advantages(rewards, num_generations), num_generations=group)
 
 
-def method_loss(config: TrainConfig, logps: Tensor, rollout: Rollout) -> Tensor:
+def method_loss(config: TrainConfig, logps: Tensor, rollout: Samples) -> Tensor:
     """The method's loss on one rollout.
 
     Args:

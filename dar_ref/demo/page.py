@@ -22,7 +22,7 @@ THE_BANDIT = (
     "A context is an image of a handwritten digit, an arm one of ten answers. The policy starts as a network that saw"
     " 80 labels. It is trained on a proxy reward, the probability that a model fitted on 80 other labels gives the"
     " answer, and judged by the true labels. Three methods, one start, the same samples to spend; three seeds, each"
-    " with its own data. Figures are means over seeds, with the smallest and the largest, on held-out images."
+    " with its own data. Numbers are means over seeds, with the smallest and the largest, on held-out images."
 )
 PROVENANCE = (
     "Every number and picture here is made from `results.json` by `dar-ref demo`; versions and times are in `run.json`."
@@ -116,7 +116,7 @@ def table_rows(comparison: dict[str, Any]) -> list[list[str]]:
 
 
 def _what_happened(comparison: dict[str, Any]) -> str:
-    """Whether the gold reward fell while the proxy rose, in words with the figures of this run."""
+    """Whether the gold reward fell while the proxy rose, in words with the numbers of this run."""
     said = []
     for name in figures.settings(comparison):
         gold = figures.curves(comparison, name, "gold").mean(axis=0)

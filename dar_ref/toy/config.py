@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dar_ref import scalars
+from dar_ref.optimizers import Optimizer
 from dar_ref.toy.tasks import TASKS
 
 Method = Literal[
     "dar", "dao", "grpo", "rloo", "ppo", "dual_ppo", "online_dpo", "dpo", "ipo", "slic", "best_of_n"
 ]  # in the order of tables
-Optimizer = Literal["adam", "sgd"]
 Reward = Literal["proxy", "gold"]
 
 OFFLINE: tuple[Method, ...] = ("dpo", "ipo", "slic")  # learn from the preference pairs of pi_0 and sample nothing
@@ -79,9 +79,9 @@ class RunConfig:
     method: Method = "dar"
     steps: int = 100  # minibatches of N * K samples: the budget, the same for every method
     batch_prompts: int = 32  # N, prompts of a minibatch
-    num_generations: int = 4  # K >= 2, completions a prompt: N * K = 128, the third party's preset
-    minibatches: int = 1  # of one rollout: above 1 the later ones come from an older policy (staleness)
-    inner_epochs: int = 1  # passes over a rollout, `old_logps` fixed
+    num_generations: int = 4  # K >= 2, completions per prompt: N * K = 128, the third party's preset
+    updates_per_rollout: int = 1  # gradient steps on one rollout: above 1 the later ones use samples of an older policy
+    epochs_per_rollout: int = 1  # passes over a rollout; each splits it into updates / epochs minibatches
     learning_rate: float = 3e-4  # constant, no warm-up, no gradient clipping
     optimizer: Optimizer = "adam"  # torch's defaults beside the learning rate
     reward: Reward = "proxy"  # "gold" trains on what is really wanted: no hacking possible
@@ -102,7 +102,7 @@ class RunConfig:
         scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
         scalars.choice("reward", self.reward, get_args(Reward))
         scalars.choice("evaluate_on", self.evaluate_on, ("validation", "test"))
-        for name in ("steps", "batch_prompts", "minibatches", "inner_epochs", "evaluate_every"):
+        for name in ("steps", "batch_prompts", "updates_per_rollout", "epochs_per_rollout", "evaluate_every"):
             scalars.integer(name, getattr(self, name), 1)
         scalars.integer("num_generations", self.num_generations, 2)  # one sample is its own group mean (T10)
         scalars.integer("seed", self.seed, 0)
@@ -117,16 +117,27 @@ class RunConfig:
             raise TypeError(f"self_normalize = {self.self_normalize!r} is no truth value; pass True or False")
         self._refuse_contradictions()
 
+    @property
+    def minibatches(self) -> int:
+        """Into how many minibatches of `batch_prompts` prompts a rollout is split."""
+        return self.updates_per_rollout // self.epochs_per_rollout
+
     def _refuse_contradictions(self) -> None:
+        if self.updates_per_rollout % self.epochs_per_rollout:
+            raise ValueError(
+                f"updates_per_rollout = {self.updates_per_rollout} is not a multiple of epochs_per_rollout ="
+                f" {self.epochs_per_rollout}: every epoch takes one step on each minibatch; pass a multiple"
+            )
         if self.steps % self.minibatches:
             raise ValueError(
-                f"steps = {self.steps} is no multiple of minibatches = {self.minibatches}: the last rollout would not"
-                f" be used up; pass steps = {self.steps - self.steps % self.minibatches or self.minibatches}"
+                f"steps = {self.steps} is not a multiple of the {self.minibatches} minibatches of a rollout: the last"
+                " rollout would not be used up; pass steps ="
+                f" {self.steps - self.steps % self.minibatches or self.minibatches}"
             )
         if self.method in OFFLINE and self.minibatches > 1:
             raise ValueError(
-                f"minibatches = {self.minibatches} says how stale a rollout gets, and {self.method} makes none;"
-                " leave it at 1"
+                f"updates_per_rollout = {self.updates_per_rollout} with epochs_per_rollout = {self.epochs_per_rollout}"
+                f" makes the end of a rollout stale, and {self.method} samples none; pass the same number for both"
             )
         if self.method in OFFLINE and self.reward == "gold":
             raise ValueError(

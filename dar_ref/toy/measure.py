@@ -1,4 +1,4 @@
-"""What training did: figures of each update's samples, and of the policy on prompts it was not trained on."""
+"""What training did: metrics of each update's samples, and of the policy on prompts it was not trained on."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class Evaluator:
 
     @torch.no_grad()
     def evaluate(self, policy: Qwen2ForCausalLM, annotations: int) -> dict[str, Any]:
-        """Figures of a policy.
+        """Metrics of a policy.
 
         Args:
             policy: any.
@@ -71,8 +71,8 @@ def per_completion_kl(policy: Qwen2ForCausalLM, other: Qwen2ForCausalLM, complet
     return sequence_logps((log_p.exp() * (log_p - log_q)).sum(dim=-1), completions.mask)
 
 
-def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
-    """Figures of one rollout: what was sampled and, for DAR, what the weights do with it.
+def rollout_metrics(config: RunConfig, rollout: Rollout) -> dict[str, float]:
+    """Metrics of one rollout: what was sampled and, for DAR, what the weights do with it.
 
     reward, length, missing_eos: means over completions; kl: k1 estimate of KL(pi_t‖pi_0), nats, 0
     where pi_0 drew the samples; ess: effective share (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; clipped: share
@@ -80,7 +80,7 @@ def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     """
     mask = rollout.completions.mask
     old, ref = sequence_logps(rollout.old_per_token_logps, mask), sequence_logps(rollout.ref_per_token_logps, mask)
-    figures = {
+    metrics = {
         "reward": rollout.rewards.mean().item(),
         "length": mask.sum(dim=1).double().mean().item(),
         "missing_eos": 1.0 - rollout.completions.finished.double().mean().item(),
@@ -89,7 +89,7 @@ def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     if config.method == "dar":
         options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
         weights = dar_weights(ref, old, rollout.advantages, **options)
-        figures["ess"] = weights.ess().item()
-        figures["clipped"] = weights.clipped.double().mean().item()
-        figures["weight"] = weights.weight.double().mean().item()
-    return figures
+        metrics["ess"] = weights.ess().item()
+        metrics["clipped"] = weights.clipped.double().mean().item()
+        metrics["weight"] = weights.weight.double().mean().item()
+    return metrics

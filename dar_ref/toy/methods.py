@@ -120,8 +120,8 @@ def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -
     logps, ref_logps, old_logps = (sequence_logps(x, mask) for x in (per_token, ref, old))
     match config.method:  # losses of whole completions
         case "dar":
-            options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
-            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, **options)
+            alpha, beta, w_clip = config.alpha, config.beta, config.w_clip
+            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, alpha=alpha, beta=beta, w_clip=w_clip)
             return loss / weights.weight.mean() if config.self_normalize else loss
         case "dao":
             return dao_loss(logps, ref_logps, old_logps, advantages, alpha=config.alpha, beta=config.beta)

@@ -75,7 +75,7 @@ def pair_indices(num_generations: int) -> Tensor:
 class Start:
     """What a run starts from. The models are in evaluation mode and take no gradient.
 
-    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; figures:
+    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; metrics:
     how good labels and proxy are, see `_make_reward`.
     """
 
@@ -85,7 +85,7 @@ class Start:
     pi_0: Qwen2ForCausalLM
     comparisons: Comparisons
     reward_model: Qwen2ForSequenceClassification
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     def proxy(self, completions: Completions) -> Tensor:
         """Proxy reward of each completion, (B,)."""
@@ -116,8 +116,8 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
     reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
     reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
-    figures = json.loads((reward / "figures.json").read_text(encoding="utf-8"))
-    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, figures)
+    metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
+    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
 
 
 @torch.no_grad()
@@ -205,7 +205,7 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model; beside it `figures.json`, on validation prompts: share of labels that agree with the
+    """Fit the reward model; beside it `metrics.json`, on validation prompts: share of labels that agree with the
     reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
@@ -226,13 +226,13 @@ def _make_reward(
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
     proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
     of_gold = margins(gold, held_out.preferred)
-    figures = {
+    metrics = {
         "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
         "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
     }
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
-    (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 
 def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import Qwen2ForCausalLM
 
+from dar_ref.optimizers import Optimizer, make_optimizer
 from dar_ref.theory import exact_advantage, fixed_point, iterate, kl, regression_loss, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
@@ -47,7 +48,7 @@ CLEAR = 1.25  # an error this many times the network's limit is told from it
 SAMPLE_STEPS = 120
 
 OPTIMIZER_STEPS = 40  # of part 4
-RATES = {"adam": 3e-4, "sgd": 1e-3}
+RATES: dict[Optimizer, float] = {"adam": 3e-4, "sgd": 1e-3}
 FACTORS = (1.0, 0.1)
 
 Progress = Callable[[int], None]
@@ -62,7 +63,7 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
         on_step: called with the number of gradient steps done, of `total_steps()`.
 
     Returns:
-        What `results.json` holds: finite numbers, None where a clip is infinite.
+        What `results.json` holds: finite numbers, and "inf" for a clip that is infinite.
     """
     table = tables(start, start.prompts.train[:PROMPTS])
     pi_t = train(start, RunConfig(steps=MOVED, learning_rate=MOVED_RATE, seed=seed)).policy.requires_grad_(True)
@@ -125,7 +126,7 @@ def one_iteration(
                 "setting": name,
                 "alpha": alpha,
                 "beta": beta,
-                "w_clip": None if w_clip == math.inf else w_clip,
+                "w_clip": "inf" if w_clip == math.inf else w_clip,
                 "steps": steps,
                 "kl_before": float(kl(target, log_pi_t).mean()),
                 "kl_after": float(after.mean()),
@@ -156,16 +157,16 @@ def iterations(
     advantage = exact_advantage(table.proxy, table.log_pi_0).advantage
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
     end = fixed_point(advantage, table.log_pi_0, alpha, beta)
-    policy, courses = pi_0, [table.log_pi_0]
+    policy, log_path = pi_0, [table.log_pi_0]
     for _ in range(count):
-        policy = fit(policy, table, loss_weights(table, advantage, courses[-1], alpha, beta, math.inf), steps, on_step)
-        courses.append(log_probs(policy, table.prompt_ids))
+        policy = fit(policy, table, loss_weights(table, advantage, log_path[-1], alpha, beta, math.inf), steps, on_step)
+        log_path.append(log_probs(policy, table.prompt_ids))
     return {
         "alpha": alpha,
         "beta": beta,
         "steps": steps,
-        "kl_iterate": kl(path, np.array(courses)).mean(axis=1).tolist(),
-        "kl_end": kl(end, np.array(courses)).mean(axis=1).tolist(),
+        "kl_iterate": kl(path, np.array(log_path)).mean(axis=1).tolist(),
+        "kl_end": kl(end, np.array(log_path)).mean(axis=1).tolist(),
         "kl_end_exact": kl(end, path).mean(axis=1).tolist(),
     }
 
@@ -254,15 +255,14 @@ def optimizers(
 def _on_policy(
     table: Tables,
     pi_0: Qwen2ForCausalLM,
-    optimizer: str,
+    optimizer: Optimizer,
     alpha: float,
     factor: float,
     steps: int,
     on_step: Callable[[], None],
 ) -> dict[str, Any]:
     policy = copy.deepcopy(pi_0).requires_grad_(True)
-    make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    stepper = make(policy.parameters(), lr=RATES[optimizer])
+    stepper = make_optimizer(optimizer, policy.parameters(), RATES[optimizer])
     distances, scales = [0.0], []
     for _ in range(steps):
         logps = response_logps(policy, table.prompt_ids)

@@ -1,4 +1,4 @@
-"""The border of a convex set of policies over three arms, to float64: the outlines in the simplex figures.
+"""The boundary of a convex set of policies over three arms, to float64: the outlines in the simplex figures.
 
 A grid of the triangle misses what is smaller than its cells, and a region about to vanish always is. Rays do not.
 """
@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from dar_ref.theory.checks import Array
 
 Gap = Callable[[Array], Array]
-"""How far log-policies (n, 3) are outside a convex set, (n,): negative inside, 0 on the border."""
+"""How far log-policies (n, 3) are outside a convex set, (n,): negative inside, 0 on the boundary."""
 
 
-def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
-    """Points (resolution, 3) around the border of a convex set of policies over three arms, `gap <= 0`.
+def boundary(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
+    """Points (resolution, 3) around the boundary of a convex set of policies over three arms, `gap <= 0`.
 
     Rays from a point inside are cut where the gap changes sign, or at the edge of the triangle. The first ring only
     says where the set lies and how it is stretched, so the second is even, however small or thin the set.
@@ -30,7 +30,7 @@ def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
 
     >>> from dar_ref import theory
     >>> center = np.log([0.2, 0.3, 0.5])
-    >>> ring = border(lambda log_pi: theory.kl(log_pi, center) - 0.1, center)
+    >>> ring = boundary(lambda log_pi: theory.kl(log_pi, center) - 0.1, center)
     >>> bool(np.allclose(theory.kl(np.log(ring), center), 0.1, rtol=1e-9))
     True
     """
