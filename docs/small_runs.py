@@ -66,7 +66,7 @@ def missing_eos_table(content: dict[str, Any]) -> str:
 
 def main(folder: Path) -> None:
     """Write both folders of docs/results from the folders of the runs."""
-    evaluated = {name: read(folder / name / "result.json")["evaluations"] for name in ONE_RUN}
+    evaluated = {name: read(folder / name / "results.json")["evaluations"] for name in ONE_RUN}
     kept = {name: [{key: row[key] for key in ("step", *EVALUATED)} for row in rows] for name, rows in evaluated.items()}
     logs = {name: read(folder / name / "results.json")["log"] for name in MISSING_EOS}
     rows = {name: [{k: r[k] for k in ("step", *LOGGED)} for r in log if "loss" in r] for name, log in logs.items()}
