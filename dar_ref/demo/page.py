@@ -36,12 +36,12 @@ FIGURES = {
         " seeds.",
     ),
     "frontier": (
-        "Proxy and gold reward against KL to the initial policy, one curve a method",
+        "Proxy and gold reward against KL to the initial policy, one curve per method",
         "The same runs as a frontier: reward bought against distance from pi_0. A curve further up and to the left pays"
         " less KL for its reward. The marker is the end of the run.",
     ),
     "conflict": (
-        "Chernoff information of the initial and the current policy against iteration, one curve a method",
+        "Chernoff information of the initial and the current policy against iteration, one curve per method",
         "The conflict that DAR is about, measured. Ask for KL(pi‖pi_0) <= e and KL(pi‖pi_t) <= e at once: below this"
         " radius e no policy does both (T6), and it grows as pi_t leaves pi_0. Mean over the images of a batch.",
     ),

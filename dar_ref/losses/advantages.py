@@ -24,7 +24,7 @@ def group_advantages(rewards: Tensor, num_generations: int) -> Tensor:
         (B,), float32 or the wider input type. A group of equal rewards gets exactly 0, whatever the value.
 
     Raises:
-        TypeError: rewards that are no floating-point tensor (a list with None, integers).
+        TypeError: rewards that are not a floating-point tensor (a list with None, integers).
         ValueError: NaN or infinite rewards, K < 2, or K that does not divide B.
 
     Source: arXiv 2504.14177 (group mean as baseline); T10 for K = 1.

@@ -12,7 +12,7 @@ def per_sequence(**named: Tensor) -> None:
     """Raise unless every named tensor is floating point and all have one shape (B,) with B >= 1.
 
     Raises:
-        TypeError: no tensor, or not of a floating type.
+        TypeError: not a tensor, or not of a floating type.
         ValueError: another number of axes, empty, or different lengths.
     """
     _aligned("(B,), one value per sequence", 1, named)
@@ -22,7 +22,7 @@ def per_token(completion_mask: Tensor, **named: Tensor) -> None:
     """Raise unless every named tensor is floating point and, like `completion_mask`, of one shape (B, T), B and T >= 1.
 
     Raises:
-        TypeError: no tensor, not of a floating type, or a mask that is neither boolean nor numeric 0/1 by type.
+        TypeError: not a tensor, not of a floating type, or a mask that is neither boolean nor numeric 0/1 by type.
         ValueError: another number of axes, empty, or different shapes.
     """
     _aligned("(B, T), one value per token", 2, named)
@@ -40,7 +40,7 @@ def groups(length: int, num_generations: int) -> int:
     """Return the number of groups N when `length` = N * K completions come in groups of K = `num_generations`.
 
     Raises:
-        TypeError: `num_generations` is no integer.
+        TypeError: `num_generations` is not an integer.
         ValueError: K < 2 (a group of one is its own mean, T10), or K does not divide the batch.
     """
     if isinstance(num_generations, bool) or not isinstance(num_generations, int):

@@ -100,7 +100,7 @@ def frames_figure(path: ConflictPath, shown: Sequence[int], *, arms: Sequence[st
 
 
 def conflict_gif(path: ConflictPath, alpha: float, beta: float, *, arms: Sequence[str] = ARMS, fps: int = 3) -> bytes:
-    """Animate the path: both constraints, DAR at the same budgets, and the area left; `fps` steps a second.
+    """Animate the path: both constraints, DAR at the same budgets, and the area left; `fps` steps per second.
 
     Returns:
         A GIF; `IPython.display.Image(data=...)` shows it, `Path.write_bytes` keeps it.

@@ -121,7 +121,7 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
     """Return K after checking that the statistics asked for can be taken from it.
 
     Raises:
-        TypeError: K that is no integer.
+        TypeError: K that is not an integer.
         ValueError: `K < 1`, an unknown baseline or normalisation, or statistics of a single sample.
     """
     check_choice("baseline", baseline, get_args(Baseline))

@@ -33,7 +33,7 @@ def kl(log_p: ArrayLike, log_q: ArrayLike) -> Array:
         KL (...), `>= 0`; `+inf` where p has mass on an arm that q lacks.
 
     Raises:
-        TypeError, ValueError: input that is no policy, see `checks.arrays`.
+        TypeError, ValueError: input that is not a policy, see `checks.arrays`.
 
     Source: the two regularisers of the paper's objective (arXiv 2602.11523, Section 4).
 
@@ -57,7 +57,7 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
         D_a (...), `>= 0`; `+inf` where p and q share no arm, or `a >= 1` and p has mass on an arm that q lacks.
 
     Raises:
-        TypeError, ValueError: input that is no policy, or an order that is negative or NaN.
+        TypeError, ValueError: input that is not a policy, or an order that is negative or NaN.
 
     Source: T1, `-log C = (1-alpha) D_alpha(pi_0‖pi_t)`; van Erven & Harremoës, IEEE Trans. IT 60 (2014).
     """
@@ -94,7 +94,7 @@ def chernoff(log_p: ArrayLike, log_q: ArrayLike) -> Chernoff:
         Where every alpha attains it (identical policies: 0 to rounding; no common support: +inf) alpha is 1/2.
 
     Raises:
-        TypeError, ValueError: input that is no policy, see `checks.arrays`.
+        TypeError, ValueError: input that is not a policy, see `checks.arrays`.
 
     Source: T6; Cover & Thomas, Elements of Information Theory, Section 11.9.
 

@@ -118,7 +118,7 @@ def estimator_moments(
     Raises:
         TypeError: policies, rewards or numbers of a wrong type.
         ValueError: bad input, an option of another method, K = 1 with a group statistic, more batches than
-            `enumeration.MAX_STATES`, or moments beyond float64.
+            `batches.MAX_STATES`, or moments beyond float64.
 
     Source: T8. DAR: the paper's practical loss; DAO: DESIGN's dual-KL score-function form; GRPO: DeepSeekMath
     (arXiv 2402.03300), equations 3 and 4; RLOO: Ahmadian et al. (arXiv 2402.14740).
@@ -132,7 +132,7 @@ def estimator_moments(
     check_choice("method", method, get_args(Method))
     for name, value in (("alpha", alpha), ("w_clip", w_clip), ("epsilon", epsilon)):
         if value is not None and name not in _OPTIONS[method]:
-            raise ValueError(f"{name} = {value!r} is no option of method {method!r}; leave it out")
+            raise ValueError(f"{name} = {value!r} is not an option of method {method!r}; leave it out")
     reward, log_pi_theta, log_pi_0, log_pi_t = one_row_per_prompt(
         reward=reward, log_pi_theta=log_pi_theta, log_pi_0=log_pi_0, log_pi_t=log_pi_t
     )

@@ -77,7 +77,7 @@ def kl_estimator_moments(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLik
         is, and the variance NaN. The mean of n independent samples has the same mean and `variance / n`.
 
     Raises:
-        TypeError, ValueError: unknown estimator, or input that is no policy.
+        TypeError, ValueError: unknown estimator, or input that is not a policy.
 
     Source: Schulman, "Approximating KL Divergence" (2020), with the supports written out.
 
@@ -122,7 +122,7 @@ def kl_loss_gradient(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLike) -
         Gradient (..., A). For k3 with `p = 0` somewhere it is `p q(p > 0) - q` on supp p and 0 elsewhere.
 
     Raises:
-        TypeError, ValueError: unknown estimator, input that is no policy, or p with mass where q has none.
+        TypeError, ValueError: unknown estimator, input that is not a policy, or p with mass where q has none.
 
     Source: T8; the two directions of KL and their score functions.
 

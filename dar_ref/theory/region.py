@@ -53,7 +53,7 @@ def feasible(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: floa
         point (1 for the ball of `pi_0`, 0 for that of `pi_t`); both infinite: 1/2 and inf.
 
     Raises:
-        TypeError, ValueError: input that is no policy, or a radius that is negative or NaN.
+        TypeError, ValueError: input that is not a policy, or a radius that is negative or NaN.
 
     Source: T6; the feasible region of the paper's conflict.
 

@@ -122,7 +122,7 @@ def regression_loss(
         (`log_mass > 709`): `L` scales with `sum pi_t v`, and no clip bounds it.
 
     Raises:
-        TypeError, ValueError: as `regression_weights`, or a `log_pi` that is no policy.
+        TypeError, ValueError: as `regression_weights`, or a `log_pi` that is not a policy.
 
     Source: T3 and T4.
     """

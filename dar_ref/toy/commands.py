@@ -64,7 +64,7 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
     for option in options:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
-            raise ValueError(f"{option!r} is no option; pass key=value with a key of {', '.join(types)}")
+            raise ValueError(f"{option!r} is not an option; pass key=value with a key of {', '.join(types)}")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 
@@ -235,11 +235,11 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
     """The value of one option, by the type of its field."""
     if kind is bool:
         if text not in ("true", "false"):
-            raise ValueError(f"{name} = {text!r} is no truth value; pass true or false")
+            raise ValueError(f"{name} = {text!r} is not a truth value; pass true or false")
         return text == "true"
     if kind not in (int, float):
         return text
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name} = {text!r} is no {kind.__name__}; pass a number") from None
+        raise ValueError(f"{name} = {text!r} is not of type {kind.__name__}; pass a number") from None

@@ -31,14 +31,14 @@ class StartConfig:
     demonstrations: int = 4  # per training prompt
     noise: float = 0.25  # chance that a demonstrator gets a word wrong
     sft_steps: int = 300
-    sft_batch: int = 64  # demonstrations a step
+    sft_batch: int = 64  # demonstrations per step
     sft_learning_rate: float = 5e-3  # Adam, decayed to 0 along a cosine
     groups: int = 1  # of completions of pi_0 per training prompt
     group_size: int = 4  # completions of a group, every two of them compared
     label_temperature: float = 0.05  # annotators prefer a to b with probability sigmoid((u_a - u_b) / temperature)
     reward_layers: int = 1  # of the reward model, on top of the policy's
     reward_steps: int = 600
-    reward_batch: int = 32  # groups a step
+    reward_batch: int = 32  # groups per step
     reward_learning_rate: float = 2e-3  # Adam, decayed to 0 along a cosine
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class RunConfig:
         for name in ("epsilon", "kl_coef"):
             scalars.non_negative(name, getattr(self, name))
         if not isinstance(self.self_normalize, bool):
-            raise TypeError(f"self_normalize = {self.self_normalize!r} is no truth value; pass True or False")
+            raise TypeError(f"self_normalize = {self.self_normalize!r} is not a truth value; pass True or False")
         self._refuse_contradictions()
 
     @property

@@ -159,7 +159,7 @@ def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tenso
 
     Args:
         trunk: of a policy, a reward model or a critic.
-        completions: K a prompt.
+        completions: K per prompt.
         tokens: (B, T) bool, which tokens to read; by default the kept ones.
     """
     layers, config = pack(trunk), trunk.config
@@ -258,7 +258,7 @@ def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache)
 def read(
     trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, positions: Tensor, attend: Callable[..., Tensor]
 ) -> Tensor:
-    """The network, but for who sees whom: states (M, H) of the tokens `ids` (M,) at `positions` (M,).
+    """The network, with attention given by the caller: states (M, H) of the tokens `ids` (M,) at `positions` (M,).
 
     `attend(number, query, key, value)` is attention in layer `number`, three times (M, h, d) to (M, H).
     """

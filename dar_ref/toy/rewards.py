@@ -1,4 +1,4 @@
-"""The reward that training sees: one finite number a completion, or the run stops and shows which one was wrong."""
+"""The reward that training sees: one finite number per completion, or the run stops and shows which one was wrong."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ def rewards_of(start: Start, completions: Completions, reward: str | RewardFunct
 
     Args:
         start: has the reward model and the gold reward.
-        completions: K a prompt.
+        completions: K per prompt.
         reward: "proxy", "gold", or a function of B prompts, B responses (words, without EOS) and B flags "has ended",
             that returns B numbers.
 

@@ -1,4 +1,4 @@
-"""Sampling: K completions a prompt from the policy itself, at temperature 1, no top-k, no top-p.
+"""Sampling: K completions per prompt from the policy itself, at temperature 1, no top-k, no top-p.
 
 What is sampled is what is scored: the log-probs that training needs are those of this distribution. A sampled token is
 never edited.

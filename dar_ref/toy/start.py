@@ -1,6 +1,6 @@
 """The start of every run: pi_0 from noisy demonstrations, preference pairs from pi_0, a reward model from the pairs.
 
-    demonstrations --SFT--> pi_0 --two samples a prompt--> pairs --Bradley-Terry--> reward model, the proxy
+    demonstrations --SFT--> pi_0 --two samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
 
 Each of the three stages is a folder in the cache, with models in the form that transformers saves. Nothing here is a
 method's: all methods start from the same folder.
@@ -42,7 +42,7 @@ PAD = "<pad>"  # the reward model's own: transformers looks for the last token t
 
 
 class Comparisons(NamedTuple):
-    """Completions of pi_0, K a prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
+    """Completions of pi_0, K per prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
 
     completions: N prompts; preferred: (N, M) bool, for the pairs of `pair_indices`: whether the first was preferred.
     """
@@ -56,7 +56,7 @@ class Comparisons(NamedTuple):
         return self.preferred.numel()
 
     def pairs(self, numbers: Tensor) -> Completions:
-        """The pairs that labels number `numbers` are about: two completions a prompt, the preferred one first."""
+        """The pairs that labels number `numbers` are about: two completions per prompt, the preferred one first."""
         num_generations, per_prompt = self.completions.num_generations, self.preferred.shape[1]
         rows, columns = numbers // per_prompt, numbers % per_prompt
         pairs = pair_indices(num_generations)[columns]  # (numbers, 2)
@@ -150,7 +150,7 @@ def _judge(
 
 
 def start_key(config: StartConfig) -> str:
-    """Name of a start: its configuration and its task, as far as that is written down: another flaw is another."""
+    """Name of a start, from its configuration and its task's definition: another flaw gives another name."""
     task = TASKS[config.task]
     definition = [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
     return cache.content_key({"start": asdict(config), "task": definition})
@@ -250,7 +250,7 @@ def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSe
         "vocab_size": pi_0.config.vocab_size + 1,
         "pad_token_id": pi_0.config.vocab_size,
         "num_hidden_layers": config.num_layers + config.reward_layers,
-        "layer_types": None,  # one entry a layer: made anew
+        "layer_types": None,  # one entry per layer: made anew
         "id2label": {0: "reward"},
         "label2id": {"reward": 0},
     }

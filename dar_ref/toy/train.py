@@ -84,7 +84,7 @@ def train(
         `Run`.
 
     Raises:
-        ValueError: more prompts or pairs a rollout than there are, a checkpoint of another run, or a reward that is
+        ValueError: more prompts or pairs per rollout than there are, a checkpoint of another run, or a reward that is
             missing or not finite.
         OSError: the checkpoint cannot be written.
     """
@@ -160,7 +160,7 @@ class State:
         if config.method in OFFLINE and pairs > self.annotations:
             raise ValueError(
                 f"batch_prompts = {config.batch_prompts} times num_generations = {config.num_generations} take {pairs}"
-                f" pairs a step, and there are {self.annotations}; pass smaller ones"
+                f" pairs per step, and there are {self.annotations}; pass smaller ones"
             )
 
     def next_rollout(self, start: Start, config: RunConfig, reward: RewardFunction | None) -> Rollout:

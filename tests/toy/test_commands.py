@@ -83,11 +83,11 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["alfa=1"], "'alfa=1' is no option; pass key=value with a key of method, steps"),
-        (["alpha"], "'alpha' is no option"),
-        (["alpha=big"], "alpha = 'big' is no float; pass a number"),
-        (["steps=1.5"], "steps = '1.5' is no int; pass a number"),
-        (["self_normalize=yes"], "self_normalize = 'yes' is no truth value; pass true or false"),
+        (["alfa=1"], "'alfa=1' is not an option; pass key=value with a key of method, steps"),
+        (["alpha"], "'alpha' is not an option"),
+        (["alpha=big"], "alpha = 'big' is not of type float; pass a number"),
+        (["steps=1.5"], "steps = '1.5' is not of type int; pass a number"),
+        (["self_normalize=yes"], "self_normalize = 'yes' is not a truth value; pass true or false"),
         (["alpha=2"], r"alpha = 2.0 is outside \[0, 1\]"),
         (["--method", "reinforce"], "method = 'reinforce' is unknown; choose one of dar, dao"),
         (["steps=10", "updates_per_rollout=3"], "steps = 10 is not a multiple of the 3 minibatches of a rollout"),

@@ -78,7 +78,7 @@ def test_positive_numbers(config, name, value):
         ({"epsilon": -0.2}, ValueError, "epsilon = -0.2 is not a finite number of at least 0; pass epsilon >= 0"),
         ({"kl_coef": math.inf}, ValueError, "kl_coef = inf is not a finite number of at least 0; pass kl_coef >= 0"),
         ({"beta": "0.05"}, TypeError, "beta = '0.05' is a str, not a real number; pass one float"),
-        ({"self_normalize": "no"}, TypeError, "self_normalize = 'no' is no truth value; pass True or False"),
+        ({"self_normalize": "no"}, TypeError, "self_normalize = 'no' is not a truth value; pass True or False"),
         (
             {"steps": 10, "updates_per_rollout": 8, "epochs_per_rollout": 2},
             ValueError,

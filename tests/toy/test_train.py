@@ -243,7 +243,7 @@ def test_a_batch_beyond_what_there_is_is_refused_before_any_work(start):
         ({"batch_prompts": 9, "updates_per_rollout": 4}, "in each of the 4 minibatches of a rollout make 36 prompts,"),
         (
             {"method": "dpo", "batch_prompts": 24, "num_generations": 50},
-            "batch_prompts = 24 times num_generations = 50 take 600 pairs a step, and there are 576; pass smaller ones",
+            "batch_prompts = 24 times num_generations = 50 take 600 pairs per step, and there are 576; pass",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -62,7 +62,7 @@ def iterations_text(content: Content) -> str:
 
 
 def samples_figure(content: Content) -> Figure:
-    """Error of one iteration against the number of samples a prompt, beside 1/n and the network's limit."""
+    """Error of one iteration against the number of samples per prompt, beside 1/n and the network's limit."""
     part = content["samples"]
     counts, errors = np.array(part["counts"]), np.array(part["kl"])
     with style():
@@ -91,8 +91,8 @@ def samples_text(content: Content) -> str:
     means = [float(np.mean(errors)) for errors in part["kl"]]
     points = ", ".join(f"{mean:.4f} at {n}" for n, mean in zip(part["counts"], means, strict=True))
     return (
-        f"Error KL(pi*‖pi_theta) against samples a prompt, both axes logarithmic: {points}. The slope between the first"
-        f" two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
+        f"Error KL(pi*‖pi_theta) against samples per prompt, both axes logarithmic: {points}. The slope between the"
+        f" first two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
         f" the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
         " the error less that limit, where the two can be told apart. A dashed line falls like 1/n: the first-order"
         " error of weighted frequencies without a network."

@@ -2,7 +2,7 @@
 
 1. `one_iteration`: the enumerated loss is minimised; how near the policy comes to T3's and T4's target.
 2. `iterations`: the same again and again with A fixed; how near it stays to T5's iterates and their fixed point.
-3. `samples`: the loss of n samples a prompt instead of the enumerated one; the error against n.
+3. `samples`: the loss of n samples per prompt instead of the enumerated one; the error against n.
 4. `optimizers`: one gradient step an iteration, as in training, without sampling noise: what Adam does with the common
    scale of the weights.
 
@@ -42,7 +42,7 @@ FIT_STEPS = 400
 ALPHAS = {0.3: 7, 1.0: 2}  # of part 2: alpha, iterations
 ITERATION_STEPS = 100
 
-COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples a prompt
+COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples per prompt
 REPEATS = 3
 CLEAR = 1.25  # an error this many times the network's limit is told from it
 SAMPLE_STEPS = 120
@@ -106,7 +106,7 @@ def one_iteration(
     """Part 1: minimise the enumerated loss of each of `SETTINGS`, from pi_t.
 
     Returns:
-        A row a setting. kl_before, kl_after: mean of KL(target‖pi) over prompts, nats, and kl_of_prompts each of them;
+        One row per setting. kl_before, kl_after: mean of KL(target‖pi) over prompts, nats; kl_of_prompts: each of them;
         log_mass: log E_{pi_t}[w] of each prompt; clipped: share of the samples of pi_t at the clip, expected;
         gap_residual: the largest |L(pi) - L(target) - E_{pi_t}[w] KL(target‖pi)| over prompts (T3, T4), in units of
         E_{pi_t}[w].
@@ -180,7 +180,7 @@ def samples(
     alpha: float = 0.1,
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Part 3: the loss of n samples of pi_t a prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
+    """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
 
     Returns:
         counts: n; kl: for each n KL(pi*‖pi) of each repeat, nats, mean over prompts; kl_enumerated: the same fit on the
@@ -241,7 +241,7 @@ def optimizers(
     Paper's beta and clip; alpha 0.1 and 1; Adam and SGD; the weights as they are, and a tenth of them.
 
     Returns:
-        A row a run: kl: KL(pi‖pi_0) after each step, nats, first 0; weight: E_{pi_t}[w] at each step, as it is;
+        One row per run: kl: KL(pi‖pi_0) after each step, nats, first 0; weight: E_{pi_t}[w] at each step, as it is;
         both means over prompts.
     """
     return [

@@ -85,7 +85,7 @@ def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", 
 def against_x(
     content: Content, keys: Sequence[str], xlabel: str, *, xscale: str = "linear", task: str | None = None
 ) -> Figure:
-    """Final metrics against the setting's number, one line a group, points for seeds."""
+    """Final metrics against the setting's number, one line per group, points for seeds."""
     settings = [s for s in content["settings"] if task is None or s["task"] == task]
     with style():
         figure = Figure(figsize=(3.1 * len(keys), 3.3))
@@ -114,7 +114,7 @@ def hacking_figure(content: Content) -> Figure:
 
 
 def frontier_figure(content: Content, task: str) -> Figure:
-    """Reward against KL to pi_0 at the end of the runs, one point a seed; on `tiny` with the exact frontier."""
+    """Reward against KL to pi_0 at the end of the runs, one point per seed; on `tiny` with the exact frontier."""
     settings = [setting for setting in content["settings"] if setting["task"] == task]
     with style():
         figure = Figure(figsize=(8.4, 3.8))
@@ -154,7 +154,7 @@ def annotation_figure(content: Content) -> Figure:
 
 
 def stability_figure(content: Content) -> Figure:
-    """Gold reward against learning rate, one panel a staleness; every point a run."""
+    """Gold reward against learning rate, one panel per staleness; every point is a run."""
     stale = sorted({setting["config"]["updates_per_rollout"] for setting in content["settings"]})
     with style():
         figure = Figure(figsize=(3.4 * len(stale), 3.4))

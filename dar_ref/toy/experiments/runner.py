@@ -133,6 +133,6 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _one_thread() -> None:
-    """One thread a process: results do not depend on the number of cores, and small matrices run faster."""
+    """One thread per process: results do not depend on the number of cores, and small matrices run faster."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

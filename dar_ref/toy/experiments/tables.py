@@ -137,12 +137,12 @@ def table_2(content: Content) -> Table:
         keys = {"score": "gold", "lc_win_rate": "lc_win_rate", "length": "length"}
         rows[setting["label"]] = {key: interval(finals(setting, metric)) for key, metric in keys.items()}
     ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {_seeds(content)}"
-    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is no MT-Bench
+    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is not MT-Bench
     return comparison_table(rows, (score, *TABLE_2_COLUMNS[1:]), ours=ours, paper=TABLE_2)
 
 
 def cost_table(content: Content, task: str) -> Table:
-    """Annotations and sampled tokens a method used, and what it took to reach online DPO's final win rate."""
+    """Annotations and sampled tokens that a method used, and what it took to reach online DPO's final win rate."""
     settings = {s["label"]: s for s in of_task(content, task)}
     goal = fmean(finals(settings["online_dpo"], "win_rate"))
     rows: dict[str, dict[str, Interval | None]] = {}
