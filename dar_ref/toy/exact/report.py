@@ -92,8 +92,8 @@ def samples_text(content: Content) -> str:
     points = ", ".join(f"{mean:.4f} at {n}" for n, mean in zip(part["counts"], means, strict=True))
     return (
         f"Error KL(pi*‖pi_theta) against samples per prompt, both axes logarithmic: {points}. The slope between the"
-        f" first two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
-        f" the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
+        f" first two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line"
+        f" nears the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
         " the error less that limit, where the two can be told apart. A dashed line falls like 1/n: the first-order"
         " error of weighted frequencies without a network."
     )
