@@ -1,11 +1,10 @@
 """Several settings over several seeds from the same start: plain Python out, the same bytes each time."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from dar_ref import scalars
+from dar_ref import results, scalars
 from dar_ref.bandit.config import TrainConfig
 from dar_ref.bandit.measure import Record
 from dar_ref.bandit.problem import Bandit
@@ -68,7 +67,5 @@ def _labelled(
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    """The options of a setting without its seed; JSON knows no inf."""
-    options = {name: str(value) if value == math.inf else value for name, value in asdict(config).items()}
-    del options["seed"]
-    return options
+    """The options of a setting without its seed."""
+    return {name: value for name, value in results.plain(config).items() if name != "seed"}

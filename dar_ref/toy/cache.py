@@ -4,7 +4,6 @@ A folder that exists is finished. While it is being made it has another name, so
 is begun again. Two processes that make the same folder at once make the same bytes, and the second one's are dropped.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -33,11 +32,6 @@ def content_key(inputs: Mapping[str, Any]) -> str:
     }
     text = json.dumps({**inputs, "versions": versions}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON can hold it: infinity becomes "inf"."""
-    return {name: "inf" if value == float("inf") else value for name, value in dataclasses.asdict(config).items()}
 
 
 def made(folder: Path, make: Callable[[Path], None]) -> Path:

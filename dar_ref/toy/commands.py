@@ -18,7 +18,6 @@ from dar_ref import results
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
-from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.exact import report, study
 from dar_ref.toy.exact.enumerate import exact_observer
@@ -166,7 +165,7 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
         _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
     pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))
     _write_lines(out / "preferences.jsonl", _preference_rows(start, pairs))
-    results.write_json(out / "start.json", {"config": cache.plain(start.config), "metrics": start.metrics})
+    results.write_json(out / "start.json", {"config": results.plain(start.config), "metrics": start.metrics})
     print(f"{task}, seed {seed}: written to {out}; {elapsed(began)}")
     return 0
 
@@ -210,7 +209,7 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def _content(task: str, config: RunConfig, start: Start, done: Run) -> dict[str, Any]:
     measured = {"rollouts": done.rollouts, "evaluations": done.evaluations, "diverged": done.diverged}
     exact = done.observations or None
-    return {"task": task, "config": cache.plain(config), "start": start.metrics, **measured, "exact": exact}
+    return {"task": task, "config": results.plain(config), "start": start.metrics, **measured, "exact": exact}
 
 
 def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:

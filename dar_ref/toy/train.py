@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from dar_ref import results
 from dar_ref.optimizers import make_optimizer
 from dar_ref.toy import cache
 from dar_ref.toy.config import CRITIC, OFFLINE, RunConfig
@@ -249,7 +250,7 @@ def _identity(start: Start, config: RunConfig) -> str:
     for model in (start.pi_0, start.reward_model):
         for name, tensor in model.state_dict().items():
             weights.update(name.encode() + tensor.numpy().tobytes())
-    return cache.content_key({"config": cache.plain(config), "weights": weights.hexdigest()})
+    return cache.content_key({"config": results.plain(config), "weights": weights.hexdigest()})
 
 
 def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:

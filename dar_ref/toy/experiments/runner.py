@@ -37,7 +37,7 @@ class Job(NamedTuple):
     def key(self) -> str:
         """Name of the run's folder."""
         start = start_key(start_config(self.task, self.config.seed))
-        return cache.content_key({"start": start, "run": cache.plain(self.config)})
+        return cache.content_key({"start": start, "run": results.plain(self.config)})
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def run_job(folder: Path, job: Job) -> None:
     def write(partial: Path) -> None:
         content = {
             "task": job.task,
-            "config": cache.plain(job.config),
+            "config": results.plain(job.config),
             "start": start.metrics,
             "rollouts": run.rollouts,
             "evaluations": run.evaluations,
