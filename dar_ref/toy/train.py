@@ -42,7 +42,7 @@ MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", 
 """Fields of `State` that a checkpoint holds as JSON."""
 
 Observer = Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]
-"""pi_t, the policy that a rollout was sampled from, and pi, what its updates made of it, to what is wanted of them."""
+"""Called with pi_t, which sampled a rollout, and pi, the policy after its updates; returns metrics, as JSON holds them."""
 
 
 class Run(NamedTuple):
