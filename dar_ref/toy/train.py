@@ -42,7 +42,7 @@ MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", 
 """Fields of `State` that a checkpoint holds as JSON."""
 
 Observer = Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]
-"""Called with pi_t, which sampled a rollout, and pi, the policy after its updates; returns metrics, as JSON holds them."""
+"""Called with pi_t, which sampled a rollout, and pi, the policy after its updates; returns metrics."""
 
 
 class Run(NamedTuple):
