@@ -1,4 +1,4 @@
-"""Checks of single options, shared by all layers: value, reason and remedy in one line."""
+"""Checks of scalar options, shared by all layers. Each error gives value, reason and remedy in one line."""
 
 import math
 from collections.abc import Iterable

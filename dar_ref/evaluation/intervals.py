@@ -1,8 +1,8 @@
-"""Intervals: what would have come out with other seeds and other prompts.
+"""Confidence intervals for the variation over seeds and prompts.
 
-`bootstrap` resamples what varies: whole units (seeds, or prompts), or seeds and prompts. `student` and
-`paired_difference` are for a handful of seeds, where the bootstrap is too narrow. `wilson` is for shares of independent
-prompts, right also where all were won. `iqm` is the interquartile mean.
+`bootstrap` resamples whole units (seeds, or prompts), or seeds and prompts. `student` and `paired_difference` are for
+few seeds, where the bootstrap is too narrow. `wilson` is for shares of independent prompts, also if all of them were
+won. `iqm` is the interquartile mean.
 
 Coverage of a nominal 95 % interval for the mean of n Gaussian values (4,000 data sets; `student` is exact):
 
@@ -10,7 +10,7 @@ Coverage of a nominal 95 % interval for the mean of n Gaussian values (4,000 dat
     bootstrap, mean       0.74   0.83   0.89   0.93   0.93
     bootstrap, IQM        0.74   0.89   0.93   0.94   0.94
 
-Shares and means both are in the unit of what comes in; nothing is turned into percent here.
+All results are in the unit of the input; nothing is converted to percent here.
 """
 
 import math
@@ -29,7 +29,7 @@ Resample = Literal["units", "nested", "crossed"]
 
 
 class Interval(NamedTuple):
-    """`estimate` with the ends `low` <= `high`, all in one unit; `level`: nominal coverage, in (0, 1)."""
+    """`estimate` and the ends `low` <= `high`, all in one unit; `level`: nominal coverage, in (0, 1)."""
 
     estimate: float
     low: float
@@ -43,15 +43,15 @@ def mean(values: ArrayLike) -> float:
 
 
 def iqm(values: ArrayLike) -> float:
-    """Interquartile mean: the mean of what is left after the lowest and the highest quarter are dropped.
+    """Interquartile mean: the mean without the lowest and the highest quarter of the values.
 
-    With n values, `floor(n/4)` are dropped at each end, over all axes together.
+    With n values over all axes, `floor(n/4)` are dropped at each end.
 
     Args:
         values: any shape, finite: runs, or runs x tasks.
 
     Returns:
-        The mean of the middle, unit of the values.
+        The mean of the middle values, in their unit.
 
     Raises:
         TypeError, ValueError: bad input, see `checks.aligned`.
@@ -78,23 +78,23 @@ def bootstrap(
 
     The ends are the `(1 -+ level)/2` quantiles of `statistic(samples[drawn])`, where `drawn` is, by `resample`:
 
-    - "units": the first axis, with replacement, whatever hangs on a unit kept together. Seeds (S,), prompts (P,), or
+    - "units": the first axis, with replacement; the data of a unit stay together. For seeds (S,), prompts (P,), or
       seeds with their prompts (S, P).
-    - "nested": seeds, then prompts within each drawn seed afresh. For seeds with prompts of their own; too wide where
-      the prompts' noise dominates, since the spread of the seeds' means holds it already ("units" is enough there).
-    - "crossed": seeds, and one draw of prompts for all of them. For prompts shared by all seeds: there "units" and
-      "nested" leave out that the same prompts were hard for every seed, and are too narrow.
+    - "nested": seeds, then new prompts within each drawn seed. For seeds with prompts of their own. It is too wide if
+      the noise of the prompts dominates, since the spread of the seeds' means already contains it (use "units").
+    - "crossed": seeds, and one draw of prompts for all seeds. For prompts shared by all seeds. There "units" and
+      "nested" are too narrow: they ignore that the same prompts are hard for every seed.
 
     Args:
         samples: one array or several paired ones, finite, (S, ...) or (S, P, ...); all are drawn by the same indices.
-        statistic: called with the arrays, returns a finite number: `mean`, `iqm`, or a function of paired arrays.
+        statistic: function of the arrays that returns a finite number: `mean`, `iqm`, or a function of paired arrays.
         resample: "units", "nested" or "crossed".
         level: nominal coverage, in (0, 1).
-        resamples: how many, >= 1; at 2,000 the simulation moves a tail of 2.5 % by about 0.35 % (one sigma).
+        resamples: number of resamples, >= 1; with 2,000 the simulation error of a 2.5 % tail is 0.35 % (one sigma).
         seed: at least 0; the same seed draws the same units for every method, which keeps methods comparable.
 
     Returns:
-        `Interval(estimate, low, high, level)`, the estimate being the statistic of the samples as they are.
+        `Interval(estimate, low, high, level)`; the estimate is the statistic of the original samples.
 
     Raises:
         TypeError, ValueError: bad input, shapes that differ in a resampled axis, an unknown `resample`, or a statistic
@@ -120,17 +120,17 @@ def bootstrap(
         drawn[i] = statistic(*(array[index] for array in arrays))
     if not (math.isfinite(estimate) and np.isfinite(drawn).all()):
         raise ValueError(
-            f"statistic gave {estimate!r} on the samples and is not finite there or on a resample, which may repeat one"
-            " unit only; pass a statistic that is finite on every resample"
+            f"statistic gave {estimate!r} on the samples, or a value that is not finite on a resample (which may repeat"
+            " one unit only); pass a statistic that is finite on every resample"
         )
     low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level)
 
 
 def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Mean with Student's t interval, `mean +- t_{n-1} std / sqrt(n)`: for a handful of seeds.
+    """Mean with Student's t interval, `mean +- t_{n-1} std / sqrt(n)`, for few seeds.
 
-    Exact for Gaussian values at every n, wider than the bootstrap at small n. Equal values give width zero, at any n.
+    Exact for Gaussian values at every n; wider than the bootstrap at small n. Equal values give width zero at any n.
 
     Args:
         values: (n,), n >= 2, finite, one per seed.
@@ -152,7 +152,7 @@ def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
     n = array.size
     if n < 2:
         raise ValueError("values has one entry: a spread needs at least two; run more seeds")
-    above_first = array - array[0]  # equal values then have a spread of exactly 0
+    above_first = array - array[0]  # makes the spread of equal values exactly 0
     half = float(stdtrit(n - 1, (1.0 + level) / 2.0) * above_first.std(ddof=1) / math.sqrt(n))
     estimate = float(array[0] + above_first.mean())
     return Interval(estimate, estimate - half, estimate + half, level)
@@ -161,11 +161,11 @@ def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
 def paired_difference(values: ArrayLike, baseline: ArrayLike, *, level: float = 0.95) -> Interval:
     """Mean difference of two methods over the seeds they share, with Student's t interval of the differences.
 
-    What a seed does to both methods cancels.
+    The common effect of a seed on both methods cancels.
 
     Args:
         values: (S,) or (S, P), finite; prompts are averaged within a seed first.
-        baseline: of the other method, same seeds in the same order, same shape.
+        baseline: values of the other method, with the same seeds in the same order, same shape.
         level: nominal coverage, in (0, 1).
 
     Returns:
@@ -185,14 +185,14 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share: all p with `|p_hat - p| <= z sqrt(p (1-p) / n)`.
 
     Args:
-        successes: in [0, trials]; a win rate's `wins + ties/2` may be passed, the interval is then slightly wide, since
-            ties vary less than wins.
+        successes: in [0, trials]. A win rate's `wins + ties/2` is allowed; the interval is then slightly too wide,
+            since ties vary less than wins.
         trials: n >= 1, independent.
         level: nominal coverage, in (0, 1).
 
     Returns:
-        `Interval(successes/trials, low, high, level)` within [0, 1]; `low` is 0 without a success, `high` 1 without a
-        failure.
+        `Interval(successes/trials, low, high, level)` within [0, 1]; `low` is 0 without successes, `high` is 1 without
+        failures.
 
     Raises:
         TypeError, ValueError: bad input, or more successes than trials.
@@ -211,12 +211,12 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
 
 
 def _wilson_low(share: float, n: int, z: float) -> float:
-    """Lower end, as the product of both roots over the upper root: exactly 0 at share 0, no cancellation."""
+    """Lower end, as the product of both roots divided by the upper root: exactly 0 at share 0, no cancellation."""
     return share**2 / (share + z * z / (2 * n) + z * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2))
 
 
 def _resampled_shape(arrays: list[Array], resample: Resample) -> tuple[int, ...]:
-    """Lengths of the axes that are drawn; ValueError where the samples differ in one or lack it."""
+    """Lengths of the resampled axes; ValueError if the samples differ in one of them or lack it."""
     if resample not in get_args(Resample):
         raise ValueError(f"resample = {resample!r} is unknown; choose one of {', '.join(get_args(Resample))}")
     axes = 1 if resample == "units" else 2

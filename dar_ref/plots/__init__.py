@@ -1,7 +1,7 @@
-"""Figures of the package: one look (`style`), policies on the simplex, and the figures of the tutorial.
+"""Figures of the package: a common style (`style`), policies on the simplex, and the figures of the tutorial.
 
-`region_figure` is one call on your own `pi_0`, `pi_t` and `A`; `conflict_figure(measure_path(...))` is the main figure
-of the tutorial on your own path. Everything returns a matplotlib figure, or draws on the axes it is given.
+`region_figure` draws the region of your own `pi_0`, `pi_t` and `A`. `conflict_figure(measure_path(...))` draws the
+tutorial's main figure for your own path. Every function returns a matplotlib figure or draws on the axes that it gets.
 """
 
 from dar_ref.plots.conflict import conflict_figure, conflict_gif, frames_figure

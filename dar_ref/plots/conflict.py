@@ -1,11 +1,11 @@
-"""The conflict along a path of policies: what two trust constraints leave, and what DAR does at the same budgets.
+"""The conflict along a path of policies: the region of both constraints, and DAR at the same budgets.
 
     path = measure_path(log_pi_0, log_path, reward, eps_0, eps_t)   # numbers, for your own path
     conflict_figure(path, alpha, beta)                              # the main figure of the tutorial
     conflict_gif(path, alpha, beta)                                 # the same as an animation, bytes of a GIF
 
-Every picture of a pair is drawn at the same budgets, and the ball around `pi_ref` has its true radius
-`alpha eps_0 + (1-alpha) eps_t + log C` (T7). More figures of DAR's side are in `plots.dar`.
+Both sides are drawn at the same budgets, and the ball around `pi_ref` has its true radius
+`alpha eps_0 + (1-alpha) eps_t + log C` (T7). More figures of DAR are in `plots.dar_ball`.
 """
 
 import tempfile
@@ -47,19 +47,19 @@ def conflict_figure(
     shown: Sequence[int] | None = None,
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """The conflict and DAR at the same budgets: the simplex at four steps, and what changes from step to step.
+    """The conflict and DAR at the same budgets: the simplex at four steps, and four quantities against the step.
 
     Args:
         path: from `plots.measure_path`.
         alpha: DAR's weight of `pi_0`, in [0, 1].
         beta: DAR's strength of the regulariser, > 0.
-        shown: four steps to draw; by default spread evenly.
+        shown: four steps to draw; by default evenly spaced.
         arms: names of the corners top, left and right.
 
     Returns:
         A figure of three rows. Top: both KL balls, their intersection (hatched) and its best policy; PPO's box and the
-        forward ball as outlines. Middle: the ball around `pi_ref` that belongs to these budgets, and the maximiser of
-        DAR's penalised objective. Bottom, against step: area, margin, best reward, and the KLs that DAR really has.
+        forward ball as outlines. Middle: the ball around `pi_ref` for these budgets, and the maximiser of DAR's
+        penalised objective. Bottom, against the step: area, margin, best reward, and the KLs of DAR's optimum.
 
     Raises:
         TypeError, ValueError: a number of steps that is not four, or a bad alpha or beta.
@@ -90,7 +90,7 @@ def conflict_figure(
 
 
 def frames_figure(path: ConflictPath, shown: Sequence[int], *, arms: Sequence[str] = ARMS) -> Figure:
-    """A row of simplexes: both constraints and what they share, at the steps `shown` of the path."""
+    """A row of simplexes: both constraints and their intersection, at the steps `shown` of the path."""
     with style():
         figure = Figure(figsize=(3.0 * len(shown), 3.1))
         FigureCanvasAgg(figure)
@@ -103,9 +103,9 @@ def conflict_gif(path: ConflictPath, alpha: float, beta: float, *, arms: Sequenc
     """Animate the path: both constraints, DAR at the same budgets, and the area left; `fps` steps per second.
 
     Returns:
-        A GIF; `IPython.display.Image(data=...)` shows it, `Path.write_bytes` keeps it.
+        The bytes of a GIF. `IPython.display.Image(data=...)` shows it, `Path.write_bytes` saves it.
     """
-    fixed = {"figure.constrained_layout.use": False}  # or the panels would move from frame to frame
+    fixed = {"figure.constrained_layout.use": False}  # otherwise the panels move from frame to frame
     with style(), mpl.rc_context(fixed), tempfile.TemporaryDirectory() as folder:
         gif = Path(folder) / "conflict.gif"
         figure = Figure(figsize=(10.4, 3.4))
@@ -126,13 +126,13 @@ def conflict_gif(path: ConflictPath, alpha: float, beta: float, *, arms: Sequenc
                     title="area both balls share\n(share of the simplex)",
                     ylim=(0.0, None),
                 )
-                for _ in range(4 if step == len(path.log_path) - 1 else 1):  # rest at the end
+                for _ in range(4 if step == len(path.log_path) - 1 else 1):  # pause at the end
                     writer.grab_frame()
         return gif.read_bytes()
 
 
 def draw_conflict(ax: TernaryAxes, path: ConflictPath, step: int, *, others: bool = True) -> None:
-    """Draw both KL balls at one step, what they share, its best policy and the path so far.
+    """Draw both KL balls at one step, their intersection, its best policy and the path so far.
 
     `others` adds the outlines of PPO's box and of the forward ball.
     """
@@ -255,7 +255,7 @@ def shade_empty(ax: Axes, path: ConflictPath) -> None:
 
 
 def _region_handles(path: ConflictPath) -> dict[str, Any]:
-    """What `draw_region` draws, for a legend."""
+    """Legend entries for what `draw_region` draws."""
     return {
         f"KL(pi‖pi_0) <= {path.eps_0:g}": Line2D([], [], color=COLORS["pi_0"]),
         f"KL(pi‖pi_t) <= {path.eps_t:g}": Line2D([], [], color=COLORS["pi_t"], linestyle="--"),

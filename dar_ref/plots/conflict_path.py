@@ -12,12 +12,12 @@ from dar_ref.theory.trust_regions import Stability
 
 
 class ConflictPath(NamedTuple):
-    """What is left of `KL(pi‖pi_0) <= eps_0` and a trust region around each policy of a path of T policies.
+    """The intersection of `KL(pi‖pi_0) <= eps_0` with a trust region, for every policy of a path of T policies.
 
-    `log_pi_0` (3,), `log_path` (T, 3), `reward` (3,), `eps_0`, `eps_t` (nats; the forward ball has eps_t too), `box`:
-    the input. `margin`, `certificate` (T,): of `theory.feasible`; the region is empty where the margin is negative.
-    `alpha`, `beta` (T,): DAR's parameters at the best policy of the region; nan where it is empty. `area`, `best`: per
-    trust region, share of the simplex (T,) and best policies (T, 3), log-probabilities, nan where none is allowed.
+    Input: `log_pi_0` (3,), `log_path` (T, 3), `reward` (3,), `eps_0`, `eps_t` (nats, also of the forward ball), `box`.
+    `margin`, `certificate` (T,): from `theory.feasible`; the region is empty where the margin is negative.
+    `alpha`, `beta` (T,): DAR's parameters at the best policy of the region; nan where it is empty. `area`, `best`, for
+    each trust region: share of the simplex (T,); best policies (T, 3), log-probabilities, nan where it is empty.
     """
 
     log_pi_0: Array
@@ -51,10 +51,10 @@ def measure_path(
     Args:
         log_pi_0: initial policy (3,), log-probabilities, every arm above 0.
         log_path: the current policies `pi_t` (T, 3), log-probabilities, every arm above 0.
-        reward: (3,), finite; an advantage does as well, since a constant changes no maximiser.
-        eps_0: radius of the ball around `pi_0`, nats.
-        eps_t: radius of the ball around `pi_t`, nats; also of the forward ball.
-        box: half-width of PPO's box, a relative change of a probability.
+        reward: (3,), finite. An advantage works as well, since a constant does not change the maximiser.
+        eps_0: radius of the ball around `pi_0`, in nats.
+        eps_t: radius of the ball around `pi_t` and of the forward ball, in nats.
+        box: half-width of PPO's box, as a relative change of a probability.
 
     Returns:
         `ConflictPath`.

@@ -1,4 +1,4 @@
-"""DAR's side of the conflict, figure by figure: its ball at given budgets, its optimum, its multipliers (T7)."""
+"""Figures of DAR in the conflict: its ball at given budgets, its optimum, its multipliers (T7)."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def matched_figure(
     *,
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """The ball around `pi_ref` at given budgets, with its true radius and, labelled as wrong, without `log C`.
+    """The ball around `pi_ref` at given budgets: with its true radius, and without `log C` (labelled as wrong).
 
     Args:
         log_pi_0: initial policy (3,), log-probabilities.
@@ -58,7 +58,7 @@ def matched_figure(
 def dar_figure(
     path: ConflictPath, step: int, settings: Sequence[tuple[float, float]], *, arms: Sequence[str] = ARMS
 ) -> Figure:
-    """A row of simplexes: DAR at one step of the path, one panel for each pair (alpha, beta) of `settings`."""
+    """A row of simplexes: DAR at one step of the path, one panel per pair (alpha, beta) of `settings`."""
     with style():
         figure = Figure(figsize=(4.4 * len(settings), 4.2))
         FigureCanvasAgg(figure)
@@ -69,7 +69,7 @@ def dar_figure(
 
 
 def radius_figure(path: ConflictPath, steps: Sequence[int]) -> Figure:
-    """True radius of the ball around `pi_ref` against alpha, at four steps at most; its minimum is the margin."""
+    """True radius of the ball around `pi_ref` against alpha, for up to four steps; its minimum is the margin."""
     alphas = np.linspace(0.0, 1.0, 201)
     with style():
         figure = Figure(figsize=(6.5, 3.6))
@@ -87,7 +87,7 @@ def radius_figure(path: ConflictPath, steps: Sequence[int]) -> Figure:
 
 
 def multiplier_figure(path: ConflictPath) -> Figure:
-    """DAR's alpha and beta at the best policy of the region, against step; the certificate where it is empty."""
+    """DAR's alpha and beta at the best policy of the region against the step; the certificate where it is empty."""
     with style():
         figure = Figure(figsize=(9.0, 3.4))
         FigureCanvasAgg(figure)

@@ -1,8 +1,8 @@
 """Proofs on given bandits, by ball arithmetic.
 
-Both sides of an identity are computed from their definitions in `dar_ref.verify.arb.policies`, and subtracted: a
-residual whose ball contains 0 with a radius below 10^-D proves that the identity holds on this bandit to D digits; a
-ball that excludes 0 disproves it. The working precision is doubled until one of the two is the case.
+Both sides of an identity are computed from their definitions in `dar_ref.verify.arb.policies` and subtracted. A
+residual whose ball contains 0 with a radius below 10^-D proves that the identity holds on this bandit to D digits. A
+ball that excludes 0 disproves it. The working precision is doubled until one of the two happens.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,12 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
     """Enclose every residual of a statement on one case within 10^-digits, or disprove it.
 
     Args:
-        residuals: from a case to the differences of the two sides of each identity, at the precision that is set.
-        case: what `residuals` takes.
-        digits: D >= 1, decimal digits after the point.
+        residuals: function from a case to the difference of both sides of each identity, at the current precision.
+        case: argument of `residuals`.
+        digits: D >= 1, number of decimal places.
 
     Returns:
-        `Certificate(passed, radius)`; `radius < 10^-digits` if passed (as a float it is 0 from about 308 digits on).
+        `Certificate(passed, radius)`; `radius < 10^-digits` if passed (a float: 0 from about 308 digits on).
 
     Raises:
         ValueError: fewer than 1 digit, or a residual that stays undecided at 2^20 bits.

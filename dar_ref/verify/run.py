@@ -1,8 +1,8 @@
-"""Every statement tried on random cases: what `dar-ref verify` runs.
+"""Test every statement on random cases: the work of `dar-ref verify`.
 
-Each case is judged twice. In float64: the functions of `dar_ref.theory` against ball arithmetic, and the identity
-between them; the error must stay within `LIMIT` times the scale stated beside each check. And exactly: `certify` proves
-the identity on this very case to D digits. A statement passes if all its cases do, both times.
+Each case has two tests. In float64, the functions of `dar_ref.theory` are compared with ball arithmetic, and with each
+other through the identity. The error must be within `LIMIT` times the scale stated with each check. In ball arithmetic,
+`certify` proves the identity on the same case to D digits. A statement passes if all its cases pass both tests.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,8 +40,8 @@ STATEMENTS = {
 class Row(NamedTuple):
     """Outcome of one statement.
 
-    worst: largest float64 error per unit of scale; bound: largest certified radius; failure: the first case that
-    failed, with the reason, or None.
+    worst: largest float64 error per unit of scale; bound: largest certified radius; failure: the first failed case with
+    the reason, or None.
     """
 
     id: str
@@ -56,16 +56,16 @@ class Row(NamedTuple):
 def verify(
     seed: int = 0, cases: int = 1000, digits: int = 100, progress: Callable[[Iterable[int]], Iterable[int]] = iter
 ) -> list[Row]:
-    """Try every statement on `cases` random bandits.
+    """Test every statement on `cases` random bandits.
 
     Args:
-        seed: case i is drawn from `numpy.random.default_rng([seed, i])`, so a failing case can be drawn again alone.
+        seed: case i is drawn from `numpy.random.default_rng([seed, i])`, so a failed case can be drawn again by itself.
         cases: number of bandits, >= 1.
         digits: decimal digits of the certificates, >= 1.
-        progress: wraps the iterable of case numbers, to show how far the work is.
+        progress: wrapper of the iterable of case numbers, for a progress bar.
 
     Returns:
-        One `Row` a statement.
+        One `Row` per statement.
 
     Raises:
         ValueError: fewer than one case or digit, or a negative seed.
@@ -94,13 +94,13 @@ def verify(
 
 
 def _judge(statement: Statement, rng: np.random.Generator, digits: int) -> tuple[float, float, str | None]:
-    """Float64 error per unit of scale, certified radius, and what failed, if anything did."""
+    """Float64 error per unit of scale, certified radius, and the reason of a failure or None."""
     case = statement.draw(rng)
     try:
-        with np.errstate(invalid="ignore"):  # inf - inf of a wrong formula is nan, and nan fails
+        with np.errstate(invalid="ignore"):  # a wrong formula may give inf - inf; nan fails
             worst = max(relative(error) for error in statement.errors(case))
         certificate = certify(statement.residuals, case, digits)
-    except (ValueError, ZeroDivisionError) as error:  # a formula that is wrong may also leave its domain
+    except (ValueError, ZeroDivisionError) as error:  # a wrong formula may leave its domain
         return np.inf, np.inf, f"{type(error).__name__}: {error}"
     if not certificate.passed:
         return worst, certificate.radius, f"disproved: a residual of {certificate.radius:.3g} excludes 0"

@@ -1,8 +1,8 @@
-"""T5 and T11 as statements to verify: the iteration, its end, its clip, and how the moving reference covers the end.
+"""T5 and T11 as statements to verify: the iteration, its end, its clip, and the coverage of the moving reference.
 
-Both sides of each identity are computed from definitions in ball arithmetic: the path step by step as maximisers of the
-objective, the end as `pi_inf ∝ pi_0 exp(A/(alpha beta))`, clipped steps as minimisers of the clipped regression. "Up to
-the normaliser" is "for every pair of arms": differences from the first arm.
+Both sides of each identity are computed from definitions in ball arithmetic. The steps of the path are maximisers of
+the objective, the end is `pi_inf ∝ pi_0 exp(A/(alpha beta))`, clipped steps are minimisers of the clipped regression.
+"Up to the normaliser" means that differences from the first arm are compared.
 """
 
 from itertools import pairwise
@@ -31,8 +31,8 @@ STEPS = 3
 
 
 def draw_iteration(rng: np.random.Generator) -> Case:
-    """Draw a bandit as T1 to T4 do; in half of the cases where float64 has such a clip, it is below Z and moves the
-    end. `log_pi` is what the witness of that is made from."""
+    """Draw a bandit as for T1 to T4. In half of the cases where float64 allows it, the clip is below Z and moves the
+    end. `log_pi` is then used to construct the witness."""
     case = draw_case(rng)
     room = 10.0 ** rng.uniform(-3.0, 2.0)
     if case.alpha > 0.0 and rng.random() < 0.5:
@@ -43,13 +43,13 @@ def draw_iteration(rng: np.random.Generator) -> Case:
 
 
 def draw_coverage(rng: np.random.Generator) -> Case:
-    """Draw a bandit with alpha > 0 (there is no end without it) that starts at `pi_0`."""
+    """Draw a bandit with alpha > 0 (otherwise there is no end) that starts at `pi_0`."""
     case = draw_case(rng)
     return case._replace(log_pi_t=case.log_pi_0, alpha=case.alpha or 10.0 ** rng.uniform(-12.0, 0.0))
 
 
 def follow(x: Exact, steps: int) -> list[Policy]:
-    """`pi_t` and the `steps` maximisers that follow, each of the objective at the one before."""
+    """`pi_t` and the `steps` policies after it; each maximises the objective at the policy before."""
     path = [x.log_pi_t]
     for _ in range(steps):
         path.append(policies.optimum(x.advantage, x.log_pi_0, path[-1], x.alpha, x.beta)[0])
@@ -65,10 +65,10 @@ def fixed_point(x: Exact) -> tuple[Policy, arb]:
 
 
 def capped_policy(log_pi: Policy, log_pi_inf: Policy, log_excess: arb) -> Policy:
-    """A policy below `R pi_inf`, where `log R = log_excess > 0`: from `pi_inf` as far towards `pi` as the cap allows.
+    """A mixture of `pi_inf` and `pi` below the cap `R pi_inf`, where `log R = log_excess > 0`.
 
-    `(1-s) pi_inf + s pi <= R pi_inf` for every `s <= min(1, (R-1) min pi_inf/pi)`; half of that is taken. With
-    `R = (Z/w_clip)^(1/alpha)` the cap is `w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))`.
+    `(1-s) pi_inf + s pi <= R pi_inf` for every `s <= min(1, (R-1) min pi_inf/pi)`; the mixture uses half of this bound.
+    With `R = (Z/w_clip)^(1/alpha)` the cap is `w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))`.
     """
     inside, _ = policies.normalize([None if e is None else p for p, e in zip(log_pi, log_pi_inf, strict=True)])
     log_s = log_excess + (1 - (-log_excess).exp()).log()  # log(R-1); R itself may be exp(1e24)
@@ -94,10 +94,11 @@ def clipped_step(x: Exact, log_pi: Policy) -> Policy:
 
 
 def errors_t5(case: Case) -> list[Error]:
-    """Per step `max|A|/beta + max|log p|` over the path; after t steps that times `min(t, 1/alpha)`.
+    """Scale of one step: `max|A|/beta + max|log p|` over the path; after t steps, `min(t, 1/alpha)` times that.
 
-    Each step keeps `1-alpha` of the error before it. `pi_inf` is measured by `max|A|/(alpha beta) + max|log p|`, its
-    weights and `log Z` by alpha times that; one step from it, clipped or not, by `1-alpha` of that and a step.
+    Each step keeps `1-alpha` of the error before it. The scale of `pi_inf` is `max|A|/(alpha beta) + max|log p|`, that
+    of its weights and of `log Z` alpha times this. One step from it, clipped or not, has `1-alpha` of this scale plus
+    the scale of a step.
     """
     bandit = (case.advantage, case.log_pi_0, case.alpha, case.beta)
     path = theory.iterate(*bandit, STEPS, case.log_pi_t)
@@ -145,12 +146,12 @@ def _errors_of_the_end(case: Case, x: Exact, log_z: Array, tilt: float) -> list[
 
 
 def residuals_t5(case: Case) -> list[arb]:
-    """`(log pi_{t+1} - log pi_inf) - (1-alpha) (log pi_t - log pi_inf)` for all pairs of arms, `pi_inf` conditioned on
-    the arms that are left; at alpha = 1 the step to `pi_inf` itself, at alpha = 0 the run; then the end and its clip.
+    """`(log pi_{t+1} - log pi_inf) - (1-alpha) (log pi_t - log pi_inf)` for all pairs of arms, with `pi_inf`
+    conditioned on the arms that are left. At alpha = 1: the step to `pi_inf`. At alpha = 0: the path. Then the end.
 
-    The end: one step from the conditioned `pi_inf` leads back; every weight is Z; `log Z = E[A]/beta - alpha
-    KL(pi_inf‖pi_0)`, where the mean under `pi_inf` is what centring takes off. The clip: one clipped step from
-    `pi_inf`, or from another policy below the cap where `Z > w_clip`, leads back.
+    The end: one step from the conditioned `pi_inf` returns it; every weight is Z; `log Z = E[A]/beta - alpha
+    KL(pi_inf‖pi_0)` with the mean under `pi_inf`. The clip: one clipped step returns `pi_inf`, or, where `Z > w_clip`,
+    another policy below the cap.
     """
     x = Exact.of(case)
     path = follow(x, STEPS)
@@ -174,7 +175,7 @@ def residuals_t5(case: Case) -> list[arb]:
 
 
 def _contraction(now: Policy, following: Policy, end: Policy, kept: arb) -> list[arb]:
-    """`(following - end) - kept (now - end)`; `kept = 0` asks nothing of `now`."""
+    """`(following - end) - kept (now - end)`; at `kept = 0` without `now`."""
     if kept == 0:
         return policy_residuals(following, end)
     logits = [None if n is None or e is None else e + kept * (n - e) for n, e in zip(now, end, strict=True)]
@@ -182,7 +183,7 @@ def _contraction(now: Policy, following: Policy, end: Policy, kept: arb) -> list
 
 
 def _residuals_without_anchor(x: Exact, path: list[Policy]) -> list[arb]:
-    """alpha = 0: `log pi_t = log pi_start + t A/beta` up to the normaliser, and the best arms' mass never falls."""
+    """alpha = 0: `log pi_t = log pi_start + t A/beta` up to the normaliser; the mass of the best arms never falls."""
     balls: list[arb] = []
     for t, log_pi in enumerate(path):
         tilted = [None if p is None else p + t * a / x.beta for p, a in zip(path[0], x.advantage, strict=True)]
@@ -196,16 +197,16 @@ def _residuals_without_anchor(x: Exact, path: list[Policy]) -> list[arb]:
 
 
 def contrasts(left: Policy, right: Policy) -> list[arb]:
-    """Differences of `left - right` between each arm and the first; an arm that only one of them has is infinite."""
+    """`left - right` of each arm minus that of the first arm; infinite for an arm that only one policy has."""
     gaps = policy_residuals(left, right)
     return [gap - gaps[0] if gap.is_finite() else gap for gap in gaps]  # inf - inf would be undecided
 
 
 def errors_t11(case: Case) -> list[Error]:
-    """Log-probabilities of `pi_ref,t`: `s = max|A|/(alpha beta) + max|log p|`, which bounds those of `pi_inf` too.
+    """Scale of `log pi_ref,t` and `log pi_inf`: `s = max|A|/(alpha beta) + max|log p|`.
 
-    An error s in the logs of both policies moves their KL by s, and through the weights of `pi_inf` by s times the mean
-    deviation `E|log(pi_inf/pi_ref,t) - KL|`: scale `s (1 + E|...|)`.
+    An error s in these logs moves the KL by s, and through the weights of `pi_inf` by s times the mean deviation
+    `E|log(pi_inf/pi_ref,t) - KL|`. So the scale of the KL is `s (1 + E|...|)`.
     """
     bandit = (case.advantage, case.log_pi_0, case.alpha, case.beta)
     path = theory.iterate(*bandit, STEPS)
@@ -230,7 +231,7 @@ def errors_t11(case: Case) -> list[Error]:
 
 
 def residuals_t11(case: Case) -> list[arb]:
-    """`log pi_ref,t - log pi_inf - (alpha + (1-alpha)^(t+1)) (log pi_0 - log pi_inf)` for all pairs of arms; and
+    """`log pi_ref,t - log pi_inf - (alpha + (1-alpha)^(t+1)) (log pi_0 - log pi_inf)` for all pairs of arms, and
     `KL(pi_inf‖pi_ref,t)` does not rise with t."""
     x = Exact.of(case)
     end, _ = fixed_point(x)

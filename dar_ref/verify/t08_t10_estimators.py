@@ -1,8 +1,8 @@
-"""T8 and T10 as statements to verify: moments of the updates, what their means are, and the baseline's own sample.
+"""T8 and T10 as statements to verify: moments and means of the updates, and the own sample in the baseline.
 
-The judge enumerates ordered batches in ball arithmetic (`dar_ref.verify.arb.updates`). Gradients are taken from the
-definitions of J and of the loss by power series, `f(logits + x e_a)` to first order in x: no chain rule is written
-down.
+Float64 is compared with an enumeration of ordered batches in ball arithmetic (`dar_ref.verify.arb.updates`). Gradients
+come from the definitions of J and of the loss by power series, `f(logits + x e_a)` to first order in x. So no chain
+rule is written by hand.
 """
 
 from collections.abc import Callable
@@ -47,9 +47,9 @@ ADVANTAGES: tuple[tuple[Baseline, Normalize], ...] = (
 def draw_batch(rng: np.random.Generator) -> Batch:
     """Draw one or two bandits of up to three arms and the options of the updates.
 
-    Narrower than T1 to T4, since moments are no logs: `A/beta` to about 60 and policies to tens of nats, so that
-    squares of weights stay in float64. Rewards from 1e-6 to 1e6, ties among them; arms that `pi_t` or `pi_0` lack; no
-    std without a baseline, where `A/std` has no bound.
+    The domain is narrower than for T1 to T4, since moments are not logarithms: `A/beta` up to about 60 and policies up
+    to tens of nats, so that squares of weights stay in float64. Rewards are 1e-6 to 1e6, with ties. `pi_t` and `pi_0`
+    may lack arms. No std without a baseline, since `A/std` is then unbounded.
     """
     prompts, completions = SHAPES[rng.integers(len(SHAPES))]
     arms = int(rng.integers(1, 4))
@@ -87,14 +87,14 @@ class GroupCase(NamedTuple):
 
 
 def draw_group(rng: np.random.Generator) -> GroupCase:
-    """Draw a bandit as T1 to T4 do, with K = 2, or up to 4 for three arms and fewer."""
+    """Draw a bandit as for T1 to T4, with K = 2, or up to 4 for at most three arms."""
     case = draw_case(rng)
     return GroupCase(case, int(rng.integers(2, 5)) if len(case.advantage) <= 3 else 2)
 
 
 def errors_t8(case: Batch) -> list[Error]:
-    """Means and covariances of the four updates, scale as in `Updates.moments`; an update that takes the log of a
-    probability zero is left out, since `estimator_moments` refuses it."""
+    """Means and covariances of the four updates, with the scale of `Updates.moments`. An update that takes the log of
+    zero is left out, since `estimator_moments` refuses it."""
     options: dict[Method, dict[str, float | None]] = {
         "dar": {"alpha": case.alpha, "w_clip": case.w_clip},
         "grpo": {"epsilon": case.epsilon},
@@ -129,12 +129,11 @@ def errors_t8(case: Batch) -> list[Error]:
 
 
 def residuals_t8(case: Batch) -> list[arb]:
-    """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J; the expected DAR update
-    per unit of `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; and
-    `beta` DAR - DAO vanishes to first order in h, `A, log pi_0/pi_t, log pi_theta/pi_t` all taken times h.
+    """With the exact advantage, for each prompt: the expected DAO update is the gradient of J. The expected DAR update
+    per unit of `sum pi_t v` is minus the gradient of the regression loss and equals `target - pi_theta`, with and
+    without a clip. `beta` DAR - DAO vanishes to first order in h, where h scales `A, log pi_0/pi_t, log pi_theta/pi_t`.
 
-    J is finite, and DAO's update defined, for a `pi_theta` on the arms that both anchors have: it is conditioned on
-    them.
+    `pi_theta` is conditioned on the arms that both anchors have: there J is finite and DAO's update is defined.
     """
     balls: list[arb] = []
     for n in range(len(case.reward)):
@@ -156,7 +155,7 @@ def residuals_t8(case: Batch) -> list[arb]:
 
 
 def _conditioned(x: Exact, arms: list[bool]) -> Exact:
-    """The bandit on some of its arms, each policy given that one of them is drawn."""
+    """The bandit on some of its arms, with each policy conditioned on them."""
     log_pi, log_pi_0, log_pi_t = (
         policies.normalize([p for p, kept in zip(policy, arms, strict=True) if kept])[0]
         for policy in (x.log_pi, x.log_pi_0, x.log_pi_t)
@@ -175,7 +174,7 @@ def _dar_residuals(x: Exact, w_clip: arb | None) -> list[arb]:
 
 
 def _dao_residuals(x: Exact) -> list[arb]:
-    """The gradient of J, and the first order in h; all policies positive."""
+    """The gradient of J, and the first order in h, for policies of full support."""
     bandit = (x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
     update = expected_update(x.log_pi, x.log_pi_t, dao_coefficients(x))
     slope = gradient(x.log_pi, lambda log_pi: policies.objective(log_pi, *bandit))
@@ -205,7 +204,7 @@ def gradient(log_pi: Policy, function: Callable[[Policy], arb_series]) -> list[a
 
 
 def log_softmax(logits: list[arb_series]) -> Policy:
-    """`policies.normalize` for power series, whose order is not total."""
+    """`policies.normalize` for power series, which have no maximum."""
     log_total = sum((x.exp() for x in logits), arb(0)).log()
     return [x - log_total for x in logits]
 
@@ -223,7 +222,7 @@ def expected_update(log_pi: Policy, log_pi_t: Policy, coefficients: Policy) -> l
 
 
 def dao_coefficients(x: Exact) -> Policy:
-    """`rho (A - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`; numbers or power series, all arms alive."""
+    """`rho (A - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`; numbers or power series, full support."""
     logs = zip(_full(x.log_pi), _full(x.log_pi_0), _full(x.log_pi_t), strict=True)
     return [
         (p - q).exp() * (a - x.beta * (x.alpha * (p - o) + (1 - x.alpha) * (p - q)))
@@ -240,10 +239,10 @@ def _probability(log_p: arb | None) -> arb:
 
 
 def errors_t10(case: GroupCase) -> list[Error]:
-    """Log-probabilities of the target, whose terms are `K log pi_t`, log w and `log w_clip`.
+    """Log-probabilities of the target. Their terms are `K log pi_t`, log w and `log w_clip`.
 
-    Scale `2 max|r|/beta + K max|log p| + |log w_clip|`; normalised advantages and their error are within about
-    `sqrt(2K)` in place of `2 max|r|`.
+    Scale: `2 max|r|/beta + K max|log p| + |log w_clip|`. Normalised advantages and their errors are at most about
+    `sqrt(2K)`, which replaces `2 max|r|`.
     """
     x, completions = case
     arguments = (x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta, completions)
@@ -270,7 +269,7 @@ def errors_t10(case: GroupCase) -> list[Error]:
 def sampled_target(
     x: Exact, completions: int, baseline: str, normalize: str = NONE, w_clip: arb | None = None
 ) -> Policy:
-    """`pi'(y) ∝ E[sum_i v_i (y_i = y)]`: the minimiser of the expected loss, over every ordered group."""
+    """`pi'(y) ∝ E[sum_i v_i (y_i = y)]`: the minimiser of the expected loss, by enumeration of the ordered groups."""
     mass = [arb(0)] * len(x.advantage)
     for probability, (group,) in ordered_batches([x.log_pi_t], completions):
         (advantage,) = sampled_advantages([[x.advantage[y] for y in group]], baseline, normalize)
@@ -281,8 +280,8 @@ def sampled_target(
 
 
 def residuals_t10(case: GroupCase) -> list[arb]:
-    """`A_i - (K-1)/K (r_i - mean of the others)` in every group; the target of K samples less `pi*` at
-    `beta K/(K-1)` with the group mean, at beta without the own sample, and less `pi_ref` at K = 1."""
+    """`A_i - (K-1)/K (r_i - mean of the others)` in every group. The target of K samples minus `pi*`: at `beta K/(K-1)`
+    with the group mean, at beta with the mean of the others. At K = 1, the target minus `pi_ref`."""
     x, completions = Exact.of(case.bandit), case.num_generations
     balls: list[arb] = []
     for group in product(x.advantage, repeat=completions):
@@ -297,7 +296,7 @@ def residuals_t10(case: GroupCase) -> list[arb]:
 
 
 def _sampled_optimum(x: Exact, beta: arb) -> Policy:
-    """`pi*` at beta, on supp pi_t: what is never sampled is never fitted (T3)."""
+    """`pi*` at beta on supp pi_t: an arm that is never sampled is never fitted (T3)."""
     best, _ = policies.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, beta)
     return policies.normalize([None if q is None else b for b, q in zip(best, x.log_pi_t, strict=True)])[0]
 

@@ -32,14 +32,14 @@ def enumerated(data, resample):
 @pytest.mark.parametrize("resample", ["units", "nested", "crossed"])
 @pytest.mark.parametrize("level", [0.6, 0.9])
 def test_the_ends_are_the_quantiles_over_all_resamples(resample, level):
-    """3 seeds x 2 prompts: 27, 1,728 and 108 resamples, enumerated; (1 -+ level)/2 of them lie below the ends."""
+    """3 seeds x 2 prompts: 27, 1,728 and 108 resamples, enumerated; a share (1 -+ level)/2 lies below the ends."""
     data = np.array([[0.0, 1.7], [4.1, 2.3], [9.2, 3.9]])
     exact = np.array(list(enumerated(data, resample)))
     assert len(exact) == {"units": 27, "nested": 27 * 64, "crossed": 27 * 4}[resample]
     interval = bootstrap(data, resample=resample, level=level, resamples=5_000)
     assert interval.estimate == data.mean()
     assert interval.level == level
-    slack = 4 * np.sqrt(0.25 / 5_000)  # four sigma of a simulated share
+    slack = 4 * np.sqrt(0.25 / 5_000)  # four standard deviations of a simulated share
     for end, share in ((interval.low, (1 - level) / 2), (interval.high, (1 + level) / 2)):
         assert (exact < end - 1e-9).mean() - slack <= share <= (exact <= end + 1e-9).mean() + slack
 
@@ -55,7 +55,7 @@ def test_units_agree_with_scipy():
 
 
 def covered(make, cover, datasets=400):
-    """How many of the simulated data sets have 0, the truth, in their interval."""
+    """The number of simulated data sets whose interval contains the true value 0."""
     rng = np.random.default_rng(0)
     return sum(interval.low <= 0.0 <= interval.high for interval in (cover(make(rng)) for _ in range(datasets)))
 
@@ -74,7 +74,7 @@ def test_five_seeds_the_bootstrap_is_too_narrow_and_student_is_exact():
 
 
 def test_prompts_shared_by_all_seeds_need_the_crossed_draw():
-    """Hard prompts are hard for every seed: intervals that leave this out miss the truth most of the time."""
+    """Hard prompts are hard for every seed: intervals that ignore this miss the true value most of the time."""
 
     def shared(rng):
         return rng.normal(size=20) + 0.05 * rng.normal(size=(8, 1)) + 0.5 * rng.normal(size=(8, 20))
@@ -158,7 +158,7 @@ def test_paired_difference_is_student_on_the_differences(seed, seeds, prompts):
     assert interval == pytest.approx(expected, abs=1e-12)
     swapped = paired_difference(theirs, ours, level=0.9)
     assert (-swapped.estimate, -swapped.high, -swapped.low) == pytest.approx(interval[:3], abs=1e-12)
-    common = 100.0 * rng.normal(size=(seeds, 1))  # what a seed does to both cancels
+    common = 100.0 * rng.normal(size=(seeds, 1))  # the common effect of a seed cancels
     assert paired_difference(ours + common, theirs + common, level=0.9) == pytest.approx(interval, abs=1e-9)
 
 
@@ -195,8 +195,8 @@ def test_wilson_is_scipys_and_the_ends_are_exact(successes, trials):
         (lambda: bootstrap([1.0], resample="nested"), ValueError, "draws from the first 2 of their axes"),
         (lambda: bootstrap([[1.0]], [[1.0, 2.0]], resample="crossed"), ValueError, "resample = 'crossed' draws"),
         (lambda: bootstrap([1.0], resample="seeds"), ValueError, "resample = 'seeds' is unknown; choose one of units"),
-        (lambda: bootstrap([1.0], level=1.0), ValueError, r"level = 1.0 leaves no interval .*inside \(0, 1\)"),
-        (lambda: bootstrap([1.0], level=0), ValueError, "level = 0 leaves no interval"),
+        (lambda: bootstrap([1.0], level=1.0), ValueError, r"level = 1.0 gives a point .*inside \(0, 1\)"),
+        (lambda: bootstrap([1.0], level=0), ValueError, "level = 0 gives a point"),
         (lambda: bootstrap([1.0], level=95), ValueError, "level = 95 is outside"),
         (lambda: bootstrap([1.0], resamples=0), ValueError, "resamples = 0 is below 1"),
         (lambda: bootstrap([1.0], resamples=10.0), TypeError, "resamples = 10.0 is a float"),
@@ -214,7 +214,7 @@ def test_wilson_is_scipys_and_the_ends_are_exact(successes, trials):
         (lambda: wilson(-1, 2), ValueError, "successes = -1"),
         (lambda: wilson(0, 0), ValueError, "trials = 0 is below 1"),
         (lambda: wilson(1, 2.0), TypeError, "trials = 2.0 is a float"),
-        (lambda: wilson(1, 2, level=1), ValueError, "level = 1 leaves"),
+        (lambda: wilson(1, 2, level=1), ValueError, "level = 1 gives a point"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(call, error, message):

@@ -1,4 +1,4 @@
-"""The certificates prove what is true, refuse what is false, and agree with an independent 60-digit computation."""
+"""Certificates prove true identities, refuse false ones, and agree with an independent 60-digit computation."""
 
 import flint
 import mpmath
@@ -96,7 +96,7 @@ def test_a_broken_formula_is_disproved(what, monkeypatch):
     monkeypatch.setattr(policies, name, breaks(getattr(policies, name)))
     certificate = certify(RESIDUALS[statement], ORDINARY, 100)
     assert certificate.passed is False
-    assert certificate.radius > 1e-3  # not merely undecided: a residual of visible size
+    assert certificate.radius > 1e-3  # disproved by a large residual, and not only undecided
 
 
 def test_different_supports_are_disproved_and_common_infinities_are_equal(monkeypatch):

@@ -1,4 +1,4 @@
-"""`verify` passes on the theory as it is, and fails on each formula broken: a check that cannot fail checks nothing."""
+"""`verify` passes on the theory, and fails if any of its formulas is broken."""
 
 import inspect
 import json
@@ -114,7 +114,7 @@ def test_errors_are_measured_by_the_stated_scales(furthest):
     nats = np.where(np.arange(3) == furthest, -5.0, -1.0)
     log_pi, log_pi_0, log_pi_t = (np.array([x, np.log1p(-np.exp(x))]) for x in nats)
     case = Case(log_pi, np.array([1.0, -2.0]), log_pi_0, log_pi_t, alpha=0.25, beta=0.5, w_clip=float(np.exp(-1.5)))
-    own = -nats[0]  # the furthest that pi itself is from 1
+    own = -nats[0]  # the largest |log pi|
     stated = {"T1": [5.0] * 4, "T2": [9.0] + [4.5] * 4, "T3": [9.0, 9.0, 9.0 * own], "T4": [10.5, 10.5, 10.5 * own]}
     for key, scales in stated.items():
         assert [error.scale for error in run.STATEMENTS[key].errors(case)] == pytest.approx(scales, rel=1e-12)
@@ -185,7 +185,7 @@ def test_an_unwritable_report_is_refused_before_the_work(tmp_path, monkeypatch, 
 
 
 def test_random_cases_cover_the_domain():
-    """The draw reaches what the claims speak of: one arm, zero probabilities, alpha 0 and 1, a clip that may bind."""
+    """The draw covers the domain of the claims: one arm, zero probabilities, alpha 0 and 1, a clip that may bind."""
     cases = [draw_case(np.random.default_rng([0, i])) for i in range(400)]
     assert {len(c.advantage) for c in cases} == set(range(1, 9))
     assert {0.0, 1.0} < {c.alpha for c in cases}

@@ -1,4 +1,4 @@
-"""T5, T8, T10 and T11 in `verify`: they pass, and each fails on every formula broken, in float64 and in the proofs."""
+"""T5, T8, T10 and T11 in `verify`: they pass, and each fails if one formula is broken, in float64 and in the proofs."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def swapped(alpha):
 
 
 def only(method, breaks):
-    """Break one method of `estimator_moments` alone."""
+    """Break one method of `estimator_moments` only."""
 
     def of(real):
         broken = breaks(real)
@@ -100,7 +100,7 @@ def only(method, breaks):
 
 
 def scaled(**factors):
-    """Break a result by factors on its fields."""
+    """Break a result by multiplying its fields by factors."""
 
     def breaks(real):
         def broken(*args, **kwargs):
@@ -116,7 +116,7 @@ def unclipped(real):
     return lambda *args, **_: real(*args)
 
 
-ALMOST = 1.0 + 1e-13  # a relative error that no eye would see
+ALMOST = 1.0 + 1e-13  # a relative error too small to see
 
 BREAKS = {
     "T5 alpha swapped": ("T5", "iterate", argument(2, swapped)),
@@ -238,7 +238,7 @@ def test_a_broken_formula_is_disproved(what, monkeypatch):
         monkeypatch.setattr(updates, "_less_baseline", lambda group, _: group)  # K = 1 has no others
     certificate = certify(OURS[key].residuals, case, 50)
     assert not certificate.passed
-    assert certificate.radius > 1e-4  # not merely undecided: a residual of visible size
+    assert certificate.radius > 1e-4  # disproved by a large residual, and not only undecided
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-9, 1.0])
@@ -252,7 +252,7 @@ def test_end_points_of_alpha_are_proved_and_can_be_disproved(alpha, monkeypatch)
 
 
 def test_mass_that_leaves_the_best_arm_is_disproved(monkeypatch):
-    """alpha = 0: only the inequality sees a path that runs the wrong way if the tilt does too."""
+    """alpha = 0: if path and tilt both have the wrong sign, only the inequality detects it."""
     case = ORDINARY._replace(alpha=0.0)
     real = t05_t11_iteration.follow
     monkeypatch.setattr(t05_t11_iteration, "follow", lambda *args: real(*args)[::-1])
