@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
+from dar_ref.theory.roots import crossing
 
 THREE_DIGITS = 5e-3  # largest relative error of rounding to three digits
 
@@ -92,13 +93,9 @@ def share_where_noises_cross(answer: float) -> bool:
         dao = theory.estimator_moments("dao", np.zeros(2), *policies, 1, alpha=0.0, beta=1.0, baseline="none")
         return theory.noise_to_signal(dar) - theory.noise_to_signal(dao)
 
-    low, high = 0.01, 0.49  # DAR is less noisy at the low end, noisier at the high end
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(middle) < 0.0 else (low, middle)
     return _number(
         answer,
-        low,
+        crossing(excess, 0.01, 0.25, 0.49),  # DAR is the quieter one at the low end, the noisier one at the high end
         relative=THREE_DIGITS,
         hint="bisect on q: DAR is the quieter one where pi_theta is far from pi_t, that is at small q",
     )

@@ -5,7 +5,9 @@ machine and times are in `run.json`. Both files are written whole or not at all,
 file that could be taken for a result.
 """
 
+import dataclasses
 import json
+import math
 import os
 import platform
 import subprocess
@@ -47,6 +49,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         OSError: the folder is not writable.
     """
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration, a dataclass, as JSON can hold it: infinity becomes "inf"."""
+    options = dataclasses.asdict(config)
+    return {name: "inf" if value == math.inf else value for name, value in options.items()}
 
 
 def run_info(command: str, started: float) -> dict[str, Any]:

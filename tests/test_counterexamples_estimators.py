@@ -128,15 +128,15 @@ def test_false_rloo_stays_unbiased_on_stale_samples() -> None:
     args = (np.array([1.0, 0.0]), EVEN, EVEN, np.log([0.1, 0.9]), 2)
     rloo = estimator_moments("rloo", *args, beta=0.0).mean
     with_ratio = estimator_moments(
-        "grpo", *args, beta=0.0, clip_eps=math.inf, baseline="leave_one_out", normalize="none"
+        "grpo", *args, beta=0.0, epsilon=math.inf, baseline="leave_one_out", normalize="none"
     ).mean
     np.testing.assert_allclose(rloo, [0.09, -0.09], rtol=1e-13)
     np.testing.assert_allclose(with_ratio, [0.25, -0.25], rtol=1e-13)
 
 
 def test_false_the_group_mean_leaves_the_policy_gradient_unbiased() -> None:
-    """It scales the advantage by (K-1)/K: by one half at K = 2."""
-    plain = {"beta": 0.0, "clip_eps": math.inf, "normalize": "none"}
+    """It shrinks it by (K-1)/K: at K = 2 by one half."""
+    plain = {"beta": 0.0, "epsilon": math.inf, "normalize": "none"}
     args = (np.array([1.0, 0.0]), EVEN, EVEN, EVEN, 2)
     np.testing.assert_allclose(estimator_moments("grpo", *args, **plain).mean, [0.125, -0.125], rtol=1e-14)
     np.testing.assert_allclose(estimator_moments("rloo", *args, beta=0.0).mean, [0.25, -0.25], rtol=1e-14)

@@ -1,11 +1,10 @@
 """Several settings over several seeds. The result is plain Python, the same bytes each time."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from dar_ref import scalars
+from dar_ref import results, scalars
 from dar_ref.bandit.config import TrainConfig
 from dar_ref.bandit.measure import Record
 from dar_ref.bandit.problem import Bandit
@@ -30,10 +29,10 @@ def compare(
         on_step: called with (name, seed, record) after each iteration.
 
     Returns:
-        A dict for JSON with finite numbers only:
+        What json can hold, finite numbers only:
         `{"configs": {name: {option: value}}, "seeds": [seed], "start": {seed: {metric: value}},
-        "runs": {name: {seed: {metric: [value per iteration]}}}}`. Seeds are strings where they are keys. Metrics are
-        the fields of `Evaluation` and `Record`; a `w_clip` of inf is the string "inf".
+        "runs": {name: {seed: {metric: [value per iteration]}}}}`, seeds as strings where they are keys. Metrics are the
+        fields of `Evaluation` and `Record`; `w_clip` of inf is the string "inf".
 
     Raises:
         TypeError, ValueError: no setting, no seed, a seed twice, or an option that `train` refuses.
@@ -51,7 +50,7 @@ def compare(
             run = train(bandit, replace(config, seed=seed), _labelled(on_step, name, seed))
             start[str(seed)] = run.start._asdict()
             runs[name][str(seed)] = {
-                figure: [getattr(record, figure) for record in run.records] for figure in Record._fields
+                metric: [getattr(record, metric) for record in run.records] for metric in Record._fields
             }
     return {
         "configs": {name: _options(config) for name, config in configs.items()},
@@ -68,7 +67,5 @@ def _labelled(
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    """The options of a setting without its seed; JSON knows no inf."""
-    options = {name: str(value) if value == math.inf else value for name, value in asdict(config).items()}
-    del options["seed"]
-    return options
+    """The options of a setting without its seed."""
+    return {name: value for name, value in results.plain(config).items() if name != "seed"}

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dar_ref import scalars
+from dar_ref.optimizers import Optimizer
 
 Method = Literal["dar", "grpo", "dao", "rloo"]
-Optimizer = Literal["adam", "sgd"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Options of one run. Wrong ones raise TypeError or ValueError before any work starts."""
 
-    method: Method = "dar"  # the loss, from dar_ref.losses
-    steps: int = 100  # iterations; each one samples once and then updates
-    batch_size: int = 32  # N, contexts per iteration
+    method: Method = "dar"  # which loss of dar_ref.losses
+    steps: int = 100  # iterations: each samples once and then updates
+    batch_prompts: int = 32  # N, contexts (the bandit's prompts) per iteration
     num_generations: int = 4  # K >= 2, arms sampled per context: N*K = 128 samples per iteration
     updates_per_rollout: int = 4  # gradient steps on the same samples; above 1, the samples become stale
     learning_rate: float = 3e-3  # constant, no warm-up
@@ -30,7 +30,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         scalars.choice("method", self.method, get_args(Method))
         scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
-        for name in ("steps", "batch_size", "updates_per_rollout"):
+        for name in ("steps", "batch_prompts", "updates_per_rollout"):
             scalars.integer(name, getattr(self, name), 1)
         scalars.integer("seed", self.seed, 0)
         scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)

@@ -57,7 +57,7 @@ def digits_bandit(seed: int) -> Bandit:
         `Bandit` with 1000 training and 637 held-out contexts of 64 features in [0, 1], and 10 arms.
 
     Raises:
-        TypeError, ValueError: the seed is not a whole number of at least 0.
+        TypeError, ValueError: a seed that is not a whole number of at least 0.
     """
     generator = torch.Generator().manual_seed(scalars.integer("seed", seed, 0))
     pixels, labels = load_digits(return_X_y=True)

@@ -16,7 +16,7 @@ from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.plots import BLUE, COLORS, GREEN, GREY, MARKERS, VERMILION, style
 from dar_ref.theory.checks import Array
 
-WINDOW = 15  # iterations in a running mean: noise of single batches would hide the trend
+WINDOW = 15  # iterations in a running mean: what one batch happened to hold would hide where the run goes
 
 
 def settings(comparison: dict[str, Any]) -> list[str]:
@@ -24,13 +24,13 @@ def settings(comparison: dict[str, Any]) -> list[str]:
     return sorted(comparison["runs"], key=list(COLORS).index)
 
 
-def curves(comparison: dict[str, Any], name: str, figure: str) -> Array:
-    """One metric of one setting: (seeds, iterations + 1) with the value of pi_0 first, or (seeds, iterations) for a
-    metric that pi_0 does not have."""
+def curves(comparison: dict[str, Any], name: str, metric: str) -> Array:
+    """One metric of one setting, (seeds, iterations + 1): its value at the start where there is one, then per
+    iteration."""
     rows = []
     for seed, run in comparison["runs"][name].items():
-        start = comparison["start"][seed].get(figure)
-        rows.append(([] if start is None else [start]) + run[figure])
+        start = comparison["start"][seed].get(metric)
+        rows.append(([] if start is None else [start]) + run[metric])
     return np.array(rows, dtype=float)
 
 
@@ -59,7 +59,7 @@ def frontier_figure(comparison: dict[str, Any]) -> Figure:
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
         for ax, key, title in zip(axes, ("proxy", "gold"), ("proxy reward", "gold reward"), strict=True):
             for name in settings(comparison):
-                distance, reward = (_course(curves(comparison, name, k))[1] for k in ("kl_to_pi_0", key))
+                distance, reward = (_smoothed(curves(comparison, name, k))[1] for k in ("kl_to_pi_0", key))
                 last = len(reward) - 1
                 ax.plot(
                     distance, reward, color=COLORS[name], marker=MARKERS[name], markevery=[last], label=name.upper()
@@ -85,8 +85,8 @@ def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
         }
         for ax, lines in ((left, distances), (right, objectives)):
             for key, (label, color, dashes) in lines.items():
-                steps, course = _course(curves(comparison, name, key))
-                ax.plot(steps + 1, course, dashes, color=color, label=label)
+                steps, smooth = _smoothed(curves(comparison, name, key))
+                ax.plot(steps + 1, smooth, dashes, color=color, label=label)
         left.set(title="distance to the step's own optimum, nats", xlabel="iteration", ylim=(0, None))
         right.set(title="the step's objective J", xlabel="iteration")
         left.legend()
@@ -153,9 +153,9 @@ def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
     return figure
 
 
-def tail(comparison: dict[str, Any], name: str, figure: str, window: int = WINDOW) -> Array:
-    """Mean of one metric over the last `window` iterations of each seed, (seeds,), against the noise of a batch."""
-    return curves(comparison, name, figure)[:, -window:].mean(axis=1)
+def tail(comparison: dict[str, Any], name: str, metric: str, window: int = WINDOW) -> Array:
+    """Mean of one metric over the last `window` iterations of each seed, (seeds,): one batch's luck averaged out."""
+    return curves(comparison, name, metric)[:, -window:].mean(axis=1)
 
 
 def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") -> Figure:
@@ -189,14 +189,14 @@ def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") 
 
 def _plot_seeds(ax: Axes, values: Array, name: str) -> None:
     ax.plot(np.arange(values.shape[1]), values.T, color=COLORS[name], alpha=0.25, linewidth=0.6)
-    steps, course = _course(values)
+    steps, smooth = _smoothed(values)
     every = max(1, len(steps) // 8)
-    ax.plot(steps, course, color=COLORS[name], marker=MARKERS[name], markevery=every, label=name.upper())
+    ax.plot(steps, smooth, color=COLORS[name], marker=MARKERS[name], markevery=every, label=name.upper())
 
 
-def _course(values: Array) -> tuple[Array, Array]:
-    """Running mean over iterations of the mean over seeds of (seeds, iterations): iteration numbers and values. The
-    first value is not smoothed."""
+def _smoothed(values: Array) -> tuple[Array, Array]:
+    """Mean over seeds of (seeds, iterations), then the running mean: iteration numbers and values, the first one
+    raw."""
     mean = values.mean(axis=0)
     window = min(WINDOW, len(mean))
     running = np.convolve(mean, np.full(window, 1.0 / window), mode="valid")

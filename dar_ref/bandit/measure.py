@@ -1,20 +1,19 @@
 """Exact metrics of training: every expectation over arms is a finite sum, computed by `dar_ref.theory`.
 
-A metric uses one of two sets of contexts. The quality of the policy (`proxy`, `gold`, `kl_to_pi_0`) is a mean over the
-held-out contexts. The effect of one step (its objective, its distance to the optimum) is a mean over the contexts of
-that step's batch.
+Two sets of contexts, never mixed in one metric. How good the policy has become (`proxy`, `gold`, `kl_to_pi_0`) is a
+mean over the held-out contexts. What one step did (the objective it was to raise, how near it came to the optimum) is a
+mean over the contexts of that step's batch, the ones its samples came from.
 """
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.methods import MIN_STD, Rollout
+from dar_ref.bandit.methods import Samples
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.losses import dar_weights
-from dar_ref.theory import chernoff, kl, objective, optimum, regression_target
+from dar_ref.theory import chernoff, exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 
 
@@ -52,46 +51,13 @@ class Record(NamedTuple):
     clipped: float | None  # share of samples above w_clip; None without weights
 
 
-class Tables(NamedTuple):
-    """One batch with all its arms. Every field is (N, A): log-probs of pi, pi_t and pi_0, and the proxy reward."""
+class BatchTables(NamedTuple):
+    """One batch by enumeration, every field (N, A): log-probs of pi, pi_t and pi_0, and the proxy reward."""
 
     log_pi: Array
     log_pi_t: Array
     log_pi_0: Array
     reward: Array
-
-
-class ExactAdvantage(NamedTuple):
-    """`advantage` (N, A): normalised; `std`: the divisor, in units of the reward."""
-
-    advantage: Array
-    std: float
-
-
-def exact_advantage(reward: Array, log_pi_t: Array) -> ExactAdvantage:
-    """The advantage that the samples estimate: `A(x, a) = (r(x, a) - E_{pi_t}[r | x]) / std`.
-
-    `std` is the standard deviation of `r - E_{pi_t}[r | x]` over contexts and arms, under pi_t. It ignores that a
-    group's mean contains its own sample (T10). In a large batch the sampled advantage of a given arm has mean
-    `sqrt((K-1)/K) A(x, a)`, plus noise from the other K-1 samples. The factor acts like a beta that is `sqrt(K/(K-1))`
-    times larger. The noise does not depend on the arm, so without a clip it only changes the weight of the context.
-
-    Args:
-        reward: (N, A), finite.
-        log_pi_t: (N, A), log-probabilities of the sampler.
-
-    Returns:
-        `ExactAdvantage(advantage, std)`; all zeros if the standard deviation is at most `MIN_STD`.
-
-    Source: the paper's practical loss; T10.
-
-    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).advantage.tolist()
-    [[-1.0, 1.0]]
-    """
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
-    return ExactAdvantage(centred / std if std > MIN_STD else np.zeros_like(centred), std)
 
 
 @torch.no_grad()
@@ -106,7 +72,7 @@ def evaluate(policy: torch.nn.Module, bandit: Bandit) -> Evaluation:
     )
 
 
-def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, config: TrainConfig) -> Record:
+def record(step: int, evaluation: Evaluation, tables: BatchTables, rollout: Samples, config: TrainConfig) -> Record:
     """All metrics of one iteration.
 
     Args:
@@ -124,7 +90,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
     setting = (advantage, log_pi_0, log_pi_t, config.alpha, config.beta)
     best = optimum(*setting)
     target = regression_target(*setting, w_clip=config.w_clip)
-    ess, clipped = _weight_figures(rollout, config) if config.method == "dar" else (None, None)
+    ess, clipped = _weight_metrics(rollout, config) if config.method == "dar" else (None, None)
     return Record(
         step=step,
         **evaluation._asdict(),
@@ -141,9 +107,9 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
     )
 
 
-def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float]:
-    """Effective sample share and clipped share of dar's weights on the samples."""
-    weight, _, _, clipped = dar_weights(
+def _weight_metrics(rollout: Samples, config: TrainConfig) -> tuple[float, float]:
+    """Effective sample share and share clipped of the weights that dar gave to the samples."""
+    weights = dar_weights(
         rollout.ref_logps,
         rollout.old_logps,
         rollout.advantages,
@@ -151,5 +117,4 @@ def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float
         beta=config.beta,
         w_clip=config.w_clip,
     )
-    ess = weight.sum() ** 2 / (len(weight) * (weight**2).sum())
-    return ess.item(), clipped.double().mean().item()
+    return weights.ess().item(), weights.clipped.double().mean().item()

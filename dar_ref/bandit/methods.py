@@ -18,11 +18,9 @@ from torch import Tensor
 from dar_ref.bandit.config import Method, TrainConfig
 from dar_ref.losses import dao_loss, dar_loss, group_advantages, grpo_loss, normalize_advantages, rloo_loss
 
-MIN_STD = 1e-8  # at or below it all rewards count as equal, as in `normalize_advantages`
 
-
-class Rollout(NamedTuple):
-    """Samples of one iteration, without gradient. `arms` is (N, K); all other fields are (B,), one entry per sample."""
+class Samples(NamedTuple):
+    """Samples of one iteration, all without gradient. `arms` (N, K); the rest (B,), one entry per sample."""
 
     arms: Tensor  # drawn from pi_t
     ref_logps: Tensor  # log pi_0 of the arm
@@ -33,8 +31,8 @@ class Rollout(NamedTuple):
 
 def sample(
     config: TrainConfig, log_pi_0: Tensor, log_pi_t: Tensor, reward: Tensor, generator: torch.Generator
-) -> Rollout:
-    """Sample K arms per context from pi_t, with replacement, and look up their rewards.
+) -> Samples:
+    """Draw K arms per context from pi_t, with replacement, and look up what they pay.
 
     Args:
         config: K and the method.
@@ -44,12 +42,12 @@ def sample(
         generator: the only source of randomness.
 
     Returns:
-        `Rollout`.
+        `Samples`.
     """
     arms = torch.multinomial(log_pi_t.exp(), config.num_generations, replacement=True, generator=generator)
     rewards = of_arms(reward, arms)
     advantages = method_advantages(config.method, rewards, config.num_generations)
-    return Rollout(arms, of_arms(log_pi_0, arms), of_arms(log_pi_t, arms), rewards, advantages)
+    return Samples(arms, of_arms(log_pi_0, arms), of_arms(log_pi_t, arms), rewards, advantages)
 
 
 def of_arms(table: Tensor, arms: Tensor) -> Tensor:
@@ -58,18 +56,13 @@ def of_arms(table: Tensor, arms: Tensor) -> Tensor:
 
 
 def method_advantages(method: Method, rewards: Tensor, num_generations: int) -> Tensor:
-    """Advantages (B,) as in the method's paper, from the rewards (B,) of groups of K = `num_generations`."""
-    advantages = group_advantages(rewards, num_generations)
-    if method != "grpo":
-        return normalize_advantages(advantages)
-    grouped = advantages.view(-1, num_generations)
-    std = grouped.std(dim=1, correction=0, keepdim=True)
-    spread = std > MIN_STD
-    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)
+    """Advantages (B,) that the method's paper computes from the rewards (B,) of groups of K = `num_generations`."""
+    group = num_generations if method == "grpo" else None
+    return normalize_advantages(group_advantages(rewards, num_generations), num_generations=group)
 
 
-def method_loss(config: TrainConfig, logps: Tensor, rollout: Rollout) -> Tensor:
-    """The method's loss on one rollout, a scalar.
+def method_loss(config: TrainConfig, logps: Tensor, rollout: Samples) -> Tensor:
+    """The method's loss on one rollout.
 
     Args:
         config: method and its options.

@@ -34,9 +34,9 @@ class Contexts:
     def __len__(self) -> int:
         return len(self.proxy)
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> "Contexts":
-        """Draw `batch_size` different contexts uniformly; `batch_size = N` gives all of them in random order."""
-        chosen = torch.randperm(len(self), generator=generator)[:batch_size]
+    def draw(self, count: int, generator: torch.Generator) -> "Contexts":
+        """Return `count` different contexts, drawn uniformly; `count = N` gives all, in random order."""
+        chosen = torch.randperm(len(self), generator=generator)[:count]
         return Contexts(self.features[chosen], self.proxy[chosen], self.gold[chosen])
 
 
@@ -52,7 +52,7 @@ class Bandit:
         for name, contexts in (("train", self.train), ("held_out", self.held_out)):
             logits = self.pi_0(contexts.features)
             if logits.dtype != torch.float64:
-                raise TypeError(f"pi_0 gives logits of {logits.dtype}; exact metrics need float64: pass pi_0.double()")
+                raise TypeError(f"pi_0 gives logits of {logits.dtype}; the exact metrics need float64: pi_0.double()")
             if logits.shape != contexts.proxy.shape:
                 raise ValueError(
                     f"pi_0 gives logits of shape {tuple(logits.shape)} on the {name} contexts, whose rewards are"

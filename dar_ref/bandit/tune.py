@@ -36,8 +36,8 @@ def tune(
         seeds: validation seeds.
 
     Returns:
-        `{method: {"learning_rate": chosen, "tried": [{"learning_rate", "proxy", "gold", "kl_to_pi_0"}]}}`. Metrics are
-        those of the last iteration on held-out contexts, mean over seeds. In a tie the earlier rate of the grid wins.
+        `{method: {"learning_rate": chosen, "tried": [{"learning_rate", "proxy", "gold", "kl_to_pi_0"}]}}`, metrics of
+        the last iteration, held-out, mean over seeds. Of equal proxy rewards the earlier rate of the grid.
     """
     return {config.method: _tune_one(make_bandit, config, grid, seeds) for config in configs}
 
@@ -49,9 +49,9 @@ def _tune_one(
     tried = []
     for rate in grid:
         runs = results["runs"][repr(rate)].values()
-        figures = {name: fmean(run[name][-1] for run in runs) for name in ("proxy", "gold", "kl_to_pi_0")}
-        tried.append({"learning_rate": rate, **figures})
-    best = max(tried, key=lambda figures: figures["proxy"])
+        metrics = {name: fmean(run[name][-1] for run in runs) for name in ("proxy", "gold", "kl_to_pi_0")}
+        tried.append({"learning_rate": rate, **metrics})
+    best = max(tried, key=lambda metrics: metrics["proxy"])
     return {"learning_rate": best["learning_rate"], "tried": tried}
 
 

@@ -19,10 +19,10 @@ HOW_TO_READ_THE_TABLE = (
     " difference between the two sides of the identity."
 )
 THE_BANDIT = (
-    "A context is an image of a handwritten digit; an arm is one of ten answers. The policy starts as a network that"
-    " was trained on 80 labels. Its proxy reward is the probability that a model fitted on 80 other labels gives the"
-    " answer; its gold reward is the true label. Three methods have the same start and the same number of samples. Each"
-    " of the three seeds has its own data. Numbers are mean [smallest, largest] over seeds, on held-out images."
+    "A context is an image of a handwritten digit, an arm one of ten answers. The policy starts as a network that saw"
+    " 80 labels. It is trained on a proxy reward, the probability that a model fitted on 80 other labels gives the"
+    " answer, and judged by the true labels. Three methods, one start, the same samples to spend; three seeds, each"
+    " with its own data. Numbers are means over seeds, with the smallest and the largest, on held-out images."
 )
 PROVENANCE = (
     "`dar-ref demo` makes every number and picture here from `results.json`; versions and times are in `run.json`."
@@ -37,13 +37,13 @@ FIGURES = {
     ),
     "frontier": (
         "Proxy and gold reward against KL to the initial policy, one curve per method",
-        "The same runs as a frontier: reward against distance from pi_0. A curve further up and to the left needs less"
-        " KL for its reward. The marker is the end of the run.",
+        "The same runs as a frontier: reward bought against distance from pi_0. A curve further up and to the left pays"
+        " less KL for its reward. The marker is the end of the run.",
     ),
     "conflict": (
         "Chernoff information of the initial and the current policy against iteration, one curve per method",
-        "The conflict that DAR resolves, measured. Require KL(pi‖pi_0) <= e and KL(pi‖pi_t) <= e: if e is below the"
-        " curve, no policy satisfies both (T6). The curve rises as pi_t leaves pi_0. Mean over the images of a batch.",
+        "The conflict that DAR is about, measured. Ask for KL(pi‖pi_0) <= e and KL(pi‖pi_t) <= e at once: below this"
+        " radius e no policy does both (T6), and it grows as pi_t leaves pi_0. Mean over the images of a batch.",
     ),
     "step": (
         "Left: KL from the exact optimum before and after each iteration of DAR. Right: its objective, and the best",
@@ -116,7 +116,7 @@ def table_rows(comparison: dict[str, Any]) -> list[list[str]]:
 
 
 def _what_happened(comparison: dict[str, Any]) -> str:
-    """The gold reward of each method at the start, at its highest and at the end, as text."""
+    """Whether the gold reward fell while the proxy rose, in words with the numbers of this run."""
     said = []
     for name in figures.settings(comparison):
         gold = figures.curves(comparison, name, "gold").mean(axis=0)

@@ -28,13 +28,11 @@ class DAOTrainer(DARTrainer):
     config_class: type[DARConfig] = DAOConfig
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
-        """Mean over kept completions; the loss of one completion at a time, for each to count what it should."""
-        columns = (*scored.sums(), scored.advantages)
-        losses = [
-            dao_loss(*(x[row : row + 1] for x in columns), alpha=self.args.alpha, beta=self.args.beta)
-            for row in range(len(scored.keep))
-        ]
-        return (torch.stack(losses) * scored.counts()).mean(), None
+        """Mean over kept completions."""
+        counts = scored.counts()
+        options = {"alpha": self.args.alpha, "beta": self.args.beta}
+        loss = dao_loss(*scored.sums(), scored.advantages, **options, sample_weight=counts)
+        return loss * counts.mean(), None
 
 
 class PPOTrainer(DARTrainer):

@@ -88,7 +88,7 @@ def weight_metrics(weights: DARWeights) -> dict[str, Tensor]:
     return {
         "weight/mean": weight.mean(),
         "weight/max": weight.max(),
-        "weight/ess": weight.sum() ** 2 / (len(weight) * (weight**2).sum()),
+        "weight/ess": weights.ess(),
         "weight/clipped": clipped.float().mean(),
         "weight/log_reg_mean": log_reg.mean(),
         "weight/log_reg_std": log_reg.std(correction=0),

@@ -90,13 +90,11 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
     # --- the method ---------------------------------------------------------------------------------------------------
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
-        """DAR on one micro-batch: the loss, a mean over kept completions, and the weights for the metrics.
-
-        `dar_loss` is linear in `logps`, so what a completion counts for may stand at `logps`: 0 leaves it out.
-        """
-        logps, ref_logps, old_logps = scored.sums()
+        """DAR on one micro-batch: the loss, a mean over kept completions, and the weights for the metrics."""
+        counts = scored.counts()
         options = {"alpha": self.args.alpha, "beta": self.args.beta, "w_clip": self.args.w_clip}
-        return dar_loss(logps * scored.counts(), ref_logps, old_logps, scored.advantages, **options)
+        loss, weights = dar_loss(*scored.sums(), scored.advantages, **options, sample_weight=counts)
+        return loss * counts.mean(), weights  # its part of the mean over the completions of all micro-batches
 
     def shaped_rewards(self, rewards: Tensor, _batch: dict[str, Any]) -> Tensor:
         """The rewards from which advantages are computed, (G,). DAR takes them as they are."""

@@ -24,8 +24,8 @@ def group_advantages(rewards: Tensor, num_generations: int) -> Tensor:
         (B,), float32 or the wider input type. A group of equal rewards gets exactly 0, whatever the value.
 
     Raises:
-        TypeError: the rewards are not a floating-point tensor (a list with None, integers).
-        ValueError: a reward is NaN or infinite, K < 2, or K does not divide B.
+        TypeError: rewards that are not a floating-point tensor (a list with None, integers).
+        ValueError: NaN or infinite rewards, K < 2, or K that does not divide B.
 
     Source: arXiv 2504.14177 (group mean as baseline); T10 for K = 1.
 
@@ -41,16 +41,18 @@ def group_advantages(rewards: Tensor, num_generations: int) -> Tensor:
     return (above_first - above_first.mean(dim=1, keepdim=True)).view(-1)  # (B,)
 
 
-def normalize_advantages(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
-    """Advantages divided by their population standard deviation over the whole batch, `A_i / std(A)`.
+def normalize_advantages(advantages: Tensor, *, num_generations: int | None = None, eps: float = 1e-8) -> Tensor:
+    """Advantages divided by their population standard deviation, `A_i / std(A)`: DAR's over the batch, GRPO's by group.
 
-    The batch is everything passed in: gather over ranks and accumulation steps first. The mean is not subtracted: it
-    is 0 after `group_advantages`. The divisor is std(A), not std(r), so differences in difficulty between prompts do
-    not change it.
+    The batch is everything passed in: gather over ranks and accumulation steps first. The mean is not taken off again:
+    it is 0 after `group_advantages`. This divides by std(A), not by std(r): how much prompts differ in difficulty does
+    not enter.
 
     Args:
         advantages: (B,), finite.
-        eps: at or below this standard deviation all advantages count as equal; `>= 0`, in units of the reward.
+        num_generations: K >= 2 to divide each group of K by its own standard deviation; None divides all by that of the
+            whole batch.
+        eps: standard deviation at and below which all advantages count as equal, `>= 0`, in units of the reward.
 
     Returns:
         (B,), float32 or the wider input type; zeros where the standard deviation is at most `eps`, never inf.
@@ -58,7 +60,8 @@ def normalize_advantages(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
     Raises:
         TypeError, ValueError: wrong types or shapes, or a wrong `eps`.
 
-    Source: the paper's implementation notes, "intra-batch normalisation".
+    Source: the paper's implementation notes, "intra-batch normalisation"; by group: GRPO, arXiv 2402.03300, whose paper
+    does not say which standard deviation.
 
     >>> import torch
     >>> normalize_advantages(torch.tensor([-2.0, 2.0])).tolist(), normalize_advantages(torch.zeros(2)).tolist()
@@ -67,8 +70,14 @@ def normalize_advantages(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
     checks.per_sequence(advantages=advantages)
     eps = scalars.non_negative("eps", eps)
     advantages = checks.at_least_float32(advantages)
-    std = advantages.std(correction=0)  # ()
-    spread = std > eps  # the inner `where` below avoids 0/0
+    if num_generations is not None:
+        grouped = advantages.view(checks.groups(len(advantages), num_generations), num_generations)
+        return _by_std(grouped, grouped.std(dim=1, correction=0, keepdim=True), eps).view(-1)
+    return _by_std(advantages, advantages.std(correction=0), eps)
+
+
+def _by_std(advantages: Tensor, std: Tensor, eps: float) -> Tensor:
+    spread = std > eps
     return torch.where(spread, advantages / torch.where(spread, std, 1.0), 0.0)
 
 

@@ -11,8 +11,8 @@ def per_sequence(**named: Tensor) -> None:
     """Raise unless every named tensor is floating point and all have one shape (B,) with B >= 1.
 
     Raises:
-        TypeError: a value is not a tensor, or not of a floating type.
-        ValueError: a tensor has the wrong number of axes or is empty, or the lengths differ.
+        TypeError: not a tensor, or not of a floating type.
+        ValueError: another number of axes, empty, or different lengths.
     """
     _aligned("(B,), one value per sequence", 1, named)
 
@@ -21,8 +21,8 @@ def per_token(completion_mask: Tensor, **named: Tensor) -> None:
     """Raise unless every named tensor is floating point and all have the shape (B, T) of the mask, B and T >= 1.
 
     Raises:
-        TypeError: a value is not a tensor, or not of a floating type; the mask is not a tensor, or is complex.
-        ValueError: a tensor has the wrong number of axes or is empty, or the shapes differ.
+        TypeError: not a tensor, not of a floating type, or a mask that is neither boolean nor numeric 0/1 by type.
+        ValueError: another number of axes, empty, or different shapes.
     """
     _aligned("(B, T), one value per token", 2, named)
     shape = next(iter(named.values())).shape
@@ -40,7 +40,7 @@ def groups(length: int, num_generations: int) -> int:
 
     Raises:
         TypeError: `num_generations` is not an integer.
-        ValueError: K < 2 (a single completion is its own group mean, T10), or K does not divide the batch.
+        ValueError: K < 2 (a group of one is its own mean, T10), or K does not divide the batch.
     """
     if isinstance(num_generations, bool) or not isinstance(num_generations, int):
         raise TypeError(f"num_generations = {num_generations!r} is a {type(num_generations).__name__}; pass an int")

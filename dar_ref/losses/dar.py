@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dar_ref import scalars
 from dar_ref.losses import checks
+from dar_ref.losses.logps import counted, sequence_mean
 
 
 class DARWeights(NamedTuple):
@@ -30,6 +31,14 @@ class DARWeights(NamedTuple):
     log_reg: Tensor
     log_adv: Tensor
     clipped: Tensor
+
+    def ess(self) -> Tensor:
+        """Effective sample share `(sum w)^2 / (B sum w^2)`, a scalar in (0, 1], float64.
+
+        The share of the samples that the regression rests on: 1 if all are equal, 1/B if only one is not 0.
+        """
+        weight = self.weight.double()
+        return weight.sum() ** 2 / (len(weight) * (weight**2).sum())
 
 
 class DARLoss(NamedTuple):
@@ -92,6 +101,7 @@ def dar_loss(
     alpha: float = 0.1,
     beta: float = 0.05,
     w_clip: float = 20.0,
+    sample_weight: Tensor | None = None,
 ) -> DARLoss:
     """The DAR loss `-mean_i w_i log pi_theta(y_i)`, mean over sequences, log-probs summed over tokens.
 
@@ -103,6 +113,8 @@ def dar_loss(
         alpha: weight of pi_0 against pi_t, in [0, 1].
         beta: strength of the regulariser, > 0, in units of the advantage per nat.
         w_clip: upper bound of the weight, > 0; `math.inf` for none.
+        sample_weight: (B,), >= 0, what each sequence counts for in the mean, `sum_i s_i x_i / sum_i s_i`; None: all
+            alike. 0 leaves a sequence out, whatever its log-probs are; if all are 0 the loss is 0.
 
     Returns:
         `DARLoss(loss, weights)`: a scalar, float32 or the widest input type, and the `DARWeights` of the batch.
@@ -120,4 +132,5 @@ def dar_loss(
     """
     checks.per_sequence(logps=logps, ref_logps=ref_logps)
     weights = dar_weights(ref_logps, old_logps, advantages, alpha=alpha, beta=beta, w_clip=w_clip)
-    return DARLoss(-(weights.weight * checks.at_least_float32(logps)).mean(), weights)
+    logps, weight = counted(sample_weight, checks.at_least_float32(logps), weights.weight)
+    return DARLoss(-sequence_mean(weight * logps, sample_weight), weights)

@@ -17,13 +17,20 @@ from torch import Tensor
 from dar_ref import scalars
 from dar_ref.losses import checks
 from dar_ref.losses.advantages import finite_rewards
-from dar_ref.losses.logps import masked_sum
+from dar_ref.losses.logps import counted, masked_sum, sequence_mean
 
 KLEstimator = Literal["k1", "k2", "k3"]
 
 
 def dao_loss(
-    logps: Tensor, ref_logps: Tensor, old_logps: Tensor, advantages: Tensor, *, alpha: float = 0.1, beta: float = 0.05
+    logps: Tensor,
+    ref_logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    *,
+    alpha: float = 0.1,
+    beta: float = 0.05,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """DAO: the dual-KL objective by policy gradient instead of regression.
 
@@ -37,6 +44,7 @@ def dao_loss(
         advantages: (B,), finite.
         alpha: weight of pi_0 against pi_t, in [0, 1].
         beta: strength of the regulariser, > 0, in units of the advantage per nat.
+        sample_weight: (B,), >= 0, what each sequence counts for in the mean, as in `dar_loss`.
 
     Returns:
         Scalar, float32 or the widest input type.
@@ -48,12 +56,13 @@ def dao_loss(
     """
     checks.per_sequence(logps=logps, ref_logps=ref_logps, old_logps=old_logps, advantages=advantages)
     alpha, beta = scalars.fraction("alpha", alpha), scalars.positive("beta", beta)
-    logps, ref_logps, old_logps = (checks.at_least_float32(x) for x in (logps, ref_logps, old_logps))
+    policies = (checks.at_least_float32(x) for x in (logps, ref_logps, old_logps))
+    logps, ref_logps, old_logps, advantages = counted(sample_weight, *policies, advantages)
     constant = logps.detach()  # stop-gradient: the bracket is the reward of the score-function estimator
     bracket = advantages - beta * (1.0 - alpha) * (constant - old_logps)  # (B,)
     if alpha > 0.0:  # at alpha 0 a completion that pi_0 excludes would give 0 * inf, which is NaN
         bracket = bracket - beta * alpha * (constant - ref_logps)
-    return -((logps - old_logps).exp() * bracket).mean()
+    return -sequence_mean((logps - old_logps).exp() * bracket, sample_weight)
 
 
 def grpo_loss(

@@ -11,7 +11,7 @@ from dar_ref.theory.checks import Array
 from dar_ref.theory.trust_regions import Stability
 
 
-class Course(NamedTuple):
+class ConflictPath(NamedTuple):
     """The intersection of `KL(pi‖pi_0) <= eps_0` with a trust region, for every policy of a path of T policies.
 
     Input: `log_pi_0` (3,), `log_path` (T, 3), `reward` (3,), `eps_0`, `eps_t` (nats, also of the forward ball), `box`.
@@ -43,9 +43,9 @@ class Course(NamedTuple):
         return self.box if stability == "ppo_box" else self.eps_t
 
 
-def follow(
+def measure_path(
     log_pi_0: ArrayLike, log_path: ArrayLike, reward: ArrayLike, eps_0: float, eps_t: float, box: float = 0.2
-) -> Course:
+) -> ConflictPath:
     """Measure the region of both constraints at every policy of a path.
 
     Args:
@@ -57,7 +57,7 @@ def follow(
         box: half-width of PPO's box, as a relative change of a probability.
 
     Returns:
-        `Course`.
+        `ConflictPath`.
 
     Raises:
         TypeError, ValueError: bad input, or another shape.
@@ -65,7 +65,7 @@ def follow(
     Source: T6, T7, T9.
 
     >>> path = theory.iterate(np.array([0.0, 1.0, 0.0]), np.log([0.6, 0.2, 0.2]), alpha=0.0, beta=0.5, steps=2)
-    >>> follow(path[0], path, np.array([0.0, 1.0, 0.0]), 0.2, 0.2).empty.tolist()
+    >>> measure_path(path[0], path, np.array([0.0, 1.0, 0.0]), 0.2, 0.2).empty.tolist()
     [False, False, True]
     """
     log_pi_0, log_path, reward = checks.arrays(log_pi_0=log_pi_0, log_path=log_path, reward=reward)
@@ -91,4 +91,4 @@ def follow(
             [theory.best_reward(reward, log_pi_0, log_q, eps_0, size, stability=stability).log_pi for log_q in log_path]
         )
     sizes = float(eps_0), float(eps_t), float(box)
-    return Course(log_pi_0, log_path, reward, *sizes, margin, certificate, alpha, beta, area, best)
+    return ConflictPath(log_pi_0, log_path, reward, *sizes, margin, certificate, alpha, beta, area, best)

@@ -9,7 +9,7 @@ from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
-from dar_ref.plots.simplex_border import Gap, border
+from dar_ref.plots.simplex_boundary import Gap, boundary
 from dar_ref.plots.style import ARMS, BLACK, COLORS, GREY, LABELS, MARKERS, style
 from dar_ref.theory.checks import Array
 from dar_ref.theory.trust_regions import Stability
@@ -60,7 +60,7 @@ def draw_region(
         eps_0: radius of the ball around `pi_0`, nats.
         eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
         stability: "kl", "ppo_box" or "forward_kl", as in `theory.region_volume`.
-        resolution: points on each border.
+        resolution: points on each boundary.
 
     Raises:
         TypeError, ValueError: bad input, see `dar_ref.theory`.
@@ -76,7 +76,7 @@ def draw_region(
     draw_set(ax, trusted, log_pi_t, COLORS["pi_t"], linestyle="--", resolution=resolution)
     shared = theory.closest(log_pi_0, log_pi_t, eps_t, stability=stability)
     if shared.divergence <= eps_0:
-        ring = border(lambda log_pi: np.maximum(anchored(log_pi), trusted(log_pi)), shared.log_pi, resolution)
+        ring = boundary(lambda log_pi: np.maximum(anchored(log_pi), trusted(log_pi)), shared.log_pi, resolution)
         ax.fill(*ring.T, facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK, linewidth=0.0)
 
 
@@ -91,19 +91,19 @@ def draw_set(
     resolution: int = 181,
     label: str | None = None,
 ) -> None:
-    """Draw a convex set of policies, `gap <= 0`: its border and, unless `fill` is 0, its interior in a light colour.
+    """Draw a convex set of policies, `gap <= 0`: its boundary and, unless `fill` is 0, its interior in a light colour.
 
     Args:
         ax: from `simplex_axes`.
-        gap: see `border`.
+        gap: see `boundary`.
         log_inside: a policy (3,) of the set, log-probabilities.
-        color: colour of border and interior.
-        linestyle: line style of the border, so that sets differ in more than colour.
+        color: colour of boundary and interior.
+        linestyle: line style of the boundary, so that sets differ in more than colour.
         fill: opacity of the interior.
-        resolution: number of points on the border.
+        resolution: number of points on the boundary.
         label: legend entry.
     """
-    ring = border(gap, log_inside, resolution)
+    ring = boundary(gap, log_inside, resolution)
     if fill:
         ax.fill(*ring.T, facecolor=color, alpha=fill, linewidth=0.0)
     closed = np.vstack([ring, ring[:1]])
@@ -185,7 +185,7 @@ def simplex_grid(resolution: int) -> Array:
 
 
 def trust_gap(log_pi: ArrayLike, log_pi_t: ArrayLike, eps_t: float, stability: Stability) -> Array:
-    """Distance (...) of policies (..., A) outside the trust region around `pi_t`: negative inside, 0 on its border."""
+    """Distance (...) of policies (..., A) outside the trust region around `pi_t`: negative inside, 0 at its edge."""
     if stability == "kl":
         return np.asarray(theory.kl(log_pi, log_pi_t) - eps_t)
     if stability == "forward_kl":

@@ -5,6 +5,7 @@ the paper: `log_pi_0` is the initial policy, `log_pi_t` the current policy (the 
 evaluated; `advantage`, `alpha` and `beta` are as in the objective.
 """
 
+from dar_ref.theory.advantage import ExactAdvantage, exact_advantage
 from dar_ref.theory.constrained import ConstrainedOptimum, constrained_optimum
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
@@ -28,6 +29,7 @@ __all__ = [
     "Chernoff",
     "Closest",
     "ConstrainedOptimum",
+    "ExactAdvantage",
     "Feasibility",
     "Interpolation",
     "KLMoments",
@@ -44,6 +46,7 @@ __all__ = [
     "dual_kl",
     "efficiency",
     "estimator_moments",
+    "exact_advantage",
     "feasible",
     "fixed_point",
     "interpolate",

@@ -11,6 +11,8 @@ from dar_ref import scalars
 
 Array = NDArray[np.float64]
 
+EPS = float(np.finfo(np.float64).eps)  # 2^-52, the distance from 1 to the next float64
+LARGEST_TILT = 1e300  # nats: larger exponents are cut here, so that sums of a few stay inside float64
 ROW_TOLERANCE = 1e-8
 
 

@@ -22,13 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, LARGEST_TILT, Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
 from dar_ref.theory.region import log_overlap, lowest_margin, weighted
-
-ULP = float(np.finfo(np.float64).eps)
-LARGEST_TILT = 1e308
 
 
 class ConstrainedOptimum(NamedTuple):
@@ -204,7 +201,7 @@ class _Balls:
         ratio = self.log_ratio - pi @ self.log_ratio
         gain = self.gain - pi @ self.gain
         lean = float(pi @ self.log_ratio) + (self.eps_0 - self.eps_t)
-        noise = ULP * float(pi @ np.abs(self.log_ratio))
+        noise = EPS * float(pi @ np.abs(self.log_ratio))
         variance, mixed = float(pi @ gain**2), float(pi @ (gain * ratio))
         along = mixed * (mixed - lean / tau) / variance if variance > 0.0 else np.inf  # -inf: no Newton step
         return lean, float(pi @ ratio**2) - along, noise
@@ -217,13 +214,13 @@ def _tilted(ref: Array, log_ref: Array, gain: Array, centred: Array, tau: float)
         pi = np.exp(log_pi)
         mean = float(pi @ gain)
         spread = float(pi @ (gain - mean) ** 2)
-        return max(tau * mean - float(log_total), 0.0), spread, ULP * (tau * abs(mean) + abs(float(log_total)))
+        return max(tau * mean - float(log_total), 0.0), spread, EPS * (tau * abs(mean) + abs(float(log_total)))
     growth = np.expm1(tau * centred)
     total = float(ref @ growth)
     mean = float(ref @ (growth * centred)) / (1.0 + total)
     variance = float((ref * (1.0 + growth)) @ (centred - mean) ** 2) / (1.0 + total)
     divergence = max(tau * mean - float(np.log1p(total)), 0.0)
-    return divergence, variance, ULP * divergence
+    return divergence, variance, EPS * divergence
 
 
 def _between(low: float, high: float) -> float:

@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
-
-EPS = float(np.finfo(np.float64).eps)
+from dar_ref.theory.checks import EPS, Array
 
 
 class Chernoff(NamedTuple):

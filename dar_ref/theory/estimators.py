@@ -46,7 +46,7 @@ from dar_ref.theory.regression import regression_weights
 
 Method = Literal["dar", "dao", "grpo", "rloo"]
 
-_OPTIONS = {"dar": {"alpha", "w_clip"}, "dao": {"alpha"}, "grpo": {"clip_eps"}, "rloo": set[str]()}
+_OPTIONS = {"dar": {"alpha", "w_clip"}, "dao": {"alpha"}, "grpo": {"epsilon"}, "rloo": set[str]()}
 
 
 class Moments(NamedTuple):
@@ -68,7 +68,7 @@ class _Update(NamedTuple):
     alpha: float
     beta: float
     w_clip: float | None
-    clip_eps: float
+    epsilon: float
     baseline: Baseline
     normalize: Normalize
 
@@ -84,7 +84,7 @@ def estimator_moments(
     alpha: float | None = None,
     beta: float = 0.05,
     w_clip: float | None = None,
-    clip_eps: float | None = None,
+    epsilon: float | None = None,
     baseline: Baseline | None = None,
     normalize: Normalize | None = None,
 ) -> Moments:
@@ -105,7 +105,7 @@ def estimator_moments(
         beta: strength of the regulariser, in units of the advantage per nat; `> 0` for dar and dao, `>= 0` for grpo and
             rloo.
         w_clip: upper bound of the weight, `> 0`; dar only; None for no bound.
-        clip_eps: half-width of the ratio's clip, in [0, inf]; grpo only; None takes 0.2, inf is for no clip.
+        epsilon: half-width of the ratio's clip, in [0, inf]; grpo only; None takes 0.2, inf is for no clip.
         baseline: "group" (mean over the K rewards, own sample included), "leave_one_out" (mean of the others) or "none"
             (the reward is the advantage); None takes leave_one_out for rloo and group for the others.
         normalize: "none", "group" (divide by the population std of the K advantages) or "batch" (by that of all N*K,
@@ -130,7 +130,7 @@ def estimator_moments(
     ([0.25, -0.25], [[0.0625, -0.0625], [-0.0625, 0.0625]])
     """
     check_choice("method", method, get_args(Method))
-    for name, value in (("alpha", alpha), ("w_clip", w_clip), ("clip_eps", clip_eps)):
+    for name, value in (("alpha", alpha), ("w_clip", w_clip), ("epsilon", epsilon)):
         if value is not None and name not in _OPTIONS[method]:
             raise ValueError(f"{name} = {value!r} is not an option of method {method!r}; leave it out")
     reward, log_pi_theta, log_pi_0, log_pi_t = one_row_per_prompt(
@@ -150,7 +150,7 @@ def estimator_moments(
         0.1 if alpha is None else checks.alpha(alpha),
         checks.positive("beta", beta) if "alpha" in _OPTIONS[method] else checks.non_negative("beta", beta),
         w_clip,
-        0.2 if clip_eps is None else checks.non_negative("clip_eps", clip_eps),
+        0.2 if epsilon is None else checks.non_negative("epsilon", epsilon),
         baseline,
         normalize,
     )
@@ -291,5 +291,5 @@ def _coefficients(update: _Update, advantage: Array) -> Array:
     ratio = np.exp(log_pi_theta - log_pi_t)
     if update.method == "dao":
         return ratio * (advantage - update.beta * (log_pi_theta - log_mixture(log_pi_0, log_pi_t, update.alpha)))
-    inside = np.where(advantage > 0.0, ratio <= 1.0 + update.clip_eps, ratio >= 1.0 - update.clip_eps)
+    inside = np.where(advantage > 0.0, ratio <= 1.0 + update.epsilon, ratio >= 1.0 - update.epsilon)
     return inside * ratio * advantage + update.beta * np.expm1(log_pi_0 - log_pi_theta)

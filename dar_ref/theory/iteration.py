@@ -34,15 +34,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import LARGEST_TILT, Array
 from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
 from dar_ref.theory.dual_kl import interpolate, log_normalize, optimum
 from dar_ref.theory.regression import regression_target
 
 Normalize = Literal["center", "standardize", "standardize_batch"]
-
-# Nats. In a run to a corner A / std overflows float64 after a few steps. This bound keeps sums finite and every arm.
-LARGEST_TILT = 1e300
 
 
 def iterate(
@@ -243,6 +240,7 @@ def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize)
     log_std = 0.5 * log_var[..., None]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # 0 / 0 is replaced and inf is cut below
         scaled = deviation / np.exp(log_std)
+    # On a run to a corner A / std leaves float64 within a few steps; cut, no arm is lost and sums stay finite.
     largest = LARGEST_TILT * min(beta, 1.0)
     return np.clip(np.where((deviation == 0.0) | (log_std == -np.inf), 0.0, scaled), -largest, largest)
 

@@ -46,6 +46,7 @@ from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.theory.iteration import centred, check_span, log_variance
+from dar_ref.theory.roots import crossing
 
 
 class NormalizedFixedPoints(NamedTuple):
@@ -177,7 +178,8 @@ def normalized_fixed_points(
         high = peak + 1.0
         while _log_excess(high, x_0, kappa) <= 0.0:
             high += high - peak
-        x = np.array([_crossing(x_0, peak, x_0, kappa), _crossing(high, peak, x_0, kappa)])
+        ends = ((x_0, peak), (peak, high))
+        x = np.array([crossing(lambda x: _log_excess(x, x_0, kappa), low, peak, high) for low, high in ends])
     log_pi = np.empty((x.size, 2))
     log_pi[:, better], log_pi[:, 1 - better] = -np.logaddexp(0.0, -2.0 * x), -np.logaddexp(0.0, 2.0 * x)
     slope = 1.0 - alpha + np.sinh(x) / beta
@@ -197,16 +199,6 @@ def _log_excess(x: float, x_0: float, kappa: float) -> float:
     """`log(cosh x / (kappa (x - x_0)))`: zero at the fixed points, convex in x, negative between them."""
     log_cosh = abs(x) + np.log1p(np.exp(-2.0 * abs(x))) - np.log(2.0)
     return float(log_cosh - np.log(kappa) - np.log(x - x_0)) if x > x_0 else np.inf
-
-
-def _crossing(outside: float, inside: float, x_0: float, kappa: float) -> float:
-    """The zero of `_log_excess` between `outside` (where it is positive) and `inside`, by bisection."""
-    while (middle := 0.5 * (outside + inside)) not in (outside, inside):
-        if _log_excess(middle, x_0, kappa) > 0.0:
-            outside = middle
-        else:
-            inside = middle
-    return inside
 
 
 def _tilts(theta: ArrayLike, largest: float) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.divergence import log_sum_exp, lowest_log_c
 from dar_ref.theory.dual_kl import interpolate
 
@@ -115,7 +115,7 @@ def lowest_margin(
     log_c, size = log_overlap(log_p, log_q, kept, alpha)  # (...)
     budget = alpha * eps_0 + (1.0 - alpha) * eps_t
     margin = budget + log_c
-    touching = np.abs(margin) <= TOUCH_ULP * np.finfo(float).eps * (budget + size)
+    touching = np.abs(margin) <= TOUCH_ULP * EPS * (budget + size)
     return alpha, np.where(touching, 0.0, margin)
 
 

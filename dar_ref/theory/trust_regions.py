@@ -11,7 +11,6 @@ All three use one projection: the policy of the trust region that minimises KL(p
 emptiness. With `base ∝ pi_0 exp(tau A)` it is the best policy at the multiplier 1/tau of the first constraint.
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -19,15 +18,16 @@ from numpy.typing import ArrayLike
 from scipy.special import wrightomega
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.constrained import constrained_optimum
 from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
 from dar_ref.theory.region import feasible
+from dar_ref.theory.roots import crossing
 
 Stability = Literal["kl", "ppo_box", "forward_kl"]
 
-LARGEST_TILT = 1e18
+INFINITE_TILT = 1e18
 """Tilt of A (scaled to a range of 1) that counts as infinite: it loses less than 1e-15 of the range."""
 
 
@@ -132,12 +132,12 @@ def best_reward(
         return log_pi, np.inf if log_pi is None else float(expected_log_ratio(log_pi, log_pi_0)) - eps_0
 
     log_pi, excess = tilted(-np.inf)
-    if log_pi is None or excess > 16 * np.finfo(float).eps * (1.0 + eps_0):
+    if log_pi is None or excess > 16 * EPS * (1.0 + eps_0):
         return empty
-    last = float(np.log(LARGEST_TILT))
+    last = float(np.log(INFINITE_TILT))
     log_best, excess = tilted(last)
     if excess > 0.0:
-        log_best, _ = tilted(_crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
+        log_best, _ = tilted(crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
     log_pi = log_pi if log_best is None else log_best
     return BestReward(log_pi, float(np.exp(log_pi) @ advantage))
 
@@ -183,11 +183,11 @@ def _project_ball(log_base: Array, log_q: Array, eps: float) -> Array | None:
     def excess(share: float) -> float:
         return float(expected_log_ratio(policy(share), log_q)) - eps
 
-    if not log_q.size or excess(0.0) > 16 * np.finfo(float).eps * (1.0 + eps):
+    if not log_q.size or excess(0.0) > 16 * EPS * (1.0 + eps):
         return None
     if excess(1.0) <= 0.0:
         return policy(1.0)
-    return policy(_crossing(excess, 0.0, 0.5, 1.0))
+    return policy(crossing(excess, 0.0, 0.5, 1.0))
 
 
 def _project_box(log_base: Array, log_q: Array, eps: float) -> Array | None:
@@ -197,7 +197,7 @@ def _project_box(log_base: Array, log_q: Array, eps: float) -> Array | None:
     """
     with np.errstate(divide="ignore"):  # the lower bound is 0 for eps >= 1
         log_low, log_high = log_q + np.log(max(1.0 - eps, 0.0)), log_q + np.log1p(eps)
-    if np.exp(log_high).sum() < 1.0 - 16 * np.finfo(float).eps:
+    if np.exp(log_high).sum() < 1.0 - 16 * EPS:
         return None
     corners = np.concatenate([log_low - log_base, log_high - log_base])
     corners = np.sort(corners[corners > -np.inf])
@@ -244,7 +244,7 @@ def _project_forward(log_base: Array, log_q: Array, eps: float) -> Array:
     if expected_log_ratio(log_q, log_base) <= eps:
         return log_base
     finite = log_base[log_q > -np.inf]
-    return policy(_crossing(excess, -1000.0, float(np.log1p(np.ptp(finite))), 100.0))
+    return policy(crossing(excess, -1000.0, float(np.log1p(np.ptp(finite))), 100.0))
 
 
 def _marginal(advantage: Array, log_p: Array, log_q: Array, eps: float) -> float:
@@ -256,21 +256,3 @@ def _marginal(advantage: Array, log_p: Array, log_q: Array, eps: float) -> float
     order = np.argsort(-advantage, kind="stable")
     room = np.where(log_p > -np.inf, high - low, 0.0)[order].cumsum()
     return float(advantage[order[min(int(np.searchsorted(room, 1.0 - low.sum())), len(order) - 1)]])
-
-
-def _crossing(function: Callable[[float], float], low: float, start: float, high: float) -> float:
-    """Zero of a monotone function between `low` and `high`; the end with the smaller value if there is no zero.
-
-    The bracket grows from `start`: far from it the function is slow to evaluate, or flat.
-    """
-    from scipy.optimize import brentq  # imported here to keep the import of the package fast
-
-    start = min(max(start, low), high)
-    left, right, reach = start, start, 1.0
-    values = [function(start)] * 2
-    while values[0] * values[1] > 0.0 and (left > low or right < high):
-        left, right, reach = max(start - reach, low), min(start + reach, high), 4.0 * reach
-        values = [function(left), function(right)]
-    if values[0] * values[1] >= 0.0:
-        return left if abs(values[0]) <= abs(values[1]) else right
-    return float(brentq(function, left, right, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=300))

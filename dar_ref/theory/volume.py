@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.divergence import expected_log_ratio
 from dar_ref.theory.trust_regions import Stability, check_stability
 
-EPS = float(np.finfo(np.float64).eps)
 QUADRATURE_TOLERANCE = 1e-9
 """Relative error at which panels are no longer halved."""
 MOST_PANELS = 128

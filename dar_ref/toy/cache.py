@@ -5,7 +5,6 @@ the work starts again. If two processes make the same folder at once, they make 
 dropped.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ import transformers
 
 from dar_ref import arithmetic
 
-VERSION = 2  # raise it with any change that alters numbers: then folders of older versions are not used
+VERSION = 3  # raise it with any change that alters numbers or files: folders of an older version are then made anew
 
 
 def content_key(inputs: Mapping[str, Any]) -> str:
@@ -34,11 +33,6 @@ def content_key(inputs: Mapping[str, Any]) -> str:
     }
     text = json.dumps({**inputs, "versions": versions}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as a dict for JSON: infinity becomes "inf"."""
-    return {name: "inf" if value == float("inf") else value for name, value in dataclasses.asdict(config).items()}
 
 
 def made(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -18,10 +18,9 @@ from dar_ref import results
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
-from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.exact import report, study
-from dar_ref.toy.exact.enumerate import follow
+from dar_ref.toy.exact.enumerate import exact_observer
 from dar_ref.toy.experiments.runner import Job, run_jobs
 from dar_ref.toy.experiments.settings import EXPERIMENTS, conduct
 from dar_ref.toy.experiments.tables import elapsed, write
@@ -41,12 +40,12 @@ SHOWN = {  # metric -> title
     "kl": "KL to pi_0",
     "annotations": "labels",
 }
-EXACT = {  # field of `exact.enumerate.ExactFigures` -> title
+EXACT = {  # metric of `exact.enumerate.ExactMetrics` -> title
     "step": "step",
     "kl_to_pi_0": "KL(pi‖pi_0)",
     "kl_to_pi_t": "KL(pi‖pi_t)",
-    "kl_optimum": "KL(pi*‖pi)",
-    "kl_target": "KL(pi'‖pi)",
+    "kl_optimum_to_pi": "KL(pi*‖pi)",
+    "kl_target_to_pi": "KL(pi'‖pi)",
     "objective": "J(pi)",
     "objective_optimum": "J(pi*)",
 }
@@ -64,13 +63,13 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
     for option in options:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
-            raise ValueError(f"{option!r} is not an option; pass key=value with one of the keys {', '.join(types)}")
+            raise ValueError(f"{option!r} is not an option; pass key=value with a key of {', '.join(types)}")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 
 
 def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
-    """Train once and write the run to `out`: result.json, run.json, samples.json and the folder policy/.
+    """Train once and write the run to `out`: results.json, run.json, samples.json and the policy as a folder.
 
     A run that was stopped resumes from `out/checkpoint.pt`.
 
@@ -87,16 +86,16 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
     checkpoint = out / "checkpoint.pt"
     with Progress(console=console) as progress:
         bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
-        done = train(start, config, checkpoint, on_step=lambda step: progress.update(bar, completed=step))
-    exactly = follow(start, config) if task == "tiny" else None  # the same run again, measured by enumeration
+        observer = exact_observer(start, config) if task == "tiny" else None
+        done = train(start, config, checkpoint, None, lambda step: progress.update(bar, completed=step), observer)
     save(done.policy, tokenizer(start.task), out / "policy")
-    results.write_json(out / "result.json", _content(task, config, start, done) | {"exact": exactly})
+    results.write_json(out / "results.json", _content(task, config, start, done))
     results.write_json(out / "samples.json", {"samples": samples(start, done)})
     results.write_json(out / "run.json", results.run_info(f"dar-ref toy run --task {task}", began))
     checkpoint.unlink(missing_ok=True)
     _print_run(done, samples(start, done))
-    if exactly:
-        _print_figures(exactly, EXACT)
+    if done.observations:
+        _print_metrics(done.observations, EXACT)
     Console().print(f"written to {out}; {elapsed(began)}", highlight=False)
     return 0 if done.diverged is None else 1
 
@@ -166,7 +165,7 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
         _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
     pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))
     _write_lines(out / "preferences.jsonl", _preference_rows(start, pairs))
-    results.write_json(out / "start.json", {"config": cache.plain(start.config), "figures": start.figures})
+    results.write_json(out / "start.json", {"config": results.plain(start.config), "metrics": start.metrics})
     print(f"{task}, seed {seed}: written to {out}; {elapsed(began)}")
     return 0
 
@@ -209,12 +208,13 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 def _content(task: str, config: RunConfig, start: Start, done: Run) -> dict[str, Any]:
     measured = {"rollouts": done.rollouts, "evaluations": done.evaluations, "diverged": done.diverged}
-    return {"task": task, "config": cache.plain(config), "start": start.figures, **measured}
+    exact = done.observations or None
+    return {"task": task, "config": results.plain(config), "start": start.metrics, **measured, "exact": exact}
 
 
 def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
     console = Console()
-    _print_figures(done.evaluations, SHOWN)
+    _print_metrics(done.evaluations, SHOWN)
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row.values())
@@ -223,7 +223,7 @@ def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
         console.print(f"diverged after step {done.diverged}: lower learning_rate, raise beta, or set w_clip")
 
 
-def _print_figures(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
+def _print_metrics(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
     table = Table(*titles.values(), box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in titles))
@@ -234,11 +234,11 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
     """The value of one option, by the type of its field."""
     if kind is bool:
         if text not in ("true", "false"):
-            raise ValueError(f"{name} = {text!r} is not a boolean; pass true or false")
+            raise ValueError(f"{name} = {text!r} is not a truth value; pass true or false")
         return text == "true"
     if kind not in (int, float):
         return text
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name} = {text!r} cannot be read as {kind.__name__}; pass a number") from None
+        raise ValueError(f"{name} = {text!r} is not of type {kind.__name__}; pass a number") from None

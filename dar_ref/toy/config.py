@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dar_ref import scalars
+from dar_ref.optimizers import Optimizer
 from dar_ref.toy.tasks import TASKS
 
 Method = Literal[
     "dar", "dao", "grpo", "rloo", "ppo", "dual_ppo", "online_dpo", "dpo", "ipo", "slic", "best_of_n"
 ]  # in the order of tables
-Optimizer = Literal["adam", "sgd"]
 Reward = Literal["proxy", "gold"]
 
 OFFLINE: tuple[Method, ...] = ("dpo", "ipo", "slic")  # learn from preference pairs of pi_0, without sampling
@@ -77,11 +77,11 @@ class RunConfig:
     """Options of one training run. Wrong ones raise TypeError or ValueError before any work starts."""
 
     method: Method = "dar"
-    steps: int = 100  # minibatches of N * K samples: the sampling budget, the same for every method
-    batch_prompts: int = 32  # N, prompts per minibatch
-    num_generations: int = 4  # K >= 2, completions per prompt: N * K = 128, as in the third party's preset
-    minibatches: int = 1  # minibatches per rollout; above 1, later ones were sampled by an older policy (stale samples)
-    inner_epochs: int = 1  # passes over a rollout; `old_logps` stay fixed
+    steps: int = 100  # minibatches of N * K samples: the budget, the same for every method
+    batch_prompts: int = 32  # N, prompts of a minibatch
+    num_generations: int = 4  # K >= 2, completions per prompt: N * K = 128, the third party's preset
+    updates_per_rollout: int = 1  # gradient steps on one rollout: above 1 the later ones use samples of an older policy
+    epochs_per_rollout: int = 1  # passes over a rollout; each splits it into updates / epochs minibatches
     learning_rate: float = 3e-4  # constant, no warm-up, no gradient clipping
     optimizer: Optimizer = "adam"  # other settings are torch's defaults
     reward: Reward = "proxy"  # "gold" trains on the true goal, so there is nothing to hack
@@ -102,7 +102,7 @@ class RunConfig:
         scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
         scalars.choice("reward", self.reward, get_args(Reward))
         scalars.choice("evaluate_on", self.evaluate_on, ("validation", "test"))
-        for name in ("steps", "batch_prompts", "minibatches", "inner_epochs", "evaluate_every"):
+        for name in ("steps", "batch_prompts", "updates_per_rollout", "epochs_per_rollout", "evaluate_every"):
             scalars.integer(name, getattr(self, name), 1)
         scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)
         scalars.integer("seed", self.seed, 0)
@@ -114,19 +114,30 @@ class RunConfig:
         for name in ("epsilon", "kl_coef"):
             scalars.non_negative(name, getattr(self, name))
         if not isinstance(self.self_normalize, bool):
-            raise TypeError(f"self_normalize = {self.self_normalize!r} is not a boolean; pass True or False")
+            raise TypeError(f"self_normalize = {self.self_normalize!r} is not a truth value; pass True or False")
         self._refuse_contradictions()
 
+    @property
+    def minibatches(self) -> int:
+        """Into how many minibatches of `batch_prompts` prompts a rollout is split."""
+        return self.updates_per_rollout // self.epochs_per_rollout
+
     def _refuse_contradictions(self) -> None:
+        if self.updates_per_rollout % self.epochs_per_rollout:
+            raise ValueError(
+                f"updates_per_rollout = {self.updates_per_rollout} is not a multiple of epochs_per_rollout ="
+                f" {self.epochs_per_rollout}: every epoch takes one step on each minibatch; pass a multiple"
+            )
         if self.steps % self.minibatches:
             raise ValueError(
-                f"steps = {self.steps} is not a multiple of minibatches = {self.minibatches}: the last rollout would"
-                f" not be used up; pass steps = {self.steps - self.steps % self.minibatches or self.minibatches}"
+                f"steps = {self.steps} is not a multiple of the {self.minibatches} minibatches of a rollout: the last"
+                " rollout would not be used up; pass steps ="
+                f" {self.steps - self.steps % self.minibatches or self.minibatches}"
             )
         if self.method in OFFLINE and self.minibatches > 1:
             raise ValueError(
-                f"minibatches = {self.minibatches} splits a rollout into updates, but {self.method} has no rollouts;"
-                " leave it at 1"
+                f"updates_per_rollout = {self.updates_per_rollout} with epochs_per_rollout = {self.epochs_per_rollout}"
+                f" makes the end of a rollout stale, and {self.method} samples none; pass the same number for both"
             )
         if self.method in OFFLINE and self.reward == "gold":
             raise ValueError(

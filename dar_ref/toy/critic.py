@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
+from dar_ref.theory.advantage import MIN_STD
 from dar_ref.toy.policy import Completions, completion_states
 
 
@@ -65,5 +66,5 @@ def gae(
     returns = torch.where(mask, advantages + values, 0.0)
     kept = advantages[mask]
     std = kept.std(correction=0)
-    advantages = (advantages - kept.mean()) / torch.where(std > 1e-8, std, 1.0)
+    advantages = (advantages - kept.mean()) / torch.where(std > MIN_STD, std, 1.0)
     return torch.where(mask, advantages, 0.0), returns

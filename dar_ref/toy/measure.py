@@ -1,4 +1,4 @@
-"""Metrics of training: of the samples of each rollout, and of the policy on prompts it was not trained on."""
+"""What training did: metrics of each update's samples, and of the policy on prompts it was not trained on."""
 
 from typing import Any
 
@@ -71,8 +71,8 @@ def per_completion_kl(policy: Qwen2ForCausalLM, other: Qwen2ForCausalLM, complet
     return sequence_logps((log_p.exp() * (log_p - log_q)).sum(dim=-1), completions.mask)
 
 
-def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
-    """Metrics of one rollout: of its samples and, for DAR, of their weights.
+def rollout_metrics(config: RunConfig, rollout: Rollout) -> dict[str, float]:
+    """Metrics of one rollout: what was sampled and, for DAR, what the weights do with it.
 
     reward, length (tokens), missing_eos: means over completions; kl: k1 estimate of KL(pi_t‖pi_0), nats, 0 if pi_0 drew
     the samples; ess: effective sample share (sum w)^2 / (B sum w^2), in (0, 1]; clipped: share of samples above w_clip;
@@ -80,7 +80,7 @@ def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     """
     mask = rollout.completions.mask
     old, ref = sequence_logps(rollout.old_per_token_logps, mask), sequence_logps(rollout.ref_per_token_logps, mask)
-    figures = {
+    metrics = {
         "reward": rollout.rewards.mean().item(),
         "length": mask.sum(dim=1).double().mean().item(),
         "missing_eos": 1.0 - rollout.completions.finished.double().mean().item(),
@@ -88,9 +88,8 @@ def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     }
     if config.method == "dar":
         options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
-        weight, _, _, clipped = dar_weights(ref, old, rollout.advantages, **options)
-        weight = weight.double()
-        figures["ess"] = (weight.sum() ** 2 / (len(weight) * (weight**2).sum())).item()
-        figures["clipped"] = clipped.double().mean().item()
-        figures["weight"] = weight.mean().item()
-    return figures
+        weights = dar_weights(ref, old, rollout.advantages, **options)
+        metrics["ess"] = weights.ess().item()
+        metrics["clipped"] = weights.clipped.double().mean().item()
+        metrics["weight"] = weights.weight.double().mean().item()
+    return metrics

@@ -39,8 +39,6 @@ from dar_ref.toy.critic import Critic, gae
 from dar_ref.toy.policy import Completions, per_token_logps
 from dar_ref.toy.start import Start
 
-MIN_STD = 1e-8  # at or below it all rewards of a group count as equal, as in `normalize_advantages`
-
 
 class Rollout(NamedTuple):
     """A batch of samples for one or more updates, without gradient; B = N * K completions of T tokens.
@@ -94,7 +92,8 @@ def make_rollout(
         kl_coef = config.kl_coef if config.method == "ppo" else 0.0  # dual_ppo has its KLs in the loss
         advantages, returns = gae(critic(completions), old, ref, rewards, completions.mask, kl_coef, config.gae_lambda)
     elif config.method == "grpo":
-        advantages = _per_group(group_advantages(rewards, config.num_generations), config.num_generations)
+        advantages = group_advantages(rewards, config.num_generations)
+        advantages = normalize_advantages(advantages, num_generations=config.num_generations)
     elif config.method in OFFLINE:
         advantages = torch.zeros_like(rewards)
     else:
@@ -121,8 +120,8 @@ def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -
     logps, ref_logps, old_logps = (sequence_logps(x, mask) for x in (per_token, ref, old))  # (B,)
     match config.method:  # losses on whole completions
         case "dar":
-            options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
-            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, **options)
+            alpha, beta, w_clip = config.alpha, config.beta, config.w_clip
+            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, alpha=alpha, beta=beta, w_clip=w_clip)
             return loss / weights.weight.mean() if config.self_normalize else loss
         case "dao":
             return dao_loss(logps, ref_logps, old_logps, advantages, alpha=config.alpha, beta=config.beta)
@@ -145,11 +144,3 @@ def _pair_loss(config: RunConfig, logps: Tensor, ref_logps: Tensor, rewards: Ten
     if config.method == "slic":
         return slic_loss(best, worst, best)  # SFT target: the preferred completion, as in SLiC-HF's direct form
     return dpo_loss(best, worst, ref_best, ref_worst, beta=config.dpo_beta)
-
-
-def _per_group(advantages: Tensor, num_generations: int) -> Tensor:
-    """Advantages (B,) divided by the population standard deviation of their group; zeros if all are equal."""
-    grouped = advantages.view(-1, num_generations)  # (N, K)
-    std = grouped.std(dim=1, correction=0, keepdim=True)
-    spread = std > MIN_STD
-    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)

@@ -158,9 +158,9 @@ def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tenso
     whole completion. Only kept tokens are read, so padding costs nothing; states after the end are 0.
 
     Args:
-        trunk: the layers of a policy, a reward model or a critic.
+        trunk: of a policy, a reward model or a critic.
         completions: K per prompt.
-        tokens: (B, T) bool, the tokens to read; by default the kept ones.
+        tokens: (B, T) bool, which tokens to read; by default the kept ones.
     """
     layers, config = pack(trunk), trunk.config
     batch, length = completions.ids.shape
@@ -258,7 +258,7 @@ def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache)
 def read(
     trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, positions: Tensor, attend: Callable[..., Tensor]
 ) -> Tensor:
-    """The network except attention: final states (M, H) of the tokens `ids` (M,) at `positions` (M,).
+    """The network, with attention given by the caller: states (M, H) of the tokens `ids` (M,) at `positions` (M,).
 
     `attend(number, query, key, value)` is the attention of layer `number`: it maps three (M, h, d) to (M, H).
     """

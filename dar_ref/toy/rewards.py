@@ -1,4 +1,4 @@
-"""The reward for training: one finite number per completion. A wrong one stops the run with a message that shows it."""
+"""The reward that training sees: one finite number per completion, or the run stops and shows which one was wrong."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,8 @@ def rewards_of(start: Start, completions: Completions, reward: str | RewardFunct
     Args:
         start: has the reward model and the gold reward.
         completions: K per prompt.
-        reward: "proxy", "gold", or a function. It gets B prompts, B responses (words, without EOS) and B flags (whether
-            the response has ended), and returns B numbers.
+        reward: "proxy", "gold", or a function of B prompts, B responses (words, without EOS) and B flags "has ended",
+            that returns B numbers.
 
     Raises:
         ValueError: the number of rewards is wrong, or a reward is missing or not finite.

@@ -1,4 +1,4 @@
-"""Sampling: K completions per prompt from the policy itself, at temperature 1, without top-k or top-p.
+"""Sampling: K completions per prompt from the policy itself, at temperature 1, no top-k, no top-p.
 
 Training scores the same distribution that was sampled. A sampled token is never edited.
 """

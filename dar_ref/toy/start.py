@@ -1,6 +1,6 @@
 """The start of every run: pi_0 from noisy demonstrations, preference pairs from pi_0, a reward model from the pairs.
 
-    demonstrations --SFT--> pi_0 --K samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
+    demonstrations --SFT--> pi_0 --two samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
 
 Each of the three stages is a folder in the cache; models are saved as transformers saves them. All methods start from
 the same folders.
@@ -43,7 +43,7 @@ PAD = "<pad>"  # the reward model's own: transformers looks for the last token t
 
 
 class Comparisons(NamedTuple):
-    """Completions of pi_0, K per prompt. Annotators compare all M = K (K-1) / 2 pairs of each prompt.
+    """Completions of pi_0, K per prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
 
     completions: of N prompts; preferred: (N, M) bool, whether the first of each pair of `pair_indices` was preferred.
     """
@@ -57,7 +57,7 @@ class Comparisons(NamedTuple):
         return self.preferred.numel()
 
     def pairs(self, numbers: Tensor) -> Completions:
-        """The pairs with the label indices `numbers`: two completions per prompt, the preferred one first."""
+        """The pairs that labels number `numbers` are about: two completions per prompt, the preferred one first."""
         num_generations, per_prompt = self.completions.num_generations, self.preferred.shape[1]
         rows, columns = numbers // per_prompt, numbers % per_prompt
         pairs = pair_indices(num_generations)[columns]  # (numbers, 2)
@@ -76,8 +76,8 @@ def pair_indices(num_generations: int) -> Tensor:
 class Start:
     """What a run starts from. The models are in evaluation mode and have no gradient.
 
-    prompts: train, validation, test; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model:
-    the proxy; figures: quality of labels and proxy, see `_make_reward`.
+    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; metrics:
+    how good labels and proxy are, see `_make_reward`.
     """
 
     config: StartConfig
@@ -86,7 +86,7 @@ class Start:
     pi_0: Qwen2ForCausalLM
     comparisons: Comparisons
     reward_model: Qwen2ForSequenceClassification
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     def proxy(self, completions: Completions) -> Tensor:
         """Proxy reward of each completion, (B,)."""
@@ -118,8 +118,8 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     fitted = cache.content_key({"start": key, "ties": TIES})
     reward = cache.made(folder / "reward" / fitted, partial(_make_reward, config, task, pi_0, content))
     reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
-    figures = json.loads((reward / "figures.json").read_text(encoding="utf-8"))
-    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, figures)
+    metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
+    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def _judge(
 
 
 def start_key(config: StartConfig) -> str:
-    """Hash of a start: of its configuration and of the description of its task, flaw included."""
+    """Name of a start, from its configuration and its task's definition: another flaw gives another name."""
     task = TASKS[config.task]
     definition = [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
     return cache.content_key({"start": asdict(config), "task": definition})
@@ -207,8 +207,8 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model; beside it `figures.json`, on validation prompts: what `agreement` says of the reward model
-    and of the gold reward, and the correlation of the two rewards."""
+    """Fit the reward model; beside it `metrics.json`, on validation prompts: share of labels that agree with the
+    reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
     pairs = pair_indices(config.group_size)
@@ -227,12 +227,14 @@ def _make_reward(
     count, rate = len(train.preferred), config.reward_learning_rate
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
     proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
-    same = _identical(content["validation"], pairs)
-    figures = {"correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item()}
-    for name, rewards in (("proxy", proxy), ("gold", gold)):
-        figures |= agreement(name, margins(rewards, held_out.preferred), same)
+    of_gold = margins(gold, held_out.preferred)
+    metrics = {
+        "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
+        "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
+        "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
+    }
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
-    (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 
 def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
@@ -272,7 +274,7 @@ def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSe
         "vocab_size": pi_0.config.vocab_size + 1,
         "pad_token_id": pi_0.config.vocab_size,
         "num_hidden_layers": config.num_layers + config.reward_layers,
-        "layer_types": None,  # one entry per layer; transformers fills it in
+        "layer_types": None,  # one entry per layer: made anew
         "id2label": {0: "reward"},
         "label2id": {"reward": 0},
     }

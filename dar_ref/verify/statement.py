@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from flint import arb
 
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.verify.arb import policies
 
-EPS = float(np.finfo(np.float64).eps)
 LIMIT = 8 * EPS  # allowed error per unit of scale, as stated in the modules of the theory
 JUDGE_BITS = 256  # precision of the values that float64 is compared with; A/beta = 1e12 costs 40 of these bits
 

@@ -98,7 +98,7 @@ def errors_t8(case: EstimatorCase) -> list[Error]:
     probability zero is left out, since `estimator_moments` refuses it."""
     options: dict[Method, dict[str, float | None]] = {
         "dar": {"alpha": case.alpha, "w_clip": case.w_clip},
-        "grpo": {"clip_eps": case.clip_eps},
+        "grpo": {"epsilon": case.epsilon},
     }
     if not ((case.log_pi_0 == -np.inf) & (case.log_pi_t > -np.inf)).any():
         options["dao"] = {"alpha": case.alpha}
@@ -118,7 +118,7 @@ def errors_t8(case: EstimatorCase) -> list[Error]:
                 alpha=own.get("alpha"),
                 beta=case.beta,
                 w_clip=own.get("w_clip"),
-                clip_eps=own.get("clip_eps"),
+                epsilon=own.get("epsilon"),
                 baseline=case.baseline,
                 normalize=case.normalize,
             )

@@ -13,7 +13,7 @@ from flint import arb
 from dar_ref import theory
 from dar_ref.theory.checks import Array
 from dar_ref.theory.dual_kl import log_normalize
-from dar_ref.theory.trust_regions import LARGEST_TILT, Stability
+from dar_ref.theory.trust_regions import INFINITE_TILT, Stability
 from dar_ref.verify.arb import policies, region
 from dar_ref.verify.arb.policies import Exact, Policy
 from dar_ref.verify.arb.region import Nearest
@@ -155,7 +155,7 @@ def _errors_of_best_reward(case: Trust, x: Inside, log_p: Array, eps: float, ter
     needed = policies.kl(x.log_best, x.log_p)
     _, scale = excess(x.log_best, x.log_p, needed, terms)
     forward = case.stability == "forward_kl"
-    tilted = terms + (np.log(LARGEST_TILT) if forward else 0.0)
+    tilted = terms + (np.log(INFINITE_TILT) if forward else 0.0)
     share = excess(x.log_q, x.log_best, x.eps, tilted)[1] / eps if forward else 0.0
     fall = policies.kl(x.log_q, x.log_p) - needed - policies.kl(x.log_q, x.log_best) if forward else arb(0)
     unsure = share * abs(float(fall))

@@ -19,7 +19,7 @@ from dar_ref.bandit import (
 from dar_ref.bandit.digits import LEARNING_RATES
 from dar_ref.bandit.tune import GRID, VALIDATION_SEEDS, tune
 
-SMALL = TrainConfig(steps=2, batch_size=4, num_generations=3, learning_rate=0.1)
+SMALL = TrainConfig(steps=2, batch_prompts=4, num_generations=3, learning_rate=0.1)
 CONFIGS = {"dar": SMALL, "no clip": replace(SMALL, w_clip=math.inf), "grpo": replace(SMALL, method="grpo")}
 
 

@@ -100,7 +100,7 @@ def folder_of(job: Job, folders: Folders) -> Path:
     if job.engine == "script":
         inputs["options"] = options_as_json(options_of(job))
     elif job.engine == "toy":
-        inputs["config"] = cache.plain(config_of(job))
+        inputs["config"] = results.plain(config_of(job))
     return folders.work / "runs" / f"{job.engine}-{job.method}-{job.seed}-{cache.content_key(inputs)}"
 
 

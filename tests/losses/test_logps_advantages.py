@@ -1,5 +1,6 @@
 """Sums over tokens and advantages over groups: masked values have no effect, and zeros are exact."""
 
+import inspect
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dar_ref.losses import group_advantages, normalize_advantages, sequence_logps
+from dar_ref.theory.advantage import MIN_STD
 
 F64 = torch.float64
 
@@ -109,6 +111,20 @@ def test_std_is_taken_over_the_advantages_not_the_rewards():
 def test_normalization_is_over_the_whole_batch_not_per_group():
     advantages = group_advantages(torch.tensor([0.0, 2.0, 0.0, 20.0]), 2)
     assert normalize_advantages(advantages).tolist() == pytest.approx([x / math.sqrt(50.5) for x in (-1, 1, -10, 10)])
+
+
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=6), st.floats(-1e3, 1e3, width=32))
+def test_by_group_each_group_is_a_batch_of_its_own(values, equal):
+    group = torch.tensor(values, dtype=F64)
+    both = torch.cat([group, torch.full_like(group, equal)])
+    by_group = normalize_advantages(both, num_generations=len(values))
+    assert by_group[: len(values)].tolist() == pytest.approx(normalize_advantages(group).tolist(), rel=1e-12)
+    assert (by_group[len(values) :] == 0.0).all()
+
+
+def test_equal_rewards_mean_the_same_in_theory_and_losses():
+    default = inspect.signature(normalize_advantages).parameters["eps"].default
+    assert default == MIN_STD
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -51,7 +51,7 @@ def test_digits_figures_show_beliefs_and_the_ends_of_a_sweep():
     heights = [patch.get_height() for patch in bars[1].patches]
     assert heights[10:] == pytest.approx(bandit.held_out.proxy[5].tolist())
     assert sum(heights[:10]) == pytest.approx(1.0)
-    config = {"steps": 4, "batch_size": 8}
+    config = {"steps": 4, "batch_prompts": 8}
     sweep = compare(digits_bandit, {"1.0": TrainConfig(**config, alpha=1.0), "0.0": TrainConfig(**config)}, [0, 1])
     ends = tail(sweep, "1.0", "gold", window=2)
     np.testing.assert_allclose(ends, curves(sweep, "1.0", "gold")[:, 3:].mean(axis=1))

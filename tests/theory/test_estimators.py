@@ -17,7 +17,7 @@ METHODS = ("dar", "dao", "grpo", "rloo")
 PAPER_LIKE = {
     "dar": {"alpha": 0.3, "beta": 0.7, "w_clip": 1.6},
     "dao": {"alpha": 0.3, "beta": 0.7},
-    "grpo": {"beta": 0.3, "clip_eps": 0.2},
+    "grpo": {"beta": 0.3, "epsilon": 0.2},
     "rloo": {"beta": 0.3},
 }
 
@@ -64,7 +64,7 @@ def oracle_loss(
     alpha: float = 0.1,
     beta: float = 0.05,
     w_clip: float | None = None,
-    clip_eps: float = 0.2,
+    epsilon: float = 0.2,
 ) -> torch.Tensor:
     """Loss (S,) of ordered samples (S, N, K)."""
     if method == "rloo":
@@ -79,7 +79,7 @@ def oracle_loss(
     if method == "dao":
         bracket = advantage - beta * (alpha * (logp - logp_0) + (1 - alpha) * (logp - logp_t))
         return -(ratio * bracket.detach()).mean((-2, -1))
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantage)
+    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
     k3 = torch.exp(logp_0 - logp) - 1 + logp - logp_0
     return -(surrogate - beta * k3).mean((-2, -1))
 
@@ -140,7 +140,7 @@ def test_equals_the_oracle_far_from_the_sampler(method: str, seed: int) -> None:
     [
         ("dar", "group", "none", {"alpha": 0.1, "beta": 0.05}),
         ("dao", "group", "none", {"alpha": 0.1, "beta": 0.05}),
-        ("grpo", "group", "group", {"beta": 0.05, "clip_eps": 0.2}),
+        ("grpo", "group", "group", {"beta": 0.05, "epsilon": 0.2}),
         ("rloo", "leave_one_out", "none", {"beta": 0.05}),
     ],
 )
@@ -163,7 +163,7 @@ def test_defaults_are_the_ones_documented(
         ("dao", "alpha", 0.1, 0.9),
         ("dao", "beta", 0.5, 1.0),
         ("grpo", "beta", 0.0, 1.0),
-        ("grpo", "clip_eps", 0.2, math.inf),
+        ("grpo", "epsilon", 0.2, math.inf),
         ("rloo", "beta", 0.0, 1.0),
         *[(method, "baseline", "group", "leave_one_out") for method in METHODS],
         *[(method, "baseline", "group", "none") for method in METHODS],
@@ -567,7 +567,7 @@ PLAIN = (REWARD, EVEN, EVEN, EVEN)
         (("ppo", *PLAIN, 2), {}, r"method = 'ppo' is unknown; choose one of 'dar', 'dao', 'grpo', 'rloo'"),
         (("dar", *PLAIN, 2), {"baseline": "mean"}, "baseline = 'mean' is unknown; choose one of 'group'"),
         (("dar", *PLAIN, 2), {"normalize": "std"}, "normalize = 'std' is unknown; choose one of 'none'"),
-        (("dar", *PLAIN, 2), {"clip_eps": 0.2}, "clip_eps = 0.2 is not an option of method 'dar'"),
+        (("dar", *PLAIN, 2), {"epsilon": 0.2}, "epsilon = 0.2 is not an option of method 'dar'"),
         (("dao", *PLAIN, 2), {"w_clip": 20.0}, "w_clip = 20.0 is not an option of method 'dao'"),
         (("grpo", *PLAIN, 2), {"alpha": 0.0}, "alpha = 0.0 is not an option of method 'grpo'"),
         (("rloo", *PLAIN, 2), {"beta": -1.0}, "beta = -1.0 is not a number.* pass beta >= 0"),

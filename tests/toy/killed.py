@@ -19,8 +19,18 @@ from tests.small_start import SMALL
 module = importlib.import_module("dar_ref.toy.train")  # the package's `train` is its function
 SAVE_EVERY = 2
 CONFIGS = {
-    "dar": RunConfig(method="dar", steps=30, batch_prompts=4, learning_rate=1e-3, evaluate_every=5, inner_epochs=2),
-    "ppo": RunConfig(method="ppo", steps=60, batch_prompts=4, learning_rate=1e-3, evaluate_every=10, minibatches=2),
+    "dar": RunConfig(
+        method="dar",
+        steps=30,
+        batch_prompts=4,
+        learning_rate=1e-3,
+        evaluate_every=5,
+        updates_per_rollout=2,
+        epochs_per_rollout=2,
+    ),
+    "ppo": RunConfig(
+        method="ppo", steps=60, batch_prompts=4, learning_rate=1e-3, evaluate_every=10, updates_per_rollout=2
+    ),
 }
 
 

@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2)
 BEST = {"dar": 3e-4, "grpo": 1e-3}  # in other cases all rates are equally good
 
 
-def figures(step, gold, win_rate, **other):
+def evaluation(step, gold, win_rate, **other):
     row = dict.fromkeys(("proxy", "lc_win_rate", "length", "missing_eos", "repetition", "kl"), 0.1)
     return row | {"step": step, "gold": gold, "win_rate": win_rate, "annotations": 10 * step} | other
 
@@ -42,19 +42,19 @@ def made_up(jobs):
         gold = 0.5 + 0.01 * config.seed
         row = {
             "task": task,
-            "config": {"method": config.method, "seed": config.seed, "minibatches": config.minibatches},
+            "config": {"method": config.method, "seed": config.seed, "updates_per_rollout": config.updates_per_rollout},
             "start": {"correlation": 0.5},
             "rollouts": [{"ess": 0.2, "clipped": 0.5, "weight": 1.0}, {"ess": 0.4, "clipped": 0.1, "weight": 2.0}],
             "evaluations": [
-                figures(0, 0.505, 0.5, sampled_tokens=0),
-                figures(50, 0.5, 0.55, sampled_tokens=70),
-                figures(100, gold, won, sampled_tokens=140),
+                evaluation(0, 0.505, 0.5, sampled_tokens=0),
+                evaluation(50, 0.5, 0.55, sampled_tokens=70),
+                evaluation(100, gold, won, sampled_tokens=140),
             ],
             "diverged": None,
         }
         if task == "tiny":
             line = {"kl": [0.0, 0.1], "reward": [0.0, 1.0]}
-            row["exact"] = {"figures": {"kl": 0.25}, "frontier": {"proxy": line, "gold": line}}
+            row["exact"] = {"metrics": {"kl": 0.25}, "frontier": {"proxy": line, "gold": line}}
         rows.append(row)
     return rows
 
@@ -168,10 +168,9 @@ def test_cost_is_what_was_asked_online_until_online_dpos_end_is_reached():
     assert rows["online_dpo"][3].startswith("1000")  # 0.6 at the end only
     assert rows["online_dpo"][1].startswith("1300")  # labels included
     assert rows["dar"][3].startswith("1000")
-    assert rows["dpo"][3].startswith("0")
-    assert tables.asked_online(written, "tldr", "dar") == [[500.0, 1000.0]] * len(SEEDS)
-    assert tables.first_at([0.0, 250.0, 500.0], [0.5, 0.7, 0.6], 0.65) == 250.0
-    assert tables.first_at([0.0, 250.0, 500.0], [0.5, 0.7, 0.6], 0.75) is None
+    evaluations = [evaluation(0, 0.0, 0.5), evaluation(25, 0.0, 0.7), evaluation(50, 0.0, 0.6)]
+    assert tables.first_at(evaluations, 0.65) == 250.0
+    assert tables.first_at(evaluations, 0.75) is None
 
 
 def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
@@ -184,7 +183,7 @@ def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
     assert all(row[0].startswith("33.3") for row in rows.values())  # seed 0 ends with 0.5
 
 
-def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
+def test_runs_that_diverged_have_no_metrics_and_are_counted(tmp_path):
     def half_broken(jobs):
         rows = made_up(jobs)
         for (_, config), row in zip(jobs, rows, strict=True):
@@ -205,7 +204,7 @@ def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
     assert tables.collapsed(read["settings"][-1]["runs"][0])
 
 
-def test_on_tiny_the_exact_figures_take_the_place_of_estimates():
+def test_on_tiny_the_exact_metrics_take_the_place_of_estimates():
     settings = [s for s in content("frontier")["settings"] if s["task"] == "tiny"]
     assert {run["final"]["kl"] for s in settings for run in s["runs"]} == {0.25}
     assert {run["evaluations"][-1]["kl"] for s in settings for run in s["runs"]} == {0.1}

@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 SHORT = RunConfig(steps=6, batch_prompts=4, learning_rate=1e-3, evaluate_every=3)
 
 
+def difference(pi_t, pi):
+    """An observer: the largest change of a weight in the updates of one rollout."""
+    pairs = zip(pi_t.parameters(), pi.parameters(), strict=True)
+    return {"difference": max((one - other).abs().max().item() for one, other in pairs)}
+
+
 def test_three_kills_change_no_byte(start, folder, tmp_path):
     command = [sys.executable, "-m", "tests.toy.killed", folder, tmp_path, "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -49,9 +55,12 @@ def test_a_run_cut_off_by_an_exception_goes_on(start, tmp_path, monkeypatch, met
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(start, config, tmp_path / "state", on_step=stop)
-    resumed, whole = train(start, config, tmp_path / "state", on_step=seen.append), train(start, config)
+        train(start, config, tmp_path / "state", on_step=stop, observer=difference)
+    resumed = train(start, config, tmp_path / "state", on_step=seen.append, observer=difference)
+    whole = train(start, config, observer=difference)
     assert seen == [5, 6]
+    assert [row["step"] for row in whole.observations] == [0, 3, 6]
+    assert whole.observations[0]["difference"] == 0.0 < whole.observations[1]["difference"]
     assert resumed[1:] == whole[1:]
     for one, other in zip(resumed.policy.parameters(), whole.policy.parameters(), strict=True):
         assert torch.equal(one, other)

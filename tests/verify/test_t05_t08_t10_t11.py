@@ -34,7 +34,7 @@ BATCH = EstimatorCase(
     alpha=0.25,
     beta=0.5,
     w_clip=1.5,
-    clip_eps=0.2,
+    epsilon=0.2,
     baseline="group",
     normalize="none",
 )
@@ -141,7 +141,7 @@ BREAKS = {
             "dao", lambda real: lambda m, r, p, o, q, *rest, **k: real(m, r, p, np.where(q > -INF, q, o), o, *rest, **k)
         ),
     ),
-    "T8 grpo clip dropped": ("T8", "estimator_moments", only("grpo", option(clip_eps=INF))),
+    "T8 grpo clip dropped": ("T8", "estimator_moments", only("grpo", option(epsilon=INF))),
     "T8 dar clip dropped": ("T8", "estimator_moments", only("dar", option(w_clip=None))),
     "T8 baseline": ("T8", "estimator_moments", option(baseline="none")),
     "T8 std dropped": ("T8", "estimator_moments", option(normalize="none")),

@@ -1,11 +1,11 @@
-"""The task `tiny` by enumeration: the probability of every response, so every metric of a policy is a finite sum.
+"""The task `tiny` by enumeration: the probability of every response, hence every metric of a policy as a finite sum.
 
 The responses are all results of sampling: some words and EOS, or `max_new_tokens` words without EOS. With `W` words
 there are `1 + W + ... + W^(T-1)` of the first kind and `W^T` of the second, together 1365 on `tiny`. The network reads
 the tree of their prefixes, each node once.
 
-All metrics are float64. The policy gives the logits; the softmax over them is computed in float64. So the
-probabilities of all responses sum to 1 up to rounding, for a float32 policy too.
+All metrics are float64. Logits are those of the policy; the softmax over them is taken in float64, so that the
+probabilities of all responses sum to 1 to the last digits, with a float32 policy too.
 
 Shape letters: `N` prompts of `P` tokens, `R` responses, `T` tokens of the longest.
 """
@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.theory import kl, objective, optimum, regression_target
+from dar_ref.theory import exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.policy import EOS_ID, Completions, block, encode, encode_prompts, pack, repeat
 from dar_ref.toy.start import Start
 from dar_ref.toy.tasks import TINY, Task
-from dar_ref.toy.train import State
 
 MOST = 100_000  # the largest number of responses that is enumerated
 
@@ -45,8 +44,8 @@ class Tables(NamedTuple):
     finished: NDArray[np.bool_]
 
 
-class ExactFigures(NamedTuple):
-    """Exact metrics of one update from pi_t to pi; each is a mean over prompts.
+class ExactMetrics(NamedTuple):
+    """One update from pi_t to pi, exactly; each metric a mean over prompts.
 
     J uses the exact advantage under pi_t. `pi*` is the optimum of J, `pi'` the target of the clipped regression.
     """
@@ -57,9 +56,9 @@ class ExactFigures(NamedTuple):
     kl_to_pi_t: float  # KL(pi‖pi_t), nats
     objective: float  # J(pi)
     objective_optimum: float  # J(pi*)
-    kl_optimum: float  # KL(pi*‖pi), nats
-    kl_target: float  # KL(pi'‖pi), nats
-    missing_eos: float  # probability that a response is cut off
+    kl_optimum_to_pi: float  # KL(pi*‖pi), nats
+    kl_target_to_pi: float  # KL(pi'‖pi), nats
+    missing_eos: float  # chance of a response that is cut off
     length: float  # E_pi[tokens, EOS included]
 
 
@@ -146,25 +145,8 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
     )
 
 
-def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
-    """The advantage that samples estimate: `(r - E_{pi_t}[r | x]) / std`, (N, R).
-
-    `std` is that of `r - E_{pi_t}[r | x]` over prompts and responses, under pi_t. It ignores that a group's mean
-    contains its own sample (T10). If the std is at most 1e-8, all advantages are 0.
-
-    Source: the paper's practical loss.
-
-    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).tolist()
-    [[-1.0, 1.0]]
-    """
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
-    return centred / std if std > 1e-8 else np.zeros_like(centred)
-
-
-def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactFigures:
-    """All exact metrics of the update from pi_t to pi.
+def exact_metrics(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactMetrics:
+    """Every metric of the update from pi_t to pi.
 
     Args:
         table: rewards and pi_0.
@@ -174,64 +156,42 @@ def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConf
             and the distances to its optimum only serve for comparison.
 
     Returns:
-        `ExactFigures`, means over the N prompts.
+        `ExactMetrics`, means over the N prompts.
     """
-    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t)
+    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t).advantage
     setting = (advantage, table.log_pi_0, log_pi_t, config.alpha, config.beta)
     best, target, pi = optimum(*setting), regression_target(*setting, w_clip=config.w_clip), np.exp(log_pi)
-    return ExactFigures(
+    return ExactMetrics(
         proxy=float((pi * table.proxy).sum(axis=1).mean()),
         gold=float((pi * table.gold).sum(axis=1).mean()),
         kl_to_pi_0=float(kl(log_pi, table.log_pi_0).mean()),
         kl_to_pi_t=float(kl(log_pi, log_pi_t).mean()),
         objective=float(objective(log_pi, *setting).mean()),
         objective_optimum=float(best.value.mean()),
-        kl_optimum=float(kl(best.log_pi, log_pi).mean()),
-        kl_target=float(kl(target, log_pi).mean()),
+        kl_optimum_to_pi=float(kl(best.log_pi, log_pi).mean()),
+        kl_target_to_pi=float(kl(target, log_pi).mean()),
         missing_eos=float(pi[:, ~table.finished].sum(axis=1).mean()),
         length=float((pi @ table.length).mean()),
     )
 
 
-def follow(
-    start: Start,
-    config: RunConfig,
-    prompts: Sequence[Sequence[str]] | None = None,
-    on_step: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Train as `train.train` does, but measure updates exactly in place of the sampled evaluations.
+def exact_observer(
+    start: Start, config: RunConfig, prompts: Sequence[Sequence[str]] | None = None
+) -> Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]:
+    """An observer for `train.train` that measures updates exactly: it returns the fields of `ExactMetrics`.
 
     Args:
-        start: of a task whose responses can be enumerated.
-        config: the run. An update is measured where `train` would evaluate.
-        prompts: the prompts to average over; None for those that `train` evaluates on.
-        on_step: called with the number of steps done, for progress bars.
-
-    Returns:
-        One row per measurement: `step` and the fields of `ExactFigures`. The first row is pi_0 before any update, with
-        pi_t = pi. A run that diverges has no rows after that.
+        start: of a task that enumerates.
+        config: of the run.
+        prompts: to take means over; None for those that `train` evaluates on.
 
     Raises:
-        ValueError: as in `train`, or the task has too many responses.
+        ValueError: a task whose responses are too many.
     """
     table = tables(start, getattr(start.prompts, config.evaluate_on) if prompts is None else prompts)
-    longest = start.task.max_new_tokens
-    state = State(start, config)
-    rows = [{"step": 0, **exact_figures(table, table.log_pi_0, table.log_pi_0, config)._asdict()}]
-    while state.step < config.steps:
-        before = state.step
-        after = before + config.minibatches
-        due = after == config.steps or after // config.evaluate_every > before // config.evaluate_every
-        log_pi_t = log_probs(state.policy, table.prompt_ids, longest) if due else None
-        try:
-            state.update(config, state.next_rollout(start, config, None))
-        except FloatingPointError:  # probabilities that are not finite
-            break
-        if state.diverged is not None:
-            break
-        if log_pi_t is not None:
-            log_pi = log_probs(state.policy, table.prompt_ids, longest)
-            rows.append({"step": state.step, **exact_figures(table, log_pi, log_pi_t, config)._asdict()})
-        if on_step is not None:
-            on_step(state.step)
-    return rows
+
+    def observe(pi_t: Qwen2ForCausalLM, pi: Qwen2ForCausalLM) -> dict[str, Any]:
+        log_pi_t, log_pi = (log_probs(p, table.prompt_ids, start.task.max_new_tokens) for p in (pi_t, pi))
+        return exact_metrics(table, log_pi, log_pi_t, config)._asdict()
+
+    return observe

@@ -36,7 +36,7 @@ def exact_end(start: Start, policy: Qwen2ForCausalLM, prompts: Sequence[Sequence
     """Exact metrics of a trained policy, and the frontiers to compare them with.
 
     Returns:
-        `figures`: exact proxy, gold, kl (nats), missing_eos and length (tokens); `frontier`: of each reward.
+        `metrics`: proxy, gold, kl, missing_eos, length, exact in place of their estimates; `frontier`: of each reward.
 
     Raises:
         ValueError: the task has too many responses.
@@ -44,7 +44,7 @@ def exact_end(start: Start, policy: Qwen2ForCausalLM, prompts: Sequence[Sequence
     table = tables(start, prompts)
     log_pi = log_probs(policy, table.prompt_ids, start.task.max_new_tokens)
     pi = np.exp(log_pi)
-    figures = {
+    metrics = {
         "proxy": float((pi * table.proxy).sum(axis=1).mean()),
         "gold": float((pi * table.gold).sum(axis=1).mean()),
         "kl": float(kl(log_pi, table.log_pi_0).mean()),
@@ -52,4 +52,4 @@ def exact_end(start: Start, policy: Qwen2ForCausalLM, prompts: Sequence[Sequence
         "length": float((pi @ table.length).mean()),
     }
     rewards = {"proxy": table.proxy, "gold": table.gold}
-    return {"figures": figures, "frontier": {name: frontier(table, reward) for name, reward in rewards.items()}}
+    return {"metrics": metrics, "frontier": {name: frontier(table, reward) for name, reward in rewards.items()}}

@@ -1,10 +1,10 @@
 """DAR on `tiny` against its theory, as exactly as a network can follow it. Four parts, one seed, all by enumeration.
 
-1. `one_iteration`: minimise the enumerated loss; measure the distance to the target of T3 and T4.
-2. `iterations`: repeat this with A fixed; measure the distance to the iterates of T5 and their fixed point.
-3. `samples`: use the loss of n samples per prompt instead of the enumerated one; measure the error against n.
-4. `optimizers`: take one gradient step per iteration, as in training, but without sampling noise; show what Adam does
-   with the common scale of the weights.
+1. `one_iteration`: the enumerated loss is minimised; how near the policy comes to T3's and T4's target.
+2. `iterations`: the same again and again with A fixed; how near it stays to T5's iterates and their fixed point.
+3. `samples`: the loss of n samples per prompt instead of the enumerated one; the error against n.
+4. `optimizers`: one gradient step an iteration, as in training, without sampling noise: what Adam does with the common
+   scale of the weights.
 
 The fits (1 to 3) use SOAP from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
 exact normalised advantage of the proxy reward. The results depend only on the start and a seed.
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.theory import fixed_point, iterate, kl, regression_loss, regression_target
+from dar_ref.optimizers import Optimizer, make_optimizer
+from dar_ref.theory import exact_advantage, fixed_point, iterate, kl, regression_loss, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.exact.enumerate import Tables, exact_advantage, log_probs, response_logps, tables
+from dar_ref.toy.exact.enumerate import Tables, log_probs, response_logps, tables
 from dar_ref.toy.exact.fit import enumerated_loss, fit, loss_weights
 from dar_ref.toy.start import Start
 from dar_ref.toy.train import train
@@ -47,7 +48,7 @@ CLEAR = 1.25  # an error above this many times the network's limit is clearly ab
 SAMPLE_STEPS = 120
 
 OPTIMIZER_STEPS = 40  # of part 4
-RATES = {"adam": 3e-4, "sgd": 1e-3}
+RATES: dict[Optimizer, float] = {"adam": 3e-4, "sgd": 1e-3}
 FACTORS = (1.0, 0.1)
 
 Progress = Callable[[int], None]
@@ -62,7 +63,7 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
         on_step: called with the number of gradient steps done, out of `total_steps()`.
 
     Returns:
-        The content of `results.json`: finite numbers, and None for an infinite clip.
+        What `results.json` holds: finite numbers, and "inf" for a clip that is infinite.
     """
     table = tables(start, start.prompts.train[:PROMPTS])
     pi_t = train(start, RunConfig(steps=MOVED, learning_rate=MOVED_RATE, seed=seed)).policy.requires_grad_(True)
@@ -105,13 +106,13 @@ def one_iteration(
     """Part 1: minimise the enumerated loss of each of `SETTINGS`, from pi_t.
 
     Returns:
-        One row per setting. kl_before, kl_after: KL(target‖pi), nats, mean over prompts; kl_of_prompts: kl_after of
-        each prompt; log_mass: log E_{pi_t}[w] of each prompt; clipped: expected share of samples of pi_t above the
-        clip; gap_residual: the largest |L(pi) - L(target) - E_{pi_t}[w] KL(target‖pi)| over prompts (T3, T4), in units
-        of E_{pi_t}[w].
+        One row per setting. kl_before, kl_after: mean of KL(target‖pi) over prompts, nats; kl_of_prompts: each of them;
+        log_mass: log E_{pi_t}[w] of each prompt; clipped: share of the samples of pi_t at the clip, expected;
+        gap_residual: the largest |L(pi) - L(target) - E_{pi_t}[w] KL(target‖pi)| over prompts (T3, T4), in units of
+        E_{pi_t}[w].
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
-    advantage, rows = exact_advantage(table.proxy, log_pi_t), []
+    advantage, rows = exact_advantage(table.proxy, log_pi_t).advantage, []
     for name, (alpha, beta, w_clip) in SETTINGS.items():
         setting = (advantage, table.log_pi_0, log_pi_t, alpha, beta, w_clip)
         target = regression_target(*setting)
@@ -125,7 +126,7 @@ def one_iteration(
                 "setting": name,
                 "alpha": alpha,
                 "beta": beta,
-                "w_clip": None if w_clip == math.inf else w_clip,
+                "w_clip": "inf" if w_clip == math.inf else w_clip,
                 "steps": steps,
                 "kl_before": float(kl(target, log_pi_t).mean()),
                 "kl_after": float(after.mean()),
@@ -153,19 +154,19 @@ def iterations(
         For t = 0, 1, ..., nats, means over prompts: kl_iterate: KL(pi_t of T5‖network); kl_end: KL(pi_inf‖network);
         kl_end_exact: KL(pi_inf‖pi_t of T5).
     """
-    advantage = exact_advantage(table.proxy, table.log_pi_0)
+    advantage = exact_advantage(table.proxy, table.log_pi_0).advantage
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
     end = fixed_point(advantage, table.log_pi_0, alpha, beta)
-    policy, courses = pi_0, [table.log_pi_0]
+    policy, log_path = pi_0, [table.log_pi_0]
     for _ in range(count):
-        policy = fit(policy, table, loss_weights(table, advantage, courses[-1], alpha, beta, math.inf), steps, on_step)
-        courses.append(log_probs(policy, table.prompt_ids))
+        policy = fit(policy, table, loss_weights(table, advantage, log_path[-1], alpha, beta, math.inf), steps, on_step)
+        log_path.append(log_probs(policy, table.prompt_ids))
     return {
         "alpha": alpha,
         "beta": beta,
         "steps": steps,
-        "kl_iterate": kl(path, np.array(courses)).mean(axis=1).tolist(),
-        "kl_end": kl(end, np.array(courses)).mean(axis=1).tolist(),
+        "kl_iterate": kl(path, np.array(log_path)).mean(axis=1).tolist(),
+        "kl_end": kl(end, np.array(log_path)).mean(axis=1).tolist(),
         "kl_end_exact": kl(end, path).mean(axis=1).tolist(),
     }
 
@@ -179,7 +180,7 @@ def samples(
     alpha: float = 0.1,
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, without clip, A exact.
+    """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
 
     Returns:
         counts: n; kl: KL(pi*‖pi) of each repeat, for each n, nats, mean over prompts; kl_enumerated: the same after a
@@ -188,7 +189,7 @@ def samples(
         mean kl is above `CLEAR` times the limit; slope_above_limit: slope of its log, None for fewer than two values.
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
-    advantage = exact_advantage(table.proxy, log_pi_t)
+    advantage = exact_advantage(table.proxy, log_pi_t).advantage
     target = regression_target(advantage, table.log_pi_0, log_pi_t, alpha, beta)
     weights = loss_weights(table, advantage, log_pi_t, alpha, beta, math.inf)
     chances = np.exp(log_pi_t)
@@ -240,8 +241,8 @@ def optimizers(
     The paper's beta and clip; alpha 0.1 and 1; Adam and SGD; the weights unchanged, and multiplied by 0.1.
 
     Returns:
-        One row per run. kl: KL(pi‖pi_0), nats, at the start (0) and after each step; weight: E_{pi_t}[w] at each step,
-        before the factor. Both are means over prompts.
+        One row per run: kl: KL(pi‖pi_0) after each step, nats, first 0; weight: E_{pi_t}[w] at each step, as it is;
+        both means over prompts.
     """
     return [
         _on_policy(table, pi_0, optimizer, alpha, factor, steps, on_step)
@@ -254,20 +255,20 @@ def optimizers(
 def _on_policy(
     table: Tables,
     pi_0: Qwen2ForCausalLM,
-    optimizer: str,
+    optimizer: Optimizer,
     alpha: float,
     factor: float,
     steps: int,
     on_step: Callable[[], None],
 ) -> dict[str, Any]:
     policy = copy.deepcopy(pi_0).requires_grad_(True)
-    make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    stepper = make(policy.parameters(), lr=RATES[optimizer])
+    stepper = make_optimizer(optimizer, policy.parameters(), RATES[optimizer])
     distances, scales = [0.0], []
     for _ in range(steps):
         logps = response_logps(policy, table.prompt_ids)
         log_pi_t = logps.detach().numpy()
-        weights = loss_weights(table, exact_advantage(table.proxy, log_pi_t), log_pi_t, alpha, 0.05, 20.0)
+        advantage = exact_advantage(table.proxy, log_pi_t).advantage
+        weights = loss_weights(table, advantage, log_pi_t, alpha, 0.05, 20.0)
         scales.append(float(weights.sum(axis=1).mean()))
         stepper.zero_grad()
         torch.autograd.backward(enumerated_loss(logps, factor * weights))

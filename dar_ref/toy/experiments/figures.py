@@ -65,8 +65,8 @@ def win_rate_figure(content: Content) -> Figure:
     return figure
 
 
-def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
-    """Proxy and gold reward against KL to pi_0 along the runs. Where the proxy rises and gold falls, it is hacked."""
+def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
+    """Proxy and gold reward against KL to pi_0 along the runs: where the proxy goes on and gold turns, it is hacked."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
         figure = Figure(figsize=(3.4 * len(tasks), 5.6))
@@ -75,7 +75,7 @@ def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "on
             for setting in content["settings"]:
                 if setting["task"] == task and setting["label"] in methods:
                     for row, key in enumerate(("proxy", "gold")):
-                        _course(axes[row, column], setting, "kl", key)
+                        _draw_runs(axes[row, column], setting, "kl", key)
             axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
             axes[1, column].set(xlabel="KL(pi‖pi_0), nats", ylabel="gold reward" if column == 0 else None)
         axes[0, 0].legend(fontsize="small")
@@ -85,7 +85,7 @@ def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "on
 def against_x(
     content: Content, keys: Sequence[str], xlabel: str, *, xscale: str = "linear", task: str | None = None
 ) -> Figure:
-    """Final metrics against the setting's number `x`: one line per group, one point per seed."""
+    """Final metrics against the setting's number, one line per group, points for seeds."""
     settings = [s for s in content["settings"] if task is None or s["task"] == task]
     with style():
         figure = Figure(figsize=(3.1 * len(keys), 3.3))
@@ -107,7 +107,7 @@ def hacking_figure(content: Content) -> Figure:
         axes = figure.subplots(1, len(keys))
         for ax, key in zip(axes, keys, strict=True):
             for setting in content["settings"]:
-                _course(ax, setting, "step", key)
+                _draw_runs(ax, setting, "step", key)
             ax.set(title=TITLES[key], xlabel="step")
         axes[0].legend(fontsize="small")
     return figure
@@ -145,7 +145,7 @@ def annotation_figure(content: Content) -> Figure:
         for ax, task in zip(axes, tasks, strict=True):
             for setting in content["settings"]:
                 if setting["task"] == task:
-                    _course(ax, setting, "annotations", "win_rate")
+                    _draw_runs(ax, setting, "annotations", "win_rate")
             ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
             ax.set(title=task, xlabel="annotations", ylim=(0, 1))
         axes[0].set_ylabel("win rate against pi_0")
@@ -154,13 +154,13 @@ def annotation_figure(content: Content) -> Figure:
 
 
 def stability_figure(content: Content) -> Figure:
-    """Gold reward against learning rate: one panel per number of updates per rollout, one point per run."""
-    stale = sorted({setting["config"]["minibatches"] for setting in content["settings"]})
+    """Gold reward against learning rate, one panel per staleness; every point is a run."""
+    stale = sorted({setting["config"]["updates_per_rollout"] for setting in content["settings"]})
     with style():
         figure = Figure(figsize=(3.4 * len(stale), 3.4))
         axes = figure.subplots(1, len(stale), sharey=True, squeeze=False)[0]
         for ax, updates in zip(axes, stale, strict=True):
-            rows = [setting for setting in content["settings"] if setting["config"]["minibatches"] == updates]
+            rows = [setting for setting in content["settings"] if setting["config"]["updates_per_rollout"] == updates]
             for group in dict.fromkeys(setting["group"] for setting in rows):
                 _line(ax, [setting for setting in rows if setting["group"] == group], "gold", group, "log")
             first = [run["evaluations"][0]["gold"] for run in rows[0]["runs"]]
@@ -172,11 +172,12 @@ def stability_figure(content: Content) -> Figure:
 
 
 def ended(setting: Content) -> list[Content]:
-    """The runs that finished. Runs that diverged have no final metrics."""
+    """The runs that came to their end; those that diverged have no metrics."""
     return [run for run in setting["runs"] if run["diverged"] is None]
 
 
-def _course(ax: Axes, setting: Content, x: str, y: str) -> None:
+def _draw_runs(ax: Axes, setting: Content, x: str, y: str) -> None:
+    """Metric `y` against metric `x` along the runs: thin lines are seeds, the thick one their mean."""
     color, marker = LOOKS[setting["label"]]
     runs = ended(setting)
     places, heights = (np.array([[e[name] for e in run["evaluations"]] for run in runs]) for name in (x, y))
@@ -210,8 +211,8 @@ def _once(ax: Axes, label: str) -> str | None:
 
 FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "hacking": {"hacking": hacking_figure},
-    "compare": {"win_rate": win_rate_figure, "course": course_figure},
-    "standard": {"course": lambda content: course_figure(content, ("dar", "grpo", "rloo"))},
+    "compare": {"win_rate": win_rate_figure, "reward_against_kl": reward_against_kl_figure},
+    "standard": {"reward_against_kl": lambda content: reward_against_kl_figure(content, ("dar", "grpo", "rloo"))},
     "ablate-alpha": {"alpha": lambda c: against_x(c, ("proxy", "gold", "kl", "missing_eos", "ess"), "alpha")},
     "frontier": {
         "tldr": lambda content: frontier_figure(content, "tldr"),

@@ -1,7 +1,7 @@
 """Many runs on all cores. Each run is done once, kept in the cache, and resumed if it was stopped.
 
 cache/sft, preferences, reward   the stages of a start, see `start`
-cache/runs/<key>/result.json     results: the same bytes every time for one start and configuration
+cache/runs/<key>/results.json     what start and configuration determine, same bytes every time
 cache/runs/<key>/run.json        versions, commit, machine, seconds
 """
 
@@ -37,7 +37,7 @@ class Job(NamedTuple):
     def key(self) -> str:
         """Name of the run's folder."""
         start = start_key(start_config(self.task, self.config.seed))
-        return cache.content_key({"start": start, "run": cache.plain(self.config)})
+        return cache.content_key({"start": start, "run": results.plain(self.config)})
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str
         processes: number of jobs at once, >= 1; results do not depend on it.
 
     Returns:
-        The content of each `result.json`, in the order of `jobs`, with `seconds` added.
+        The content of each `results.json`, in the order of `jobs`, with `seconds` added.
 
     Raises:
         OSError: the cache cannot be written.
@@ -84,15 +84,15 @@ def run_job(folder: Path, job: Job) -> None:
     def write(partial: Path) -> None:
         content = {
             "task": job.task,
-            "config": cache.plain(job.config),
-            "start": start.figures,
+            "config": results.plain(job.config),
+            "start": start.metrics,
             "rollouts": run.rollouts,
             "evaluations": run.evaluations,
             "diverged": run.diverged,
         }
         if job.task == "tiny" and run.diverged is None:
             content["exact"] = exact_end(start, run.policy, getattr(start.prompts, job.config.evaluate_on))
-        results.write_json(partial / "result.json", content)
+        results.write_json(partial / "results.json", content)
         results.write_json(partial / "run.json", results.run_info(f"{job.task} {job.config.method}", began))
 
     cache.made(target, write)
@@ -127,7 +127,7 @@ def _folder(job: Job, folder: Path) -> Path:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     content["seconds"] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["seconds"]
     return content
 

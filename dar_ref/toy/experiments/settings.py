@@ -68,7 +68,7 @@ def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[s
 
 
 def final(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics at the last evaluation of a run. If the run diverged early, they are those of pi_0."""
+    """Metrics at the end of a run; of pi_0 where it diverged before its first evaluation."""
     return run["evaluations"][-1]
 
 
@@ -81,8 +81,8 @@ def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[s
         seeds: of the reported runs; none of `VALIDATION_SEEDS`.
 
     Returns:
-        `{"tuning": see `tune`, "seeds": seeds, "settings": [{"label", "group", "x", "task", "config", "runs": [...]}]}`
-        with one run per seed: its final metrics, its evaluations, the means of its weight metrics, whether it diverged.
+        `{"tuning": see `tune`, "settings": [{"label", "group", "x", "task", "config", "runs": [...]}]}`, one run a
+        seed: its final metrics, its evaluations, the means of its weight metrics, and whether it diverged.
 
     Raises:
         ValueError: fewer than two seeds, a seed twice, or a seed of `VALIDATION_SEEDS`.
@@ -117,7 +117,7 @@ def _digest(run: Mapping[str, Any]) -> dict[str, Any]:
     names = ("ess", "clipped", "weight")
     weights = {n: fmean(r[n] for r in run["rollouts"]) for n in names if run["rollouts"] and n in run["rollouts"][0]}
     kept = {name: run[name] for name in ("config", "start", "evaluations", "diverged", "exact") if name in run}
-    exact = run.get("exact", {}).get("figures", {})  # on tiny they replace the estimates
+    exact = run.get("exact", {}).get("metrics", {})  # on tiny, in place of the estimates
     return {**kept, "final": {**final(run), **exact}, "weights": weights}
 
 
@@ -188,7 +188,7 @@ def _stability(_rates: Rates) -> list[Setting]:
         Setting(
             f"{method}, lr {rate:g}, {stale} update{'s' * (stale > 1)} a rollout",
             "tldr",
-            RunConfig(method=method, learning_rate=rate, minibatches=stale, reward="gold"),
+            RunConfig(method=method, learning_rate=rate, updates_per_rollout=stale, reward="gold"),
             method,
             rate,
         )

@@ -2,8 +2,8 @@
 
 Intervals are Student's t intervals over seeds at 95 %. A folder holds
 
-    results.json   all that the seeds determine: question, tuning, settings, and the metrics of every run
-    run.json       all that they do not: versions, commit, machine, times, seconds of each setting
+    results.json   what the seeds determine: question, tuning, settings, and for every seed the metrics of its run
+    run.json       versions, commit, machine, times; seconds of each setting, which no seed determines
     table.md       the tables
     *.png          the figures
 """
@@ -80,9 +80,9 @@ def interval(values: Sequence[float]) -> Interval | None:
     return student(values) if len(values) > 1 else None
 
 
-def finals(setting: Content, figure: str) -> list[float]:
-    """One metric at the end of each seed's run; runs that diverged are left out."""
-    return [run["final"][figure] for run in setting["runs"] if run["diverged"] is None]
+def finals(setting: Content, metric: str) -> list[float]:
+    """One metric at the end of each seed's run; runs that diverged have none."""
+    return [run["final"][metric] for run in setting["runs"] if run["diverged"] is None]
 
 
 def of_task(content: Content, task: str) -> list[Content]:
@@ -99,11 +99,11 @@ def tasks(content: Content) -> list[str]:
 
 
 def panel_table(content: Content, task: str, extra: Sequence[Column] = ()) -> Table:
-    """The final metrics of every setting on a task; the first row is pi_0."""
+    """The final metrics of every setting on a task, pi_0's first."""
     settings = of_task(content, task)
     first = [run["evaluations"][0] for run in settings[0]["runs"]]  # the same for all settings
     rows: dict[str, dict[str, Interval | None]] = {
-        "pi_0": {column.key: interval([figures[column.key] for figures in first]) for column in PANEL}
+        "pi_0": {column.key: interval([metrics[column.key] for metrics in first]) for column in PANEL}
     }
     for setting in settings:
         rows[setting["label"]] = {column.key: interval(finals(setting, column.key)) for column in PANEL}
@@ -135,14 +135,14 @@ def table_2(content: Content) -> Table:
     }
     for setting in content["settings"]:
         keys = {"score": "gold", "lc_win_rate": "lc_win_rate", "length": "length"}
-        rows[setting["label"]] = {key: interval(finals(setting, figure)) for key, figure in keys.items()}
+        rows[setting["label"]] = {key: interval(finals(setting, metric)) for key, metric in keys.items()}
     ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {_seeds(content)}"
-    score = TABLE_2_COLUMNS[0]._replace(unit="")  # our score is not MT-Bench's
+    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is not MT-Bench
     return comparison_table(rows, (score, *TABLE_2_COLUMNS[1:]), ours=ours, paper=TABLE_2)
 
 
 def cost_table(content: Content, task: str) -> Table:
-    """Annotations and sampled tokens a method used, and what it asked online to reach online DPO's final win rate."""
+    """Annotations and sampled tokens that a method used, and what it took to reach online DPO's final win rate."""
     settings = {s["label"]: s for s in of_task(content, task)}
     goal = fmean(finals(settings["online_dpo"], "win_rate"))
     rows: dict[str, dict[str, Interval | None]] = {}

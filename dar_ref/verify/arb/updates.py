@@ -29,7 +29,7 @@ class EstimatorCase(NamedTuple):
     alpha: float
     beta: float
     w_clip: float | None
-    clip_eps: float
+    epsilon: float
     baseline: Baseline
     normalize: Normalize
 
@@ -179,7 +179,7 @@ class Updates:
             c = ratio * (a - self.beta * (anchors + (1 - self.alpha) * (theta - sampler)))
             terms = size + case.beta * (log_theta + case.alpha * log_0 + (1.0 - case.alpha) * log_t)
             return c, float(ratio) * terms, 1.0 + log_theta + log_t
-        inside = ratio <= 1 + arb(case.clip_eps) if a > 0 else ratio >= 1 - arb(case.clip_eps)
+        inside = ratio <= 1 + arb(case.epsilon) if a > 0 else ratio >= 1 - arb(case.epsilon)
         kept = ratio * a if inside else arb(0)
         back = arb(0) if zero is None else (zero - theta).exp()
         magnitude = (float(ratio) * size if inside else 0.0) + case.beta * (float(back) + 1.0)

@@ -1,6 +1,6 @@
-"""The border of a convex set of policies over three arms, to float64 precision, for the simplex figures.
+"""The boundary of a convex set of policies over three arms, to float64 precision, for the simplex figures.
 
-A grid over the triangle misses a region that is smaller than its cells. So the border is found along rays.
+A grid over the triangle misses a region that is smaller than its cells. So the boundary is found along rays.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from dar_ref.theory.checks import Array
 
 Gap = Callable[[Array], Array]
-"""Distance (n,) of log-policies (n, 3) outside a convex set: negative inside, 0 on the border."""
+"""Distance (n,) of log-policies (n, 3) outside a convex set: negative inside, 0 on the boundary."""
 
 
-def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
-    """Points (resolution, 3) around the border of a convex set of policies over three arms, `gap <= 0`.
+def boundary(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
+    """Points (resolution, 3) around the boundary of a convex set of policies over three arms, `gap <= 0`.
 
     Rays from a point inside end where the gap changes sign, or at the edge of the triangle. A first ring finds the
     centre and the stretch of the set. With these, the points of the second ring are even for small and thin sets too.
@@ -30,7 +30,7 @@ def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
 
     >>> from dar_ref import theory
     >>> center = np.log([0.2, 0.3, 0.5])
-    >>> ring = border(lambda log_pi: theory.kl(log_pi, center) - 0.1, center)
+    >>> ring = boundary(lambda log_pi: theory.kl(log_pi, center) - 0.1, center)
     >>> bool(np.allclose(theory.kl(np.log(ring), center), 0.1, rtol=1e-9))
     True
     """
