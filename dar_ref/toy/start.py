@@ -38,7 +38,7 @@ from dar_ref.toy.policy import (
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
-TIES = "left out"  # of the accuracies in `Start.figures`; results without `proxy_ties` counted a tie as an error
+TIES = "left out"  # of the accuracies in `Start.metrics`; results without `proxy_ties` counted a tie as an error
 PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
 
 
