@@ -35,6 +35,7 @@ from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
 
 SAVE_EVERY = 20  # rollouts
+_BEGIN_AGAIN = "pass another file, or remove this one to begin again"
 MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "diverged")  # of `State`, in JSON
 
 
@@ -192,14 +193,23 @@ class State:
         """Go on from what `save` wrote.
 
         Raises:
-            ValueError: it is the state of a run with another configuration or another pi_0.
+            ValueError: it cannot be read, or is the state of a run with another configuration or another pi_0.
         """
-        content = torch.load(path, weights_only=True)
-        if content.get("run") != self.run:
+        try:
+            content = torch.load(path, weights_only=True)
+            run = content["run"]
+        except Exception as error:  # of torch, zipfile and pickle: they have no base in common
+            raise ValueError(f"checkpoint {path} is damaged or none ({error!r:.200}); {_BEGIN_AGAIN}") from error
+        if run != self.run:
             raise ValueError(
-                f"checkpoint {path} is of a run with another configuration or another pi_0; pass another file, or"
-                " remove this one to begin again"
+                f"checkpoint {path} is of a run with another configuration or another pi_0; {_BEGIN_AGAIN}"
             )
+        try:
+            self._restore(content)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(f"checkpoint {path} lacks a part ({error!r:.200}); {_BEGIN_AGAIN}") from error
+
+    def _restore(self, content: dict[str, Any]) -> None:
         self.policy.load_state_dict(content["policy"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.critic is not None and self.critic_optimizer is not None:
