@@ -184,10 +184,8 @@ def _pairs(options: DataOptions) -> Source:
 def _load(
     source: Source, options: DataOptions, tokenizer: Any, max_length: int | None = None
 ) -> tuple[Dataset, Report]:
-    scalars.integer("max_prompt_tokens", options.max_prompt_tokens, 1)
-    for name, value in (("limit", options.limit), ("max_length", max_length)):
-        if value is not None:
-            scalars.integer(name, value, 1)
+    if max_length is not None:
+        scalars.integer("max_length", max_length, 1)
     report = Report(source.name, max_prompt_tokens=options.max_prompt_tokens, max_length=max_length)
     rows = (row for _, row in _shaped(source, options, tokenizer, report) if row is not None)
     kept: list[Row] = []
