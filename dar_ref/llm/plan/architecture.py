@@ -140,14 +140,14 @@ def find_config_json(name: str, revision: str | None = None) -> Path:
         return place
     if (place / "config.json").is_file():
         return place / "config.json"
-    described = BUNDLED / f"{place.name}.json"
+    described = BUNDLED / f"{place.name}.json"  # for a hub name, not for a path that was mistyped
     if place.is_dir():
         raise FileNotFoundError(f"{name} is a folder without a config.json; pass the folder of a model")
     try:
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-        if described.is_file():
+        if described.is_file() and name.count("/") <= 1 and not name.startswith((".", "/", "~")):
             return described
         if name.count("/") <= 1:
             return Path(hf_hub_download(name, "config.json", revision=revision))
