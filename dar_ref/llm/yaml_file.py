@@ -46,9 +46,9 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            alias = self.get_event()
             raise yaml.composer.ComposerError(
-                None, None, f"*{event.anchor} stands for another value; write the value itself", event.start_mark
+                None, None, f"*{alias.anchor} stands for another value; write the value itself", alias.start_mark
             )
         return super().compose_node(parent, index)
 

@@ -245,7 +245,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path, text):
 def test_two_overrides_of_one_option_are_refused(tmp_path, overrides):
     file = tmp_path / "run.yaml"
     file.write_text(MINIMAL)
-    with pytest.raises(ValueError, match="both set|stands twice"):
+    with pytest.raises(ValueError, match=r"both set|stands twice"):
         load_options(file, overrides)
 
 

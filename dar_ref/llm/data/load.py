@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from dar_ref import scalars
-from dar_ref.llm.data.formats import formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.formats import check_template, formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.json_rows import as_dataset
 from dar_ref.llm.data.paper import DATASETS, Row
 from dar_ref.llm.data.sources import Source, pair_source, prompt_source
 from dar_ref.llm.options import DataOptions
@@ -197,7 +198,7 @@ def _load(
     report.kept = len(kept)
     if not kept:
         raise ValueError(f"no row is left; change data.max_prompt_tokens, data.split or the data\n{report}")
-    return Dataset.from_list(kept), report
+    return as_dataset(kept), report
 
 
 def _shaped(
@@ -205,6 +206,7 @@ def _shaped(
 ) -> Iterator[tuple[Row, Row | None]]:
     """Every row as it lies there, and in TRL's columns and the wanted format, None if it is left out."""
     chat: bool | None = None  # which the first row decides
+    tried: set[tuple[str, ...]] = set()  # orders of roles that the template has written
     for number, raw in enumerate(source.rows(streaming), start=1):
         place = f"{source.name}, row {number}"
         if missing := [name for name in source.columns if name not in raw]:
@@ -224,7 +226,11 @@ def _shaped(
         if chat is None:
             chat = report.chat = is_chat(options, tokenizer, row["prompt"])
         report.own_system += options.system_prompt is not None and has_system(row)
-        yield raw, formatted(row, source, options, chat, place)
+        row = formatted(row, source, options, chat, place)
+        if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
+            tried.add(roles)
+            check_template(tokenizer, row["prompt"], place, sampled="chosen" not in row)
+        yield raw, row
 
 
 def _new(rows: list[Row], seen: set[bytes], report: Report) -> list[Row]:

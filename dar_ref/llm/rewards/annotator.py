@@ -120,6 +120,10 @@ class Annotator:
                 raise
         return [self._reward(found[key]) for key in keys]
 
+    def content(self) -> str:
+        """A hash of the rubric."""
+        return hashlib.sha256(self.rubric.encode()).hexdigest()
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

@@ -11,13 +11,16 @@ function, a reward model (`reward_model`) or an annotator behind an endpoint (`a
    counts a missing reward as 0; `for_online_dpo` cuts the padding and refuses a missing reward.
 """
 
+import hashlib
 import importlib
 import inspect
-import math
 import os
 import sys
+import sysconfig
+import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -25,6 +28,9 @@ import torch
 from dar_ref.llm.options import RewardOptions
 from dar_ref.llm.rewards.annotator import Annotator, Text, plain_text
 from dar_ref.llm.rewards.model import RewardModel
+
+LARGEST = 1e18  # of a reward's size
+_STANDARD = sysconfig.get_path("stdlib")
 
 
 class Scorer(Protocol):
@@ -37,6 +43,8 @@ class Scorer(Protocol):
     ) -> list[float | None]: ...
 
     def render(self, prompt: Text, completion: Text, ended: bool) -> str: ...
+
+    def content(self) -> str: ...
 
 
 class RewardCheck(NamedTuple):
@@ -104,13 +112,18 @@ class RewardFunction:
         """The text that is judged, for a reader."""
         return self._scorer.render(prompt, completion, ended)
 
+    def content(self) -> str:
+        """A hash of what gives the scores: the function's file, the model's weights, or the annotator's rubric."""
+        return self._scorer.content()
+
     def _reward(self, score: float | None, ended: bool, prompt: Text, index: int) -> float | None:
         if score is None:
             return None
-        if not math.isfinite(score):
+        if not abs(score) <= LARGEST:
             raise ValueError(
                 f"reward {index} of {self.__name__} is {score}, for the prompt {_shortened(plain_text(prompt))!r}: a"
-                " reward is a finite number, or None where there is none"
+                f" reward is a number up to {LARGEST:g}, beyond which its square is infinite in float32, or None where"
+                " there is none"
             )
         return score if ended else score - self._penalty
 
@@ -129,7 +142,10 @@ class FunctionReward:
         columns: Mapping[str, Any],
     ) -> list[float | None]:
         """What the function returns, as floats; ValueError if that is no list of one number or None a completion."""
-        returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+        try:
+            returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+        except Exception as error:  # whatever a user's code raises
+            raise ValueError(f"reward function {self.name} failed with {_described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
                 f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one a"
@@ -147,6 +163,11 @@ class FunctionReward:
         """Prompt and completion; what the function makes of them is its own."""
         return plain_text(prompt) + ("" if isinstance(prompt, str) else "\n") + plain_text(completion)
 
+    def content(self) -> str:
+        """A hash of the file that the function's module is; what it imports is not looked at."""
+        file = getattr(sys.modules[self.name.partition(":")[0]], "__file__", None)
+        return hashlib.sha256(Path(file).read_bytes() if file else self.name.encode()).hexdigest()
+
     def _number(self, index: int, value: Any) -> float | None:
         if value is None:
             return None
@@ -154,7 +175,7 @@ class FunctionReward:
             if isinstance(value, str):
                 raise TypeError
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{self.name} returned {value!r} as reward {index}; return a number or None") from None
 
 
@@ -244,10 +265,10 @@ def _imported(name: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # ImportError, or whatever the module's own code raises
         raise ValueError(
-            f"reward.name = {name!r}: {error}; pass a module that can be imported here, installed or in the working"
-            " directory"
+            f"reward.name = {name!r} cannot be imported, {_described(error)}; pass a module that is installed or in the"
+            " working directory"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -256,6 +277,14 @@ def _imported(name: str) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
         raise ValueError(f"reward.name = {name!r} is a coroutine; pass a plain function")
     return function
+
+
+def _described(error: BaseException) -> str:
+    """An error of a user's code: its type, its words, and where it was raised, in the last function of theirs."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")][1:]
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(_STANDARD)]
+    place = "".join(f" (in {f.name}, {f.filename}, line {f.lineno})" for f in own[-1:])
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _shortened(text: str) -> str:
