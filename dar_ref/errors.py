@@ -44,7 +44,7 @@ def in_one_line(error: Exception) -> str:
     'alpha = 2 is outside [0, 1]; pass a number inside it'
     """
     words = str(error).strip()
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     ours = [frame for frame in frames if HERE in Path(frame.filename).parents]
     raised_here = not frames or frames[-1] in ours
     if isinstance(error, ModuleNotFoundError) and error.name:

@@ -280,10 +280,10 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def _described(error: BaseException) -> str:
-    """An error of a user's code: its type, its words, and where it was raised, in the last function of theirs."""
+    """An error of a user's code: its type, its words, and the last line of theirs that it came through."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")][1:]
     own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(_STANDARD)]
-    place = "".join(f" (in {f.name}, {f.filename}, line {f.lineno})" for f in own[-1:])
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
 
 
