@@ -233,6 +233,24 @@ def test_a_quantised_model_is_refused_in_words(config, exported, tmp_path, capsy
     assert f"{option} = {str(tmp_path / 'awq')!r} is quantised (awq)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
+def test_the_reward_model_s_template_is_tried_before_the_policy_is_read(
+    config, exported, tmp_path, monkeypatch, capsys, dry
+):
+    chat = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    refuses = "{{ raise_exception('System role not supported') }}"
+    for name, template in (("policy", chat), ("reward_model", refuses)):
+        shutil.copytree(exported / name, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(template)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", pytest.fail)
+    folders = (f"model.name={tmp_path / 'policy'}", f"reward.name={tmp_path / 'reward_model'}")
+    arguments = ("--config", config, "--out", tmp_path / "out", *folders, "data.format=chat", *["--dry-run"] * dry)
+    assert dar_ref(*arguments) == 2
+    said = capsys.readouterr().err
+    name = f"reward.name = {str(tmp_path / 'reward_model')!r}"
+    assert f"the chat template of {name} refuses user assistant: System role not supported" in said
+
+
 def test_the_module_is_the_command():
     command = [sys.executable, "-m", "dar_ref.llm.train", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -69,7 +69,9 @@ def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool 
 
 
 def _roles(messages: Any) -> str:
-    return "a conversation" if isinstance(messages[0], list) else " ".join(str(m.get("role")) for m in messages)
+    if isinstance(messages[0], list):
+        return _roles(messages[0]) if len(messages) == 1 else "a conversation"
+    return " ".join(str(message.get("role")) for message in messages)
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
