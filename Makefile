@@ -5,22 +5,25 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # One thread a process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
 
-demo: .venv/base ## the main job: verify, train the digits bandit, write out/demo/report.html (about a minute)
+demo: .venv/base ## the main job: verify, train the digits bandit, write out/demo/report.html (about a minute after the installation)
 	$(BIN)/dar-ref demo --out out/demo
 
 test: .venv/dev ## lint, types, then all tests but the slow ones; what CI runs
 	$(MAKE) --no-print-directory check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal --durations=10
 
 check: .venv/dev ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+portable: .venv/dev ## the notebooks and the tests that train on every instruction set of this machine: a table (hours)
+	$(BIN)/python -m tests.benchmarks.portable
 
 test-slow: .venv/dev ## the tests marked slow
 	$(BIN)/pytest -m slow

@@ -49,10 +49,8 @@ def test_a_verdict_follows_the_numbers(monkeypatch):
     assert claims.lead()[0] == "shows"
 
 
-def test_the_small_runs_are_shown_as_they_were():
-    small = script("small_runs")
-    assert table("one-run") == small.one_run_table(content("one-run"))
-    assert table("missing-eos") == small.missing_eos_table(content("missing-eos"))
+def test_the_runs_about_a_missing_eos_are_shown_as_they_were():
+    assert table("missing-eos") == script("missing_eos").table(content("missing-eos"))
 
 
 def test_the_caption_of_the_home_picture_names_its_settings():

@@ -31,7 +31,6 @@ SEEDS = (0, 1, 2)
 WAYS = {  # name -> environment
     "as it is": {},
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "no vectors": {"ATEN_CPU_CAPABILITY": "default"},
     "no vectors, oneDNN SSE4.1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     "two threads": {"OMP_NUM_THREADS": "2"},
     "portable": arithmetic.PORTABLE,
@@ -53,12 +52,13 @@ class Piece(NamedTuple):
 
 
 def pieces() -> list[Piece]:
-    """Everything there is to do."""
-    notebooks = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    """Everything there is to do, what trains most first."""
+    notebooks = sorted((path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")), reverse=True)
     seeded = [name for name in notebooks if _names_a_seed(ROOT / "notebooks" / name)]
-    works: list[tuple[str, int | None]] = [("tests", None), *((name, None) for name in notebooks)]
-    works += [(name, seed) for name in seeded for seed in SEEDS]
-    return [Piece(way, *work) for way in WAYS for work in works]
+    works = [Piece("", name, seed) for name in seeded for seed in (None, *SEEDS)]
+    works += [Piece("", name) for name in (*notebooks, "tests") if name not in seeded]
+    both = [work._replace(way=way) for work in works for way in WAYS]
+    return [piece for piece in both if piece.work == "tests" or piece.way != "two threads"]  # notebooks take one
 
 
 def _names_a_seed(path: Path) -> bool:
@@ -100,11 +100,12 @@ def _story(path: Path) -> str | None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Passed or failed, for every way and work, and the stories, in Markdown."""
-    works = list(dict.fromkeys(_title(row) for row in rows))
+    works = sorted(dict.fromkeys(_title(row) for row in rows))
     by_place = {(row["way"], _title(row)): row for row in rows}
     lines = ["| | " + " | ".join(works) + " |", "| --- |" + " --- |" * len(works)]
     for way in WAYS:
-        cells = ["passed" if by_place[way, work]["passed"] else "FAILED" for work in works]
+        found = [by_place.get((way, work)) for work in works]
+        cells = ["" if row is None else "passed" if row["passed"] else "FAILED" for row in found]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     lines += ["", "| | seed | what the run of the notebook did |", "| --- | --- | --- |"]
     for row in rows:
@@ -123,16 +124,20 @@ def main() -> int:
     """Do what is missing, write the table; exit status 1 if a piece failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/portable"), help="pieces done (default: %(default)s)")
+    parser.add_argument("--table", action="store_true", help="no new pieces: the table of those that are done")
     parser.add_argument("--results", type=Path, default=Path("docs/results/portable"), help="default: %(default)s")
     arguments = parser.parse_args()
     began, rows = time.time(), []
     for piece in track(pieces(), description="portable"):
         kept = arguments.out / f"{piece.name}.json"
         if not kept.exists():
+            if arguments.table:
+                continue
             results.write_json(kept, piece._asdict() | do(piece))
         rows.append(json.loads(kept.read_text(encoding="utf-8")))
     without_times = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
     results.write_json(arguments.results / "results.json", {"rows": without_times})
+    rows.sort(key=lambda row: list(WAYS).index(row["way"]))
     seconds = {f"{row['way']}, {_title(row)}": row["seconds"] for row in rows}
     results.write_json(arguments.results / "run.json", results.run_info("make portable", began) | {"seconds": seconds})
     results.write_text(arguments.results / "table.md", table(rows))

@@ -385,7 +385,7 @@ def test_sigterm_saves_and_the_run_goes_on(exported, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.stdout.read()
     process.stdout.close()
-    assert process.wait(timeout=60) == STOPPED
+    assert process.wait(timeout=600) == STOPPED
     (saved,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
     assert 0 < int(saved.name.split("-")[1]) < 60
     train.train(chosen, tmp_path / "run", resume=True)

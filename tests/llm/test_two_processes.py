@@ -19,7 +19,7 @@ def weights(exported, tmp_path_factory):
     several = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for command in ([*script, str(out / "one"), str(STEPS)], [*several, *script, str(out / "two"), str(STEPS)]):
-        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr[-3000:]
     return [load_file(out / name) for name in ("one", "two", "two.stubbed")]
 

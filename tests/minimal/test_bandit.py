@@ -103,11 +103,25 @@ def test_weights_are_those_of_the_losses(rows, alpha, beta, w_clip):
     assert bandit.weight(ref, old, advantages, **options).tolist() == pytest.approx(expected.tolist(), rel=1e-10)
 
 
-def test_each_update_comes_close_to_its_optimum(capsys):
+def printed(capsys):
+    """What `main` prints: update, E[reward], KL(pi‖pi_0), KL(pi*‖pi) before and after the fit."""
     bandit.main()
-    rows = [[float(x) for x in line.split()] for line in capsys.readouterr().out.splitlines()[1:]]
+    return [[float(x) for x in line.split()] for line in capsys.readouterr().out.splitlines()[1:]]
+
+
+def test_each_update_comes_close_to_its_optimum(capsys):
+    rows = printed(capsys)
     assert [row[0] for row in rows] == list(range(1, bandit.UPDATES + 1))
-    for _, _, _, before, after in rows:
-        assert after < before / 5
+    assert all(after < before / 5 for *_, before, after in rows)
     rewards = [row[1] for row in rows]
     assert rewards == sorted(rewards)
+
+
+def test_a_fit_to_four_answers_ends_farther_away(capsys, monkeypatch):
+    monkeypatch.setattr(bandit, "NUM_GENERATIONS", 4)
+    assert all(after > before for *_, before, after in printed(capsys))
+
+
+def test_at_the_beta_of_the_paper_the_clip_keeps_the_fit_away(capsys, monkeypatch):
+    monkeypatch.setattr(bandit, "BETA", 0.05)
+    assert all(after > before / 5 for *_, before, after in printed(capsys)[:2])

@@ -1,8 +1,10 @@
 """The language model in one file: padding, ends, sampling, tokenizers, conversations, rewards, and what is refused."""
 
 import copy
+import itertools
 import json
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -82,24 +84,25 @@ def test_the_parts_of_a_batch_are_the_batch():
 # --- the policy that samples is the policy that is scored -------------------------------------------------------------
 
 
-def test_the_samples_are_those_of_the_scored_distribution(exported, tmp_path):
-    """In spite of a folder that asks for something else. First two tokens, by enumeration, at 5 standard errors."""
-    model, count = gpt2(vocabulary=6), 20_000
-    chosen = options(exported, "--num-generations", count, "--max-new-tokens", 2, "--temperature", 1.3)
+@pytest.mark.parametrize(("vocabulary", "length", "temperature"), [(6, 2, 1.3), (80, 1, 3.0)])
+def test_the_samples_are_those_of_the_scored_distribution(exported, tmp_path, vocabulary, length, temperature):
+    """In spite of a folder that asks for something else, and of a default that would keep the 50 best tokens alone. By
+    enumeration, at 5 standard errors."""
+    model, count = gpt2(vocabulary), 20_000
+    chosen = options(exported, "--num-generations", count, "--max-new-tokens", length, "--temperature", temperature)
     settings = {"top_k": 2, "top_p": 0.5, "min_p": 0.2, "repetition_penalty": 3.0, "temperature": 0.1}
     model.generation_config = GenerationConfig(do_sample=True, **settings, eos_token_id=[0, 5], min_new_tokens=2)
     model.save_pretrained(tmp_path)
     model = llm.load_policy(tmp_path).cpu()
     model.generation_config = llm.plain_sampling(model, llm.load_tokenizer(exported / "policy"), chosen)
     torch.manual_seed(0)
-    drawn = llm.sample(model, [llm.Prompt({"prompt": ""}, [3, 1])]).completions()
-    possible = [(first,) if first in (0, 5) else (first, second) for first in range(6) for second in range(6)]
-    possible = sorted(set(possible))
-    log_probs = llm.score(model, batch_of([((3, 1), ids) for ids in possible]), chosen)
-    assert log_probs.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
-    for ids, p in zip(possible, log_probs.exp().tolist(), strict=True):
-        share = drawn.count(list(ids)) / count
-        assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / count) + 1e-9
+    drawn = Counter(map(tuple, llm.sample(model, [llm.Prompt({"prompt": ""}, [3, 1])]).completions()))
+    every = itertools.product(range(vocabulary), repeat=length)
+    possible = sorted({ids[:1] if ids[0] in (0, 5) else ids for ids in every})
+    probabilities = llm.score(model, batch_of([((3, 1), ids) for ids in possible]), chosen).exp().tolist()
+    assert math.fsum(probabilities) == pytest.approx(1.0, abs=1e-5)
+    for ids, p in zip(possible, probabilities, strict=True):
+        assert abs(drawn[ids] / count - p) < 5 * math.sqrt(p * (1 - p) / count) + 1e-9
 
 
 def test_dropout_is_off_while_the_policy_is_fitted(exported):
@@ -287,6 +290,7 @@ def test_the_reward_rises_over_seeds(exported, tmp_path, capsys):
         rewards = [float(row[1]) for row in rows]
         assert len(rewards) == 30
         assert float(rows[0][2]) == 0.0  # KL to pi_0 before the first update
+        assert float(rows[-1][2]) > 0.1  # pi_0 stays where it was
         gains.append(sum(rewards[-5:]) / 5 - sum(rewards[:5]) / 5)
     assert sum(gains) / 3 > 0.2, gains
 
@@ -298,7 +302,7 @@ def test_what_is_saved_is_the_trained_policy_and_loads(exported, tmp_path, capsy
     assert "6 prompts; the first, as the model reads it: 'a b c'; on " in printed
     before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (exported / "policy", tmp_path / "out"))
     moved = max((p - q).abs().max().item() for p, q in zip(before.parameters(), after.parameters(), strict=True))
-    assert 2e-2 < moved < 5e-2  # four steps of Adam at 1e-2
+    assert 2.5e-2 < moved < 5e-2  # four steps of Adam at 1e-2
     for setting in ("do_sample", "max_new_tokens", "top_k", "num_return_sequences", "eos_token_id"):
         assert getattr(after.generation_config, setting) == getattr(before.generation_config, setting)
     assert llm.load_tokenizer(tmp_path / "out")("d a")["input_ids"] == [4, 1]
