@@ -252,6 +252,7 @@ def other_weights(folder):
 def test_other_content_under_the_same_name_is_refused(exported, tmp_path, monkeypatch, method, change, named):
     shutil.copytree(exported, tmp_path / "exported")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the working directory is added to it
     monkeypatch.delitem(sys.modules, "own_reward", raising=False)
     Path("own_reward.py").write_text(REWARD)
     reward = {"kind": "function", "name": "own_reward:score"}
