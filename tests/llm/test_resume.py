@@ -225,7 +225,7 @@ def other_prompts(folder):
 
 def other_pairs(folder):
     file = folder / "preferences.jsonl"
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
 
 
 def other_function(_folder):
