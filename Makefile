@@ -1,11 +1,12 @@
-# One command each; every target sets up what it needs in .venv. `make help` lists them.
+# One command per task; every target installs what it needs in .venv. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# One thread a process: results do not depend on the machine's core count, and small matrices run faster.
+# One thread per process: results do not depend on the machine's core count, and small matrices run faster.
 export OMP_NUM_THREADS ?= 1
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -13,7 +14,7 @@ help: ## list the targets
 demo: .venv/base ## the main job: verify, train the digits bandit, write out/demo/report.html (about a minute after the installation)
 	$(BIN)/dar-ref demo --out out/demo
 
-test: .venv/dev ## lint, types, then all tests but the slow ones; what CI runs
+test: .venv/dev ## lint, types, then all tests but the slow ones; CI runs this
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist worksteal --durations=10
 
@@ -22,38 +23,42 @@ check: .venv/dev ## ruff (lint, format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-portable: .venv/dev ## the notebooks and the tests that train on every instruction set of this machine: a table (hours)
+portable: .venv/dev ## run the notebooks and the training tests with every instruction set of this machine; prints a table (hours)
 	$(BIN)/python -m tests.benchmarks.portable
 
-test-slow: .venv/dev ## the tests marked slow
+test-slow: .venv/dev ## run the tests marked slow
 	$(BIN)/pytest -m slow
 
-verify-deep: .venv/base ## every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
+verify-deep: .venv/base ## check every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
 	$(BIN)/dar-ref verify --cases 100000 --digits 100
+
+proofs: ## proofs of the theory for every finite bandit, checked by Coq (installed by apt if missing; a minute or two)
+	@command -v coqc > /dev/null || { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --yes --quiet coq; }
+	$(PYTHON) tests/proofs/check.py
 
 notebooks: .venv/dev ## run all notebooks in fresh kernels and write their outputs
 	$(BIN)/python notebooks/execute.py
 
-docs: .venv/docs ## the site: strict build into site/, then every link, anchor, formula and resource is checked
+docs: .venv/docs ## build the site into site/ (strict), then check every link, anchor, formula and resource
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
 	$(BIN)/python docs/check.py site
 
-docs-browser: .venv/browser docs ## the site in headless Chromium, network blocked (a few minutes); pictures of it in out/screenshots
+docs-browser: .venv/browser docs ## check the site in headless Chromium without network (a few minutes); screenshots in out/screenshots
 	$(BIN)/python docs/browser_check.py site --shots out/screenshots
 
-benchmark: .venv/dev ## the speed ratios, side by side in one run
+benchmark: .venv/dev ## measure the speed ratios, each in one run
 	$(BIN)/python -m tests.benchmarks.ratios
 
-benchmark-trl: .venv/llm ## samples per second of the toy engine against TRL, and where its time goes
+benchmark-trl: .venv/llm ## samples per second of the toy engine and of TRL, and where the time goes
 	$(BIN)/python -m tests.benchmarks.toy_against_trl --json docs/results/speed.json
 
-benchmark-llm: .venv/llm ## every method of the script on the toy export, and the toy engine beside it (about half an hour)
+benchmark-llm: .venv/llm ## every method of the script on the toy export, compared with the toy engine (about half an hour)
 	$(BIN)/python -m tests.benchmarks.llm_methods
 
-benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens a second of a 7B step, against the plan and TRL's GRPO
+benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens per second of a 7B step, compared with the plan and TRL's GRPO
 	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
 
-benchmark-plan: .venv/dev ## what `dar-ref plan` says against the memory that runs take (about half an hour)
+benchmark-plan: .venv/dev ## compare `dar-ref plan` with the measured memory of runs (about half an hour)
 	$(BIN)/python -m tests.benchmarks.plan_against_measured
 
 coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation; fails below 100 %
@@ -62,7 +67,7 @@ coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation;
 	$(BIN)/coverage report --fail-under=100 \
 		--include='dar_ref/theory/*,dar_ref/verify/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
 
-mutation: .venv/dev ## mutate theory and losses, list the mutants that no test catches (about half an hour)
+mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 

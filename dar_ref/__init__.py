@@ -1,8 +1,8 @@
 """The executable reference for DAR, Dual-regularized Advantage Regression (arXiv 2602.11523).
 
-`dar_ref.theory` is exact numpy, `dar_ref.losses` the same loss in torch, `dar_ref.bandit` trains with it where
-everything enumerates. Importing `dar_ref` loads the theory, which is numpy only; torch is loaded by the layers that
-need it, when they are imported.
+`dar_ref.theory` has the exact statements in numpy, `dar_ref.losses` the loss in torch. `dar_ref.bandit` trains with
+this loss on tasks that can be enumerated. `import dar_ref` loads the theory, which needs numpy only. Torch is loaded
+when a layer that needs it is imported.
 """
 
 __version__ = "0.1.0"

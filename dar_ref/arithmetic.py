@@ -1,11 +1,11 @@
-"""What decides the last digits of a run, and how to make them the same on every x86 machine.
+"""Reproducible arithmetic: the same bytes from the same seed on every x86 machine.
 
-The same seed gives the same bytes on machines of one type only. torch, MKL and oneDNN choose their kernels by what the
-processor can do; kernels of other widths add in another order, and training multiplies the difference: after a few
-hundred steps two runs of one seed are two runs of two seeds. `make_portable` has all of them take the kernels that
-every x86 processor can run. Two things are left to the caller: an optimizer needs `fused=True`, since MKL's square root
-of a whole tensor begins with an approximation that processors make differently; and the number of threads must be the
-same.
+Without this module the same seed gives the same bytes only on machines of one type. torch, MKL and oneDNN choose their
+kernels by the instruction set of the processor. Kernels of different widths add in a different order, and training
+amplifies the difference: after a few hundred steps two runs of one seed differ like runs of two seeds. `make_portable`
+makes all three use the kernels that every x86 processor can run. The caller must do two more things: give the optimizer
+`fused=True`, since MKL's square root of a whole tensor starts from an approximation that depends on the processor; and
+use the same number of threads.
 """
 
 import os
@@ -19,7 +19,7 @@ PORTABLE = {
 
 
 def make_portable() -> None:
-    """Have this process and those that it starts compute the same bytes on every x86 machine, more slowly.
+    """Make this process and its children compute the same bytes on every x86 machine, at lower speed.
 
     Raises:
         RuntimeError: torch is loaded already and has chosen its kernels.
@@ -32,15 +32,15 @@ def make_portable() -> None:
 
 
 def instruction_set() -> str:
-    """The kernels that torch computes with here: "AVX512", "AVX2", "DEFAULT", ..., or "portable".
+    """The kernels that torch uses on this machine: "AVX512", "AVX2", "DEFAULT", ..., or "portable".
 
-    Settings from outside that change the choice are added, as in "AVX512, MKL_CBWR=AVX2". Loads torch.
+    Environment variables that change the choice are appended, as in "AVX512, MKL_CBWR=AVX2". Loads torch.
     """
     import torch
 
     chosen = {name: os.environ[name] for name in PORTABLE if name in os.environ}
     if chosen == PORTABLE:
         return "portable"
-    chosen.pop("ATEN_CPU_CAPABILITY", None)  # torch names it itself
+    chosen.pop("ATEN_CPU_CAPABILITY", None)  # already in torch's own answer
     names = [torch.backends.cpu.get_cpu_capability(), *(f"{name}={value}" for name, value in chosen.items())]
     return ", ".join(names)

@@ -1,7 +1,7 @@
-"""Checkers for the exercises of the notebooks: each takes an answer and says right or wrong, and where to look again.
+"""Checkers for the exercises of the notebooks: each takes an answer, says right or wrong, and gives a hint.
 
-A checker computes what it expects by itself, mostly with `dar_ref.theory`, never from the answer, and prints one line.
-It returns whether the answer is right, so that a notebook can assert it.
+A checker computes the expected value without the answer, mostly with `dar_ref.theory`, and prints one line. It returns
+whether the answer is right, so that a notebook can assert it.
 """
 
 from numbers import Real
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
+from dar_ref.theory.roots import crossing
 
-THREE_DIGITS = 5e-3  # relative; what rounding to three digits costs at most
+THREE_DIGITS = 5e-3  # largest relative error of rounding to three digits
 
 
 def smallest_dual_kl(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
@@ -40,7 +41,7 @@ def beta_for_odds(
 
 
 def beta_for_clipped_share(answer: float, share: float, w_clip: float) -> bool:
-    """Notebook 04: the beta at which a given share of samples sits at the clip, A standard normal, to three digits."""
+    """Notebook 04: the beta at which a given share of samples is clipped, for A standard normal, to three digits."""
     return _number(
         answer,
         NormalDist().inv_cdf(1.0 - share) / float(np.log(w_clip)),
@@ -60,7 +61,7 @@ def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: A
 
 
 def smallest_budget_of_pi_0(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float) -> bool:
-    """Notebook 03: the smallest `eps_0` at which some policy keeps it and `KL(pi‖pi_t) <= eps_t`, to three digits."""
+    """Notebook 03: the smallest `eps_0` at which some policy satisfies both constraints, to three digits."""
     return _number(
         answer,
         theory.closest(log_pi_0, log_pi_t, eps_t, stability="kl").divergence,
@@ -82,8 +83,8 @@ def beta_to_pass(answer: float, beta: float, num_generations: int) -> bool:
 
 
 def share_where_noises_cross(answer: float) -> bool:
-    """Notebook 05: no reward, two arms, `pi_t = (q, 1-q)` and `pi_theta` the swap: q < 1/2 of equal noise-to-signal,
-    to three digits."""
+    """Notebook 05: no reward, two arms, `pi_t = (q, 1-q)`, `pi_theta = (1-q, q)`: the q < 1/2 at which DAR and DAO have
+    equal noise-to-signal ratios, to three digits."""
 
     def excess(share: float) -> float:
         log_pi_t = np.log([share, 1.0 - share])
@@ -92,21 +93,16 @@ def share_where_noises_cross(answer: float) -> bool:
         dao = theory.estimator_moments("dao", np.zeros(2), *policies, 1, alpha=0.0, beta=1.0, baseline="none")
         return theory.noise_to_signal(dar) - theory.noise_to_signal(dao)
 
-    low, high = 0.01, 0.49  # DAR is the quieter one at the low end, the noisier one at the high end
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(middle) < 0.0 else (low, middle)
     return _number(
         answer,
-        low,
+        crossing(excess, 0.01, 0.25, 0.49),  # DAR is the quieter one at the low end, the noisier one at the high end
         relative=THREE_DIGITS,
         hint="bisect on q: DAR is the quieter one where pi_theta is far from pi_t, that is at small q",
     )
 
 
 def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: float) -> bool:
-    """Notebook 06: two arms, the first one better, A / std: the smallest beta that leaves a fixed point between the
-    corners."""
+    """Notebook 06: two arms, the first is better, A / std: the smallest beta with a fixed point between the corners."""
     return _number(
         answer,
         float(theory.normalized_threshold(np.asarray(log_pi_0)[0])) / alpha,
@@ -116,8 +112,8 @@ def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: 
 
 
 def beta_where_both_matter(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
-    """Notebook 07: the beta at which one std of advantage moves the log weight of the first arm as far as `pi_0`
-    does."""
+    """Notebook 07: the beta at which one std of the advantage changes the log weight of the first arm as much as
+    `pi_0` does."""
     log_reg = theory.regression_weights(np.zeros(np.shape(log_pi_0)), log_pi_0, log_pi_t, alpha, 1.0).log_weight[0]
     return _number(
         answer,
@@ -140,8 +136,8 @@ def bonus_where_padding_pays(answer: float, answer_words: int, response_words: i
 
 
 def weight_at_twice_the_beta(answer: float, weight: float, log_reg: float) -> bool:
-    """Notebook 09: what a weight below the clip becomes if beta doubles; `log_reg` is its part
-    `alpha log(pi_0/pi_t)`. To three digits."""
+    """Notebook 09: the new value of a weight below the clip if beta doubles, to three digits. `log_reg` is
+    `alpha log(pi_0/pi_t)`."""
     log_adv = float(np.log(weight)) - log_reg
     return _number(
         answer,
@@ -162,7 +158,7 @@ def accumulation_steps(answer: float, samples: int, micro_batch: int, devices: i
 
 
 def _number(answer: object, expected: float, relative: float, hint: str) -> bool:
-    """Compare a number with the expected one; print right, or wrong with a hint that does not give the value away."""
+    """Compare a number with the expected value; print right, or wrong with a hint that does not reveal the value."""
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):
         print(f"not yet an answer: {answer!r} is no number")
         return False

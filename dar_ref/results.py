@@ -1,11 +1,13 @@
-"""Result files: `results.json` holds what the seed determines, `run.json` beside it what it does not.
+"""Result files: `results.json` has what the seed determines, `run.json` beside it has everything else.
 
 The same seed gives the same bytes of `results.json` on machines of one type (see `arithmetic`). Versions, commit,
-machine and times go to `run.json`. Both are written whole or not at all: a run that is cut off leaves no half file that
-could be read as a result.
+machine and times are in `run.json`. Both files are written whole or not at all, so an interrupted run leaves no partial
+file that could be taken for a result.
 """
 
+import dataclasses
 import json
+import math
 import os
 import platform
 import subprocess
@@ -21,11 +23,17 @@ from dar_ref import arithmetic
 PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
 
 
+def check_writable(path: Path) -> None:
+    """Raise OSError if no file can be written to `path`: before the work, not after it. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("a").close()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole: to a file beside it first, which then takes its place.
+    """Write `text` to `path`, whole or not at all: to a temporary file first, which then replaces `path`.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -37,17 +45,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as JSON with sorted keys, whole or not at all.
 
     Raises:
-        ValueError: a NaN or an infinity, which JSON lacks.
-        OSError: the folder cannot be written.
+        ValueError: a NaN or an infinity, which JSON does not have.
+        OSError: the folder is not writable.
     """
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def run_info(command: str, started: float) -> dict[str, Any]:
-    """What `run.json` records: command, versions, commit, machine, and seconds since `started` (`time.time()`).
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration, a dataclass, as JSON can hold it: infinity becomes "inf"."""
+    options = dataclasses.asdict(config)
+    return {name: "inf" if value == math.inf else value for name, value in options.items()}
 
-    The commit is the one of the source tree that the package was imported from, with `-dirty` where it was edited; None
-    outside a git checkout. The instruction set is there where torch was used.
+
+def run_info(command: str, started: float) -> dict[str, Any]:
+    """The content of `run.json`: command, versions, commit, machine, and seconds since `started` (`time.time()`).
+
+    The commit is that of the source tree of the package, with `-dirty` if it was edited; None outside a git checkout.
+    The instruction set is included if torch is loaded.
     """
     machine = {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()}
     if "torch" in sys.modules:

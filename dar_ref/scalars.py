@@ -1,8 +1,8 @@
-"""Checks of single options, shared by all layers: value, reason and remedy in one line."""
+"""Checks of scalar options, shared by all layers. Each error gives value, reason and remedy in one line."""
 
 import math
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 
 
 def fraction(name: str, value: float) -> float:
@@ -45,12 +45,17 @@ def non_negative(name: str, value: float, *, or_infinite: bool = False) -> float
 
 
 def integer(name: str, value: int, least: int) -> int:
-    """Return the option `name` as an int of at least `least`; TypeError or ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Return the option `name`, an int or an integer of numpy, as an int of at least `least`.
+
+    Raises:
+        TypeError: not an integer (booleans included).
+        ValueError: below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a whole number; pass an int")
     if value < least:
         raise ValueError(f"{name} = {value} is below {least}; pass {name} >= {least}")
-    return value
+    return int(value)
 
 
 def choice(name: str, value: str, choices: Iterable[str]) -> str:

@@ -2,10 +2,10 @@
 
     python docs/browser_check.py [site] [--pages home theory] [--shots out/screenshots]
 
-Each page is opened at desktop and phone width and fails on: a request that fails or leaves localhost, an error in the
+Each page is opened at desktop and phone width. It fails on: a request that fails or leaves localhost, an error in the
 console, a formula left as text, a page wider than the screen, an image without alt text, text with a contrast below
 4.5:1 (3:1 if large) in the light or the dark palette. On the home page the search, the keyboard and the interactive
-simplex are tried. Screenshots are there to be looked at. Needs Chromium; `CHROMIUM` names one that is not on the path.
+simplex are tried as well. Screenshots are for you to look at. Needs Chromium; set `CHROMIUM` if it is not on the path.
 """
 
 import argparse
@@ -34,20 +34,20 @@ SHOTS = {
     "notebook": "notebooks/03_shrinking_region.html",
     "method": "methods/dar.html",
 }
-TALLEST = 6000  # pixels of a screenshot; notebooks are longer than that
-SETTLE = 100  # milliseconds after a change of width or palette
+TALLEST = 6000  # pixels; a screenshot is cut there
+SETTLE = 100  # milliseconds to wait after a change of width or palette
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """The server of the standard library, without a line per request."""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: failed requests are reported by the browser's side."""
+        """Print nothing: the browser reports failed requests."""
 
 
 @contextmanager
 def served(site: Path) -> Iterator[str]:
-    """Serve the folder on a free port of localhost; gives its address."""
+    """Serve the folder on a free port of localhost; yields its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -61,7 +61,7 @@ def find_chromium() -> str:
     """Path of the browser.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no browser was found.
     """
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if not found or not Path(found).is_file():
@@ -73,7 +73,7 @@ def find_chromium() -> str:
 
 
 def opened(browser: Browser, address: str, faults: list[str]) -> Page:
-    """A page that blocks and reports everything from elsewhere, and reports failures and errors to `faults`."""
+    """A page that blocks requests to other addresses, and adds these, failures and errors to `faults`."""
     page = browser.new_page(viewport=DESKTOP)
 
     def gate(route: Any) -> None:
@@ -110,7 +110,7 @@ def check_page(page: Page, address: str, faults: list[str]) -> None:
 
 
 def screenshots(browser: Browser, address: str, folder: Path) -> int:
-    """Write pictures of the main pages at both widths, of home in the dark palette too; return their number."""
+    """Write screenshots of the main pages at both widths, and of home in the dark palette. Return their number."""
     folder.mkdir(parents=True, exist_ok=True)
     kinds = [(name, size, "light") for name in SHOTS for size in ("desktop", "phone")]
     kinds += [("home", size, "dark") for size in ("desktop", "phone")]
@@ -127,7 +127,7 @@ def screenshots(browser: Browser, address: str, folder: Path) -> int:
 
 
 def check(site: Path, wanted: list[str], shots: Path | None) -> dict[str, list[str]]:
-    """Faults of each page of the site, and of what is tried on the home page."""
+    """Faults of each page of the site and of each trial on the home page."""
     pages = sorted(str(path.relative_to(site)) for path in site.rglob("*.html") if path.name != "404.html")
     pages = [page for page in pages if not wanted or any(part in page for part in wanted)]
     faults: dict[str, list[str]] = {}
@@ -151,10 +151,10 @@ def check(site: Path, wanted: list[str], shots: Path | None) -> dict[str, list[s
 
 
 def main() -> int:
-    """Check the site named on the command line; 0 if nothing is wrong, 2 if it cannot be checked."""
+    """Check the site named on the command line. Return 0 if it has no fault, 1 if it has, 2 if it cannot be checked."""
     parser = argparse.ArgumentParser(description="The built site in headless Chromium, network blocked.")
     parser.add_argument("site", nargs="?", type=Path, default=Path("site"), help="made by `make docs`")
-    parser.add_argument("--pages", nargs="*", default=[], metavar="PART", help="only pages with this in their path")
+    parser.add_argument("--pages", nargs="*", default=[], metavar="PART", help="only pages whose path contains PART")
     parser.add_argument("--shots", type=Path, metavar="DIR", help="write screenshots there")
     options = parser.parse_args()
     if not (options.site / "index.html").is_file():

@@ -1,6 +1,7 @@
-"""What `browser_check.py` tries on the home page: the search, the keyboard, and the interactive simplex.
+"""Trials of `browser_check.py` on the home page: the search, the keyboard, and the interactive simplex.
 
-Each trial takes an open home page and returns its faults. What the simplex should show comes from `dar_ref.theory`.
+Each trial takes an open home page and returns its faults. The expected numbers of the simplex come from
+`dar_ref.theory`.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from playwright.sync_api import TimeoutError as TimedOut
 
 from dar_ref import theory
 
-TAB_STOPS = 60  # more than a reader would press; all of the page's own stops come before
+TAB_STOPS = 60  # enough to reach every stop of the page
 LOG_PI_0, ADVANTAGE, TILTS = np.log([0.15, 0.75, 0.10]), np.array([0.5, 0.0, 1.0]), (1.2, 2.7, 4.2)
-ALPHA = 0.2  # not the 1/2 of the page, at which the two policies could be exchanged unseen
+ALPHA = 0.2  # not the page's 1/2: there a swap of the two policies would not be seen
 FOCUSED = """() => {
   const element = document.activeElement;
   const hidden = getComputedStyle(element).opacity === "0" || element.offsetWidth < 2;
@@ -24,7 +25,7 @@ FOCUSED = """() => {
 
 
 def search(page: Page) -> list[str]:
-    """The search finds "Chernoff", and its first result leads to a page that speaks of it."""
+    """The search finds "Chernoff", and its first result leads to a page with this word."""
     page.get_by_label("Search", exact=True).first.click()
     page.keyboard.type("Chernoff", delay=20)
     results = page.locator(".md-search-result__item a")
@@ -38,7 +39,7 @@ def search(page: Page) -> list[str]:
 
 
 def keyboard(page: Page) -> list[str]:
-    """Every stop of the tab key is on the screen, has a name, and looks different from when it has no focus."""
+    """Every stop of the tab key is on the screen, has a name, and looks different with and without focus."""
     faults, stops = [], []
     for _ in range(TAB_STOPS):
         page.keyboard.press("Tab")
@@ -66,7 +67,7 @@ def keyboard(page: Page) -> list[str]:
 
 
 def simplex(page: Page) -> list[str]:
-    """Buttons, arrow keys, the mouse and sliders move the simplex, and its numbers are those of the theory."""
+    """Buttons, arrow keys, the mouse and sliders change the simplex, and its numbers are those of the theory."""
     faults = [fault for stage, tilt in enumerate(TILTS) for fault in _stage(page, stage, tilt)]
     page.locator("[data-stage='0']").click()  # room around both
     page.wait_for_timeout(50)

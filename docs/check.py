@@ -1,10 +1,10 @@
-"""Check of the built site: nothing from outside, no dead link, no mathematics or reference left as text.
+"""Check of the built site: it loads nothing from outside, and has no dead link and no formula left as text.
 
     python docs/check.py [site]
 
-Every page is read as a browser would: scripts, styles, images and fonts must be files of the site; every internal link
-must lead to a file, and its anchor to an id in it; formulas must stand where KaTeX finds them. Prints each fault and
-exits with 1 if there is one.
+Scripts, styles, images and fonts must be files of the site. Every internal link must lead to a file, and its anchor to
+an id in that file. Formulas must stand where KaTeX finds them. The script prints each fault and exits with 1 if there
+is one.
 """
 
 import re
@@ -23,7 +23,7 @@ IN_SCRIPT = re.compile(r"(?:src|href)\s*=\s*[\"']https?://|import[\s(]+[^;\n]*[\
 
 
 class Page(HTMLParser):
-    """What a page refers to. `resources` are loaded with it, `links` only when followed; `text` is what is read."""
+    """The references of a page. `resources` load with the page, `links` only on a click; `text` is what readers see."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Page(HTMLParser):
             self.resources.append(values[RESOURCES[tag]])
         if "srcset" in values:
             self.resources += [candidate.split()[0] for candidate in values["srcset"].split(",")]
-        if tag == "blockquote":  # no page quotes; a docstring's ">= 0" becomes one
+        if tag == "blockquote":  # no page has a quotation, but ">= 0" at the start of a line becomes one
             self.faults.append("a line that begins with > became a quotation")
         if tag == "link" and values.get("rel") not in ("canonical", "prev", "next", "alternate", "edit"):
             self.resources.append(values.get("href", ""))
@@ -69,7 +69,7 @@ class Page(HTMLParser):
                 return
 
     def handle_data(self, data: str) -> None:
-        """Keep what is read as text, and look into inline styles and scripts."""
+        """Keep visible text, and check inline styles and scripts."""
         tags = [tag for tag, _ in self.open]
         if "style" in tags:
             self.resources += [first or second for first, second in CSS_URL.findall(data)]
@@ -80,7 +80,7 @@ class Page(HTMLParser):
 
 
 def mathematics_faults(page: Page) -> list[str]:
-    """Delimiters that KaTeX would not find: outside formulas on a page, an odd number of $ in a notebook."""
+    """Delimiters that KaTeX does not find: on a page, any outside a formula; in a notebook, an odd number of $."""
     text = "".join(page.text)
     if page.is_notebook:
         return [f"odd number of $ in the text: {text.count('$')}"] if text.count("$") % 2 else []
@@ -88,7 +88,7 @@ def mathematics_faults(page: Page) -> list[str]:
 
 
 def reference_faults(page: Page) -> list[str]:
-    """References to a name that no API page has: `[text][name]` is then left as text. Notebooks index as they like."""
+    """References to a name that is on no API page: `[text][name]` stays text. Notebooks may index arrays like that."""
     found = [] if page.is_notebook else REFERENCE.findall("".join(page.text))
     return [f"reference left as text: {name}" for name in found]
 
@@ -104,7 +104,7 @@ def resource_fault(site: Path, holder: Path, reference: str) -> str | None:
 
 
 def link_fault(site: Path, holder: Path, link: str, pages: dict[Path, Page]) -> str | None:
-    """Why an internal link leads nowhere, or None; links to other sites are not followed."""
+    """Why an internal link is dead, or None. Links to other sites are not checked."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return None
@@ -119,7 +119,7 @@ def link_fault(site: Path, holder: Path, link: str, pages: dict[Path, Page]) -> 
 
 
 def check(site: Path) -> list[str]:
-    """All faults of the site, each with its page."""
+    """All faults of the site, each with the path of its page."""
     site = site.resolve()
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
     faults = []
@@ -142,7 +142,7 @@ def check(site: Path) -> list[str]:
 
 
 def main() -> int:
-    """Check the folder named on the command line; 0 if it is sound."""
+    """Check the folder named on the command line. Return 0 if it has no fault, else 1."""
     site = Path(sys.argv[1] if len(sys.argv) > 1 else "site")
     faults = check(site)
     print(

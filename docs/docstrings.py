@@ -1,7 +1,7 @@
-"""Extension of the API pages: docstrings are shown as they are meant.
+"""Extension of the API pages: shows examples and stars of docstrings correctly.
 
-`>>>` examples become code, wherever they stand; otherwise only those under an "Examples:" heading would. The star of
-`pi*` is a star; two of them on a line would otherwise begin and end emphasis.
+`>>>` examples become code everywhere; without this extension only those under an "Examples:" heading would. The star of
+`pi*` stays a star; without it, two of them on a line would mark emphasis.
 """
 
 import re
@@ -16,7 +16,7 @@ STAR = re.compile(r"(`[^`]*`)|(?<=\w)\*(?!\*)")  # after a letter, outside backt
 
 
 class Docstrings(griffe.Extension):
-    """Put fences around each example, from its first `>>>` to the next empty line, and escape stars after a letter."""
+    """Fences each example, from its first `>>>` to the next empty line, and escapes stars after a letter."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of a module, class or function."""
@@ -26,7 +26,7 @@ class Docstrings(griffe.Extension):
 
 
 def _starred(line: str) -> str:
-    """The line with its stars escaped, unless it is code or has emphasis of its own."""
+    """The line with its stars escaped, unless it is code or contains emphasis."""
     if line.startswith((" ", ">>>")) or re.search(r"(?<![\w`])\*\w", line):
         return line
     return STAR.sub(lambda match: match.group(1) or r"\*", line)

@@ -1,4 +1,4 @@
-"""The pictures of the site: `.venv/bin/python docs/figures.py` writes docs/images/*.png. A few seconds."""
+"""The pictures of the site: `.venv/bin/python docs/figures.py` writes docs/images/*.png in a few seconds."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from dar_ref import plots, theory
 
 IMAGES = Path(__file__).parent / "images"
 
-# The example of the home page: arm 3 pays most and is rare at first.
+# The example of the home page: arm 3 has the highest reward and is rare at first.
 LOG_PI_0 = np.log([0.15, 0.75, 0.10])
 REWARD = np.array([0.5, 0.0, 1.0])
-TILTS = (1.2, 2.7, 4.2)  # pi_t ∝ pi_0 exp(tilt * reward): a policy that pursued the reward for longer and longer
+TILTS = (1.2, 2.7, 4.2)  # pi_t ∝ pi_0 exp(tilt * reward): three policies, each trained longer on the reward
 EPS = 0.2
 ALPHA, BETA = 0.5, 1.0
 
 
 def main_picture(rows: int, columns: int) -> Figure:
-    """Three stages of a run: a wide shared region, a sliver, none; DAR's optimum in each. One row, or one column."""
+    """Three stages of a run, where the shared region is wide, tiny, and empty, with DAR's optimum in each."""
     with plots.style():
         figure = Figure(figsize=(2.9 * columns, 2.75 * rows + 0.3))
         for panel, tilt in enumerate(TILTS):

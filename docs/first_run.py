@@ -1,10 +1,10 @@
-"""The run of five minutes on the page "Full-size training": its files, the lines it prints, its figures as a table.
+"""The five-minute run of the page "Full-size training": its files, its printed lines, and a table of its metrics.
 
     dar-ref toy export out/toy/export
     dar-ref train --config toy_cpu
     python docs/first_run.py out/train
 
-Copies results.json and run.json of the run to docs/results/first-run, and writes beside them what pages include.
+Copies results.json and run.json of the run to docs/results/first-run, and writes there the files that pages include.
 """
 
 import json
@@ -26,13 +26,13 @@ def logged(content: dict[str, Any], run: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def printed(content: dict[str, Any], run: dict[str, Any]) -> str:
-    """The lines that `dar-ref train` prints beside its progress bar."""
+    """The lines that `dar-ref train` prints, apart from its progress bar."""
     lines = [line for row in logged(content, run) if (line := short_line(row["step"], row))]
     return "\n".join([*lines, f"dar: {content['steps']} steps; policy in out/train/policy"]) + "\n"
 
 
 def table(content: dict[str, Any], run: dict[str, Any]) -> str:
-    """Every logged figure at the beginning, in the middle and at the end of the run, in Markdown."""
+    """Every logged metric at the start, in the middle and at the end of the run, in Markdown."""
     rows = logged(content, run)
     chosen = [rows[0], rows[len(rows) // 2], rows[-1]]
     lines = ["| figure | " + " | ".join(f"step {row['step']}" for row in chosen) + " |", "| --- | ---: | ---: | ---: |"]

@@ -1,8 +1,8 @@
-"""Build hook for notebook pages: they load nothing from outside, and their figures say what they are.
+"""Build hook for notebook pages: they load nothing from outside, and their figures have alternative texts.
 
-The notebook template names MathJax and Mermaid on a content delivery network. Mathematics is rendered by the KaTeX in
-`assets/katex` and no notebook draws with Mermaid, so both scripts are taken out. A figure in a notebook has no
-alternative text: it gets the heading above it and the call that drew it. Wide figures are marked, see `site.css`.
+The notebook template loads MathJax and Mermaid from a content delivery network. This hook removes both: `assets/katex`
+renders the formulas, and no notebook uses Mermaid. A figure in a notebook has no alternative text, so it gets one from
+the heading above it and the call that drew it. Wide figures get a class, see `site.css`.
 """
 
 import base64
@@ -22,28 +22,28 @@ PARTS = re.compile(
     rf"|<img alt=\"{NO_ALT}\"\s+class=\"[^\"]*\"\s+src=\"data:image/png;base64,(?P<png>[\w+/]{{32}})",
     flags=re.DOTALL,
 )
-WIDE = 1000  # pixels; more than fits a phone at a size that can be read
+WIDE = 1000  # pixels; a wider figure cannot be read on a phone
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
-    """Return the page's content without the two scripts and with described figures; only notebooks change."""
+    """Return the page without the two scripts and with described figures. Only notebook pages change."""
     return describe_figures(SCRIPTS.sub("", content)) if page.file.src_uri.endswith(".ipynb") else content
 
 
 def describe_figures(content: str) -> str:
-    """Give every figure of a notebook page the heading above it and the call that drew it as alternative text."""
+    """Give every figure of a notebook page an alternative text: the heading above it and the call that drew it."""
     heading, call = "", ""
 
     def describe(part: re.Match[str]) -> str:
         nonlocal heading, call
         if part["heading"] is not None:
-            heading = re.sub(r"[$\\]", "", plain(part["heading"]))  # TeX is read out sign by sign
+            heading = re.sub(r"[$\\]", "", plain(part["heading"]))  # screen readers spell TeX out
         elif part["code"] is not None:
             drawing = [line.strip() for line in plain(part["code"]).splitlines() if "_figure(" in line]
             call = f", drawn by {drawing[-1]}" if drawing else ""
         else:
             alt = html.escape(f"Figure of the section “{heading}”{call}", quote=True)
-            width = int.from_bytes(base64.b64decode(part["png"])[16:20], "big")  # of a PNG: here in the header
+            width = int.from_bytes(base64.b64decode(part["png"])[16:20], "big")  # bytes 16 to 19 of a PNG are its width
             kind = "wide" if width > WIDE else ""
             return f'<img alt="{alt}" class="{kind}" src="data:image/png;base64,{part["png"]}'
         return part[0]
@@ -52,5 +52,5 @@ def describe_figures(content: str) -> str:
 
 
 def plain(markup: str) -> str:
-    """The text of a piece of HTML, without the sign of a permanent link."""
+    """The text of a piece of HTML, without the ¶ of a permanent link."""
     return html.unescape(re.sub(r"<[^>]+>", "", markup)).replace("¶", "").strip()

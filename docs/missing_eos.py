@@ -1,9 +1,8 @@
-"""What helps against a missing EOS: the toy run as it stands and with two options, five seeds each.
+"""A hacked run of the full-size script, and two remedies for a missing EOS: five seeds each, on the task `harmless`.
 
-    dar-ref toy export out/toy/export
     python docs/missing_eos.py out/missing-eos
 
-Does the runs that are missing in the folder, then writes results.json, run.json and table.md to
+Exports the task, does the runs that are not in the folder yet, then writes results.json, run.json and table.md to
 docs/results/missing-eos.
 """
 
@@ -24,45 +23,60 @@ SETTINGS: dict[str, list[str]] = {
     "masked": ["generation.mask_truncated_completions=true"],
 }
 LOGGED = {
+    "reward": "reward",
     "completions/clipped_ratio": "no EOS",
     "completions/mean_length": "length",
     "kl/pi_0_k1": "KL to pi_0",
 }
 
 
-def train(folder: Path, name: str, seed: int) -> Path:
-    """The folder of one run, done now if it is missing."""
-    out = folder / f"{name}-{seed}"
-    if not (out / "policy").is_dir():
-        options = [f"training.seed={seed}", *SETTINGS[name]]
-        command = [sys.executable, "-m", "dar_ref.llm.train", "--config", "toy_cpu", "--out", str(out), *options]
-        subprocess.run(command, check=True)
-    return out
+def command(export: Path, out: Path, name: str, seed: int) -> list[str]:
+    """The arguments of `dar-ref` for one run."""
+    paths = [
+        f"model.name={export}/policy",
+        f"reward.name={export}/reward_model",
+        f"data.prompts={export}/prompts/train.jsonl",
+    ]
+    return ["train", "--config", "toy_cpu", "--out", str(out), *paths, f"training.seed={seed}", *SETTINGS[name]]
 
 
-def last_logged(out: Path) -> dict[str, float]:
-    """The last line of a run's log."""
+def dar_ref(words: list[str]) -> None:
+    """Call the command line.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    subprocess.run([sys.executable, "-m", "dar_ref.cli", *words], check=True)
+
+
+def logged(out: Path) -> list[dict[str, float]]:
+    """The logged metrics of each step of a run."""
     log = json.loads((out / "results.json").read_text(encoding="utf-8"))["log"]
-    last = [row for row in log if "loss" in row][-1]
-    return {key: last[key] for key in ("step", *LOGGED)}
+    return [{key: row[key] for key in ("step", *LOGGED)} for row in log if "loss" in row]
 
 
 def table(content: dict[str, Any]) -> str:
-    """Mean over seeds and Student's interval, in Markdown."""
+    """The last line of the log, mean over seeds and Student's interval, in Markdown."""
     lines = ["| run | " + " | ".join(LOGGED.values()) + " |", "| --- |" + " ---: |" * len(LOGGED)]
-    for name, rows in content.items():
+    for name in SETTINGS:
         title = f"`{SETTINGS[name][0]}`" if SETTINGS[name] else "`toy_cpu` as it stands"
-        intervals = [student([row[key] for row in rows]) for key in LOGGED]
-        lines.append(
-            f"| {title} | " + " | ".join(f"{i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in intervals) + " |"
-        )
+        intervals = [student([rows[-1][key] for rows in content[name]]) for key in LOGGED]
+        cells = [f"{i.estimate:z.2f} [{i.low:z.2f}, {i.high:z.2f}]" for i in intervals]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main(folder: Path) -> None:
     """Write docs/results/missing-eos."""
-    outs = {name: [train(folder, name, seed) for seed in SEEDS] for name in SETTINGS}
-    content = {name: [last_logged(out) for out in runs] for name, runs in outs.items()}
+    export = folder / "export"
+    if not (export / "start.json").exists():
+        dar_ref(["toy", "export", str(export), "--task", "harmless"])
+    outs = {name: [folder / f"{name}-{seed}" for seed in SEEDS] for name in SETTINGS}
+    for name, runs in outs.items():
+        for seed, out in zip(SEEDS, runs, strict=True):
+            if not (out / "policy").is_dir():
+                dar_ref(command(export, out, name, seed))
+    content = {name: [logged(out) for out in runs] for name, runs in outs.items()}
     info = json.loads((outs["as-it-is"][0] / "run.json").read_text(encoding="utf-8"))
     results.write_json(HERE / "results.json", content)
     results.write_json(HERE / "run.json", {k: v for k, v in info.items() if k not in ("times", "summary")})

@@ -1,11 +1,11 @@
 """Run the notebooks from top to bottom in fresh kernels and write their outputs back: `make notebooks`.
 
     python notebooks/execute.py            all of them
-    python notebooks/execute.py 03 07      those whose names begin so
-    python notebooks/execute.py 08 SEED=1  with another value for a name that its cell tagged `parameters` sets
+    python notebooks/execute.py 03 07      those whose names begin with 03 or 07
+    python notebooks/execute.py 08 SEED=1  with another value for a name from the cell tagged `parameters`
 
-Nothing that changes from run to run is kept (no times, no kernel ids), so a notebook whose figures did not change does
-not change either. An error in a cell stops the run; the file on disk stays as it was.
+Times and kernel ids are not kept: they change from run to run. So a notebook with the same outputs is the same file. An
+error in a cell stops the run, and the file on disk does not change.
 """
 
 import json
@@ -20,15 +20,15 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent
-TIMEOUT = 900  # seconds for a cell: thirty times what the longest takes, for a busy machine
+TIMEOUT = 900  # seconds per cell, far more than the longest cell takes, even on a busy machine
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def find(prefixes: list[str]) -> list[Path]:
-    """Notebooks in order, those whose names begin with one of `prefixes`, or all.
+    """The notebooks whose names begin with one of `prefixes`, in order; all of them without prefixes.
 
     Raises:
-        ValueError: a prefix that fits no notebook.
+        ValueError: no notebook begins with a prefix.
     """
     notebooks = sorted(FOLDER.glob("[0-9]*.ipynb"))
     for prefix in prefixes:
@@ -38,14 +38,14 @@ def find(prefixes: list[str]) -> list[Path]:
 
 
 def execute(path: Path, parameters: Mapping[str, object] | None = None) -> NotebookNode:
-    """Run one notebook in a fresh kernel, errors not allowed, and return it with its outputs.
+    """Run one notebook in a fresh kernel and return it with its outputs. An error in a cell is not allowed.
 
     Args:
         path: the notebook.
-        parameters: values for names that its cell tagged `parameters` sets, in place of its own.
+        parameters: new values for names from the cell tagged `parameters`.
 
     Raises:
-        ValueError: parameters for a notebook without such a cell.
+        ValueError: there are parameters, but the notebook has no such cell.
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
@@ -55,7 +55,7 @@ def execute(path: Path, parameters: Mapping[str, object] | None = None) -> Noteb
         notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
     )
     client.record_timing = False
-    client.coalesce_streams = True  # how prints are cut into pieces changes from run to run
+    client.coalesce_streams = True  # the split of printed text into pieces changes from run to run
     client.execute()
     _drop_widgets(notebook)
     notebook.metadata["language_info"] = {"name": "python"}
@@ -63,15 +63,15 @@ def execute(path: Path, parameters: Mapping[str, object] | None = None) -> Noteb
 
 
 def _set_parameters(notebook: NotebookNode, parameters: Mapping[str, object]) -> None:
-    """Overwrite `parameters` behind the cell that sets them."""
+    """Set `parameters` at the end of the cell that is tagged for them."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        raise ValueError(f"{len(tagged)} cells are tagged `parameters`, so {dict(parameters)} has no place; tag one")
+        raise ValueError(f"{len(tagged)} cells are tagged `parameters`, but {dict(parameters)} needs one; tag one cell")
     tagged[0].source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
 
 
 def _drop_widgets(notebook: NotebookNode) -> None:
-    """Take sliders out of the outputs: without a kernel they are an empty box, and their ids change from run to run."""
+    """Remove sliders from the outputs: without a kernel they are an empty box, and their ids change with every run."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if "outputs" in cell:
@@ -79,7 +79,7 @@ def _drop_widgets(notebook: NotebookNode) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Execute and rewrite; print the seconds of each."""
+    """Run the notebooks, write their outputs back, and print the seconds of each."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parameters = {name: json.loads(value) for name, value in (word.split("=") for word in words if "=" in word)}
     for path in find([word for word in words if "=" not in word]):

@@ -1,4 +1,4 @@
-"""Numerical climate of the whole suite: float64 expectations, one thread, fixed seeds, warnings are errors.
+"""Numerical settings of the whole suite: float64 expectations, one thread, fixed seeds, warnings are errors.
 
 Hypothesis profiles: `dev` (default), `ci` (more examples, derandomised: a red CI run is red on every machine),
 `nightly` (many more). Choose with `HYPOTHESIS_PROFILE=nightly make test`.

@@ -1,5 +1,5 @@
-"""One very small start of the toy engine, `tiny` with two layers of width 16, for every folder of tests that needs one:
-import the fixtures into its conftest. Made once a folder."""
+"""One very small start of the toy engine: `tiny` with two layers of width 16. A folder of tests that needs it imports
+the fixtures into its conftest. It is made once per folder."""
 
 import pytest
 
@@ -25,19 +25,19 @@ SMALL = StartConfig(
 
 @pytest.fixture(scope="session")
 def toy_cache(tmp_path_factory):
-    """The cache that `start` lies in."""
+    """The cache folder of `start`."""
     return tmp_path_factory.mktemp("toy-cache")
 
 
 @pytest.fixture(scope="session")
 def start(toy_cache):
-    """pi_0, comparisons and reward model of `SMALL`, in the toy engine."""
+    """pi_0, comparisons and reward model of `SMALL`."""
     return load_start(SMALL, toy_cache)
 
 
 @pytest.fixture(scope="session")
 def exported(toy_cache, tmp_path_factory):
-    """What `dar-ref toy export` writes of `SMALL`: policy/, reward_model/, prompts/*.jsonl, preferences.jsonl."""
+    """The output of `dar-ref toy export` for `SMALL`: policy/, reward_model/, prompts/*.jsonl, preferences.jsonl."""
     out = tmp_path_factory.mktemp("exported")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "start_config", lambda _task, _seed: SMALL)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: policies, advantages and parameters over a domain as wide as the claims."""
+"""Hypothesis strategies: policies, advantages and parameters over the whole domain of the claims."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ arm_counts = st.integers(1, 12)
 
 
 class Setting(NamedTuple):
-    """One bandit with everything the dual-KL objective needs; arrays are (A,)."""
+    """One bandit with all inputs of the dual-KL objective; arrays are (A,)."""
 
     log_pi: Array
     advantage: Array
@@ -33,7 +33,7 @@ def log_normalized(logits: Array) -> Array:
 
 @st.composite
 def policies(draw: st.DrawFn, arms: int, keep: int | None = None, zeros: bool = True) -> Array:
-    """A policy over `arms` arms, from flat to spread over hundreds of nats; arm `keep` never has probability zero."""
+    """A policy over `arms` arms, from uniform to log-probs hundreds of nats apart. Arm `keep` is never 0."""
     scale = draw(st.sampled_from([0.0, 1e-6, 1.0, 10.0, 300.0]))
     logits = scale * np.array(draw(st.lists(st.floats(-1.0, 1.0), min_size=arms, max_size=arms)))
     if zeros and draw(st.booleans()):
@@ -64,7 +64,7 @@ def advantages(draw: st.DrawFn, arms: int) -> Array:
 
 @st.composite
 def settings(draw: st.DrawFn, zeros: bool = True) -> Setting:
-    """A whole setting; `log_pi` may have mass where the anchors have none."""
+    """A whole setting; `log_pi` may have mass on arms where the anchors have none."""
     arms = draw(arm_counts)
     keep = draw(st.integers(0, arms - 1))
     return Setting(

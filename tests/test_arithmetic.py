@@ -1,4 +1,4 @@
-"""The instruction set is known, stands in run.json and in the names of the cache, and `--portable` fixes it."""
+"""The instruction set is detected, is part of run.json and of cache names, and `--portable` fixes it."""
 
 import json
 import os

@@ -1,9 +1,10 @@
-"""False statements, each with a small witness: what one could believe about DAR, and why it is not so."""
+"""False statements about DAR, each with a small counterexample."""
 
 import numpy as np
 import pytest
 
 from dar_ref.theory import (
+    constrained_optimum,
     dual_kl,
     interpolate,
     kl,
@@ -20,7 +21,7 @@ HALVES = np.log([0.5, 0.5])
 
 
 def test_false_t1_without_log_c():
-    """Summaries drop -log C. Midway between two mirrored policies the KL to the interpolation is 0, the dual KL not."""
+    """Summaries drop -log C. Halfway between two mirrored policies the KL to pi_ref is 0, but the dual KL is not."""
     log_pi_ref, log_c = interpolate(PI_0, PI_T, 0.5)
     assert kl(HALVES, log_pi_ref) == pytest.approx(0.0, abs=1e-15)
     assert dual_kl(HALVES, PI_0, PI_T, 0.5) == pytest.approx(np.log(5 / 4), rel=1e-14)  # = -log C, C = 4/5
@@ -28,7 +29,7 @@ def test_false_t1_without_log_c():
 
 
 def test_false_interpolation_in_probability_space():
-    """T1 asks for the geometric mean. The arithmetic one has another KL, and the difference depends on pi."""
+    """T1 needs the geometric mean. The arithmetic mean has another KL, and the difference depends on pi."""
     pi_0, pi_t, alpha = np.log([0.9, 0.1]), np.log([0.5, 0.5]), 0.5
     arithmetic = np.log(alpha * np.exp(pi_0) + (1 - alpha) * np.exp(pi_t))
     offsets = [dual_kl(pi, pi_0, pi_t, alpha) - kl(pi, arithmetic) for pi in (HALVES, np.log([0.9, 0.1]))]
@@ -36,7 +37,7 @@ def test_false_interpolation_in_probability_space():
 
 
 def test_false_the_clip_leaves_the_optimum_where_it_was():
-    """Two arms, pi_0 = pi_t uniform, A = (1, -1), beta 1: a clip at 1 takes e from the better arm's odds."""
+    """Two arms, pi_0 = pi_t uniform, A = (1, -1), beta 1: a clip at 1 divides the odds of the better arm by e."""
     advantage = np.array([1.0, -1.0])
     free = np.exp(regression_target(advantage, HALVES, HALVES, 0.1, 1.0))
     clipped = np.exp(regression_target(advantage, HALVES, HALVES, 0.1, 1.0, w_clip=1.0))
@@ -68,12 +69,12 @@ def test_false_regression_and_objective_agree_in_a_restricted_class():
     """Same optimum when every policy is allowed; among three candidates the two losses pick different ones."""
     bandit = (np.log([0.9, 0.1, 1e-6]), np.log([1 / 3] * 3), np.log([1 / 3] * 3), 0.5, 1.0)
     covers, seeks = np.log([0.6, 0.3, 0.1]), np.log([0.999, 0.001 - 1e-9, 1e-9])
-    assert objective(seeks, *bandit) > objective(covers, *bandit)  # reverse KL: seeking a mode is cheap
-    assert regression_loss(seeks, *bandit) > regression_loss(covers, *bandit)  # forward KL: missing mass is dear
+    assert objective(seeks, *bandit) > objective(covers, *bandit)  # the reverse KL favours mode seeking
+    assert regression_loss(seeks, *bandit) > regression_loss(covers, *bandit)  # the forward KL punishes missing mass
 
 
 def test_false_the_minimiser_is_the_optimum_whatever_the_sampler_covers():
-    """At alpha = 1 a wider pi_0 puts mass where pi_t never samples; no regression on samples of pi_t can learn it."""
+    """At alpha = 1 a wider pi_0 has mass on arms that pi_t never samples. No regression on samples can learn it."""
     sampler = np.array([0.0, -np.inf])
     best = optimum(np.zeros(2), HALVES, sampler, 1.0, 1.0).log_pi
     target = regression_target(np.zeros(2), HALVES, sampler, 1.0, 1.0)
@@ -82,7 +83,7 @@ def test_false_the_minimiser_is_the_optimum_whatever_the_sampler_covers():
 
 
 def test_false_the_dual_kl_is_symmetric_in_its_anchors():
-    """alpha weighs pi_0. With alpha for 1-alpha the value changes unless alpha = 1/2."""
+    """alpha is the weight of pi_0. If alpha and 1-alpha are swapped, the value changes unless alpha = 1/2."""
     assert dual_kl(PI_0, PI_0, PI_T, 0.25) == pytest.approx(3.0 * dual_kl(PI_0, PI_0, PI_T, 0.75), rel=1e-13)
 
 
@@ -93,9 +94,23 @@ def test_false_alpha_log_c_is_the_renyi_divergence_itself():
 
 
 def test_false_scaling_all_weights_leaves_a_clipped_target_alone():
-    """A constant added to A scales every weight; without the clip that changes nothing, with it the target moves."""
+    """A constant added to A scales every weight. Without the clip this changes nothing; with it the target moves."""
     advantage, shift = np.array([1.0, -1.0]), 2.0
     free = [regression_target(advantage + c, HALVES, HALVES, 0.1, 1.0) for c in (0.0, shift)]
     clipped = [regression_target(advantage + c, HALVES, HALVES, 0.1, 1.0, w_clip=1.5) for c in (0.0, shift)]
     assert free[0] == pytest.approx(free[1], abs=1e-14)
     assert np.abs(clipped[0] - clipped[1]).max() > 0.3
+
+
+def test_false_an_active_constraint_makes_a_dar_policy():
+    """Uniform anchors, A = (1, 0), e0 = log 2, the largest KL there is: the best arm alone is inside, and its KL is e0.
+
+    The constraint is active, but a larger e0 gains nothing: the multiplier is 0, and no DAR policy lacks an arm of S.
+    """
+    advantage, eps_0 = np.array([1.0, 0.0]), float(kl(np.array([0.0, -np.inf]), HALVES))
+    best = constrained_optimum(advantage, HALVES, HALVES, eps_0, np.inf)
+    assert np.exp(best.log_pi) == pytest.approx([1.0, 0.0], abs=1e-15)
+    assert best.beta == 0.0
+    assert np.isnan(best.alpha)
+    assert kl(best.log_pi, HALVES) == pytest.approx(eps_0)
+    assert constrained_optimum(advantage, HALVES, HALVES, 2.0 * eps_0, np.inf).value == best.value == 1.0

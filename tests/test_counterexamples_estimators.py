@@ -1,4 +1,4 @@
-"""False statements about the updates, the K-sample target and the KL estimators, each with its smallest witness."""
+"""False statements about the updates, the K-sample target and the KL estimators, each with a small counterexample."""
 
 import math
 
@@ -11,17 +11,19 @@ from dar_ref.theory import (
     kl_estimator_moments,
     kl_loss_gradient,
     noise_to_signal,
+    objective,
     optimum,
     regression_target,
     sampled_target,
 )
+from dar_ref.theory.checks import Array
 
 EVEN = np.log([0.5, 0.5])
 EXACT = {"alpha": 0.0, "beta": 1.0, "baseline": "none"}  # the reward is the advantage, no pull toward pi_0
 
 
 def test_false_regression_is_never_noisier_than_the_ratio_it_replaces() -> None:
-    """Two even arms, weights 2 and 1/2, pi_theta = pi_t: DAO's two updates are one and the same, DAR's are not."""
+    """Two arms of equal probability, weights 2 and 1/2, pi_theta = pi_t: DAO's two updates are equal, DAR's are not."""
     advantage = math.log(2.0) * np.array([1.0, -1.0])
     assert noise_to_signal(estimator_moments("dao", advantage, EVEN, EVEN, EVEN, 1, **EXACT)) < 1e-25
     dar = noise_to_signal(estimator_moments("dar", advantage, EVEN, EVEN, EVEN, 1, **EXACT))
@@ -40,7 +42,7 @@ def test_false_regression_is_never_quieter_than_the_ratio() -> None:
 
 
 def test_false_dar_and_dao_share_their_expected_gradient() -> None:
-    """Only to first order: at pi_theta = pi_t the gap is `pi_t (A^2 - E A^2) / 2`, here (1, -1)/3 per squared size."""
+    """Only to first order: at pi_theta = pi_t the gap is `pi_t (A^2 - E A^2) / 2`, here (1, -1)/3 times the size^2."""
     log_pi = np.log([1 / 3, 2 / 3])
     for size in (1e-2, 1e-3):
         dar, dao = (
@@ -50,8 +52,35 @@ def test_false_dar_and_dao_share_their_expected_gradient() -> None:
         np.testing.assert_allclose((dar - dao) / size**2, [1 / 3, -1 / 3], rtol=2 * size)
 
 
+def test_false_the_mean_dao_update_is_the_gradient_of_j_at_alpha_one_too() -> None:
+    """pi_t (1, 0) never draws the arm that pi_theta has and J wants: the mean update is 0, the gradient (-1/4, 1/4).
+
+    With alpha 1 J does not see pi_t, so that it stays finite. The gradient by central differences of J itself.
+    """
+    log_pi_t, advantage, step = np.array([0.0, -np.inf]), np.array([0.0, 1.0]), 1e-6
+    dao = estimator_moments("dao", advantage, EVEN, EVEN, log_pi_t, 1, alpha=1.0, beta=1.0, baseline="none")
+    assert dao.mean.tolist() == [0.0, 0.0]
+    assert dao.covariance.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+    def j(logits: Array) -> float:
+        log_pi = logits - np.log(np.exp(logits).sum())
+        return float(objective(log_pi, advantage, EVEN, log_pi_t, 1.0, 1.0))
+
+    slope = [(j(EVEN + step * arm) - j(EVEN - step * arm)) / (2 * step) for arm in np.eye(2)]
+    assert slope == pytest.approx([-0.25, 0.25], abs=1e-9)
+
+
+def test_false_at_alpha_one_k_samples_fit_the_whole_optimum() -> None:
+    """Uniform pi_0, pi_t (1, 0): pi* at alpha 1 has both arms, the target only the one that is drawn."""
+    reward, log_pi_t = np.array([0.0, 1.0]), np.array([0.0, -np.inf])
+    target = sampled_target(reward, EVEN, log_pi_t, 1.0, 1.0, 2)
+    star = optimum(reward, EVEN, log_pi_t, 1.0, 2.0).log_pi
+    assert target.tolist() == [0.0, -np.inf]
+    assert star[1] - star[0] == pytest.approx(0.5, rel=1e-14)
+
+
 def test_false_no_update_is_left_at_the_optimum() -> None:
-    """The means vanish there, the noise does not: DAR's weights are `Z rho`, DAO's bracket is `beta log Z`, Z = 5/4."""
+    """The means are 0 there, the noise is not: DAR's weights are `Z rho`, DAO's bracket is `beta log Z`, Z = 5/4."""
     advantage = math.log(2.0) * np.array([1.0, -1.0])
     log_pi = optimum(advantage, EVEN, EVEN, 0.0, 1.0).log_pi
     z = 1.25
@@ -63,7 +92,7 @@ def test_false_no_update_is_left_at_the_optimum() -> None:
 
 
 def test_false_the_clip_leaves_the_expected_direction() -> None:
-    """Three arms (on two every direction is parallel): the clip at 1 makes the two good arms equal."""
+    """Three arms (with two, all directions are parallel): the clip at 1 makes the two good arms equal."""
     even = np.log(np.full(3, 1 / 3))
     advantage = np.array([2.0, 1.0, -3.0])
     free, clipped = (
@@ -74,7 +103,7 @@ def test_false_the_clip_leaves_the_expected_direction() -> None:
 
 
 def test_false_a_tighter_clip_always_means_less_noise_for_the_signal() -> None:
-    """Even arms with weights a and b: ((a + b)/(a - b))^2. Weights 2 and 1/2 clipped at 3/5 leave next to no signal."""
+    """Equal arms with weights a and b: ((a + b)/(a - b))^2. Weights 2 and 1/2 clipped at 3/5 leave almost no signal."""
     advantage = math.log(2.0) * np.array([1.0, -1.0])
     free, clipped = (
         noise_to_signal(estimator_moments("dar", advantage, EVEN, EVEN, EVEN, 1, **EXACT, w_clip=w_clip))
@@ -99,7 +128,7 @@ def test_false_rloo_stays_unbiased_on_stale_samples() -> None:
     args = (np.array([1.0, 0.0]), EVEN, EVEN, np.log([0.1, 0.9]), 2)
     rloo = estimator_moments("rloo", *args, beta=0.0).mean
     with_ratio = estimator_moments(
-        "grpo", *args, beta=0.0, clip_eps=math.inf, baseline="leave_one_out", normalize="none"
+        "grpo", *args, beta=0.0, epsilon=math.inf, baseline="leave_one_out", normalize="none"
     ).mean
     np.testing.assert_allclose(rloo, [0.09, -0.09], rtol=1e-13)
     np.testing.assert_allclose(with_ratio, [0.25, -0.25], rtol=1e-13)
@@ -107,7 +136,7 @@ def test_false_rloo_stays_unbiased_on_stale_samples() -> None:
 
 def test_false_the_group_mean_leaves_the_policy_gradient_unbiased() -> None:
     """It shrinks it by (K-1)/K: at K = 2 by one half."""
-    plain = {"beta": 0.0, "clip_eps": math.inf, "normalize": "none"}
+    plain = {"beta": 0.0, "epsilon": math.inf, "normalize": "none"}
     args = (np.array([1.0, 0.0]), EVEN, EVEN, EVEN, 2)
     np.testing.assert_allclose(estimator_moments("grpo", *args, **plain).mean, [0.125, -0.125], rtol=1e-14)
     np.testing.assert_allclose(estimator_moments("rloo", *args, beta=0.0).mean, [0.25, -0.25], rtol=1e-14)
@@ -122,7 +151,7 @@ def test_false_k_samples_with_their_group_mean_fit_the_optimum_at_beta() -> None
 
 
 def test_false_beta_k_over_k_minus_one_also_describes_the_clipped_target() -> None:
-    """K = 2, w_clip 1: groups of one kind have weight 1 in either case, so only the losing arm is pulled below it."""
+    """K = 2, w_clip 1: a group of two equal arms gives both weight 1. Only the worse arm can get a lower weight."""
     reward = np.array([1.0, 0.0])
     sampled = sampled_target(reward, EVEN, EVEN, 0.0, 1.0, 2, w_clip=1.0)
     claimed = regression_target(reward - 0.5, EVEN, EVEN, 0.0, 2.0, w_clip=1.0)
@@ -131,7 +160,7 @@ def test_false_beta_k_over_k_minus_one_also_describes_the_clipped_target() -> No
 
 
 def test_false_a_normalised_group_still_knows_how_much_better_an_arm_is() -> None:
-    """K = 2: A is +1, -1 or 0, so only the order of the rewards is left."""
+    """K = 2: A is +1, -1 or 0, so only the order of the rewards matters."""
     even = np.log(np.full(3, 1 / 3))
     near, far = (
         sampled_target(np.array([0.0, 1.0, top]), even, even, 0.1, 0.5, 2, normalize="group") for top in (2.0, 1e6)
@@ -140,7 +169,7 @@ def test_false_a_normalised_group_still_knows_how_much_better_an_arm_is() -> Non
 
 
 def test_false_k3_is_unbiased_for_every_pair_of_policies() -> None:
-    """p (1, 0) never sees the half of q that p lacks: log 2 - 1/2 where KL is log 2."""
+    """Samples of p (1, 0) never reach the half of q that p lacks: log 2 - 1/2, but the KL is log 2."""
     log_p = np.array([0.0, -np.inf])
     assert kl(log_p, EVEN) == pytest.approx(math.log(2), rel=1e-15)
     assert kl_estimator_moments("k3", log_p, EVEN).mean == pytest.approx(math.log(2) - 0.5, rel=1e-15)

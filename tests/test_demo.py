@@ -1,4 +1,4 @@
-"""The main job end to end, shortened: files, same bytes from the same seed, a page that needs nothing from outside."""
+"""A short `dar-ref demo` end to end: its files, the same bytes from the same seed, a page that loads nothing."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The pages of the site without building it: sessions print what they say, names they refer to exist, the nav is whole.
+"""The pages of the site, without a build: sessions print what they show, names exist, the navigation is complete.
 
 The build itself, links and anchors are checked by `make docs`.
 """
@@ -24,7 +24,7 @@ def name(path):
 
 
 def session(path):
-    """The page's sessions as one doctest, each line at its place in the file."""
+    """The page's sessions as one doctest, with the line numbers of the file."""
     text = path.read_text(encoding="utf-8")
     lines = [""] * (text.count("\n") + 1)
     for block in BLOCK.finditer(text):
@@ -44,7 +44,7 @@ def test_sessions_print_what_they_say(path):
 def test_every_block_marked_python_is_a_session(path):
     text = path.read_text(encoding="utf-8")
     assert all(">>> " in block.group(2) for block in BLOCK.finditer(text))
-    kinds = {"python", "bash", "text", "bibtex", "py"}  # py: a file shown whole
+    kinds = {"python", "bash", "text", "bibtex", "py", "coq"}  # py: a file shown whole
     assert {fence.group(1) for fence in FENCE.finditer(text)} <= kinds
 
 
@@ -61,7 +61,7 @@ def test_names_that_are_referred_to_exist(path):
 
 
 def exists(dotted):
-    """Whether a module, or a name that it defines, imports or holds in a class, goes by this dotted name."""
+    """Whether this dotted name is a module, or a name that a module defines, imports or has in a class."""
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
         module = ROOT.joinpath(*parts[:length])

@@ -1,4 +1,4 @@
-"""`docs/browser_check.py` finds each of the faults it is for, put into a page of its own. Needs Chromium."""
+"""`docs/browser_check.py` finds each kind of fault, one page per fault. Needs Chromium."""
 
 import sys
 from pathlib import Path

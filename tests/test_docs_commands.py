@@ -1,7 +1,7 @@
 """Every command that the documentation shows exists, with its options.
 
-A `dar-ref` line goes through the parser of the program, a `make` target stands in the Makefile, a script or module is a
-file. Other programs are listed by name, so that a slip of the pen in one is seen.
+The program's parser must accept a `dar-ref` line, a `make` target must be in the Makefile, and a script or module must
+be a file. Other programs are listed by name, so that a typo in a name is found.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from dar_ref.toy.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "assets" not in path.parts)]
-# Blocks of every kind, so that the end of one is not taken for the beginning of the next.
+# Blocks of every kind, so that the end of one is not taken for the start of the next.
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", flags=re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?(?:dar-ref|make|python) [^`\n]+)`")
 TARGET = re.compile(r"^([a-z-]+):.*##", flags=re.MULTILINE)
@@ -27,7 +27,7 @@ def commands(path):
     """The command lines of a page: those of its bash blocks, and those in the text."""
     text = path.read_text(encoding="utf-8")
     blocks = [block.group(3) for block in BLOCK.finditer(text) if block.group(2) == "bash"]
-    if path.name == "README.md":  # its two commands stand in a plain block
+    if path.name == "README.md":  # a plain block with two commands
         blocks += [block.group(3) for block in BLOCK.finditer(text) if block.group(3).startswith("make ")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line for line in [*lines, *INLINE.findall(text)] if line.strip() and not line.lstrip().startswith("#")]
@@ -44,7 +44,7 @@ def fault(line):
     if program == "make":
         targets = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
         return next((f"no target {target}" for target in arguments if target not in targets), None)
-    if program in ("python", "accelerate", "torchrun"):
+    if program in ("python", "python3", "accelerate", "torchrun"):
         return script_fault(arguments)
     return None if program in OTHER_PROGRAMS else f"{program} is not known: is it meant? then list it"
 
@@ -52,7 +52,7 @@ def fault(line):
 def dar_ref_fault(arguments):
     if not arguments or "..." in arguments:
         return None
-    if all(re.fullmatch(r"[a-z-]+", word) for word in arguments):  # a bare name: what it requires is left out
+    if all(re.fullmatch(r"[a-z-]+", word) for word in arguments):  # only a name: its arguments may be missing
         arguments = [*arguments, "--help"]
     try:
         cli.build_parser().parse_args(arguments)

@@ -1,5 +1,5 @@
 """The pages on full-size training say what the code says: commands load, tables are those of the code, quoted messages
-exist, every figure that a run logs is explained."""
+exist, every metric that a run logs is explained."""
 
 import argparse
 import ast
@@ -96,7 +96,7 @@ def test_every_method_has_its_classes_and_its_section():
 
 
 def named(text):
-    """Figures named on the page of metrics: in a cell that begins a row, some by their last part."""
+    """Metrics named on the page of metrics: in the first cell of a row, some only by their last part."""
     for row in re.findall(r"^\|(.*?)\|", text, re.MULTILINE):
         prefix = ""
         for name in re.findall(r"`([^`]+)`", row):
@@ -115,7 +115,7 @@ def explained(name, names):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", METHODS)
-def test_every_figure_that_is_logged_is_explained(method, first_steps):
+def test_every_metric_that_is_logged_is_explained(method, first_steps):
     names = {*named(page("llm/metrics.md")), "step"}
     logged = {name for row in first_steps(method) for name in row}
     assert {name for name in logged if not explained(name, names)} == set()
@@ -155,7 +155,7 @@ def test_the_first_run_is_shown_as_it_was():
 
 
 def messages():
-    """The texts in the code of the layer, with an ellipsis for what is filled in."""
+    """The texts in the code of the layer, with an ellipsis for each value that is filled in."""
     for path in sorted((ROOT / "dar_ref" / "llm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):

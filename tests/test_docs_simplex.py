@@ -22,7 +22,7 @@ AREA_TOLERANCE = 2e-4
 
 
 class State(NamedTuple):
-    """What the reader of the page sets."""
+    """The inputs that a reader of the page can set."""
 
     log_pi_0: list[float]
     log_pi_t: list[float]
@@ -50,7 +50,7 @@ def draw(number):
     rng = np.random.default_rng([6, number])
     log_pi_0, log_pi_t = log_policy(rng, vertex=False), log_policy(rng, vertex=number % 5 == 0)
     eps_0, eps_t = np.exp(rng.uniform(-4.0, 1.0, size=2)).tolist()
-    if number % 2:  # equal radii around the one at which the balls touch
+    if number % 2:  # equal radii near the value at which the balls touch
         touching = theory.chernoff(log_pi_0, log_pi_t).information
         eps_0 = eps_t = float(touching * rng.choice([0.5, 0.999, 1.001, 1.1, 3.0]))
     alpha = (0.0, 1.0, rng.uniform())[min(number % 6, 2)]

@@ -1,4 +1,4 @@
-"""The checkers accept the right answer, refuse wrong ones with a hint that tells no value, and survive junk."""
+"""The checkers accept the right answer, refuse wrong ones with a hint that gives no value away, and survive junk."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from dar_ref.toy.tasks import agreement
 
 EVEN = np.log([0.5, 0.5])
 
-# checker, right answer from another route, wrong answers
+# checker, right answer by another method, wrong answers
 CASES = {
     "smallest_dual_kl": (
         partial(exercises.smallest_dual_kl, log_pi_0=np.log([0.8, 0.2]), log_pi_t=np.log([0.2, 0.8]), alpha=0.5),

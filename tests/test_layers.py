@@ -1,5 +1,5 @@
-"""The layers of the design, read off the imports: arrows point down, none run in a circle, and importing the package
-loads no torch."""
+"""The layers of the design, read from the imports: arrows point down, there are no cycles, and importing the package
+does not load torch."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 import dar_ref
 
 ROOT = Path(dar_ref.__file__).parent
-SHARED = {"scalars", "arithmetic", "results", "errors"}  # every layer may use them, but for ALONE
+SHARED = {"scalars", "arithmetic", "results", "errors"}  # every layer may use them, except ALONE
 ALONE = {"minimal"}  # the method in one file each: they import nothing of ours
 MAY_IMPORT = {  # from the ground up: each folder and each single file, and the layers below that it may use
     "scalars": set(),
@@ -21,14 +21,15 @@ MAY_IMPORT = {  # from the ground up: each folder and each single file, and the 
     "errors": set(),
     "theory": set(),
     "minimal": set(),
+    "optimizers": set(),
     "losses": set(),
     "evaluation": set(),
     "__init__": {"theory"},
     "verify": {"theory"},
     "plots": {"theory"},
     "exercises": {"theory"},
-    "bandit": {"theory", "losses", "evaluation", "plots"},
-    "toy": {"theory", "losses", "evaluation", "plots"},
+    "bandit": {"theory", "losses", "evaluation", "plots", "optimizers"},
+    "toy": {"theory", "losses", "evaluation", "plots", "optimizers"},
     "llm": {"losses", "evaluation"},
     "demo": {"verify", "plots", "bandit"},
     "cli": {"__init__", "verify", "toy", "llm", "demo"},
@@ -38,7 +39,7 @@ MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuff
 
 
 def imported_names(path):
-    """Dotted names that a file imports, the ones inside functions too."""
+    """Dotted names that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -21,7 +21,7 @@ def runner():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_without_errors(path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the kernel's machinery in this process; the cells run in their own
+        warnings.simplefilter("ignore")  # from the kernel's client in this process; cells run in another one
         executed = runner().execute(path)
     for cell in executed.cells:
         for output in cell.get("outputs", []):

@@ -1,4 +1,4 @@
-"""The README's example runs and prints what it says; the files it names exist."""
+"""The README's example runs and prints what it shows; the files it names exist."""
 
 import doctest
 import re

@@ -1,4 +1,4 @@
-"""Checks of single options: what they let through comes back unchanged, and each refusal is one full line."""
+"""Checks of single options: an accepted value comes back unchanged, and each error message is one full line."""
 
 import math
 import re
@@ -11,7 +11,11 @@ from dar_ref import scalars
 
 @pytest.mark.parametrize("value", [3, 4, 10**30])
 def test_whole_numbers_come_back(value):
-    assert scalars.integer("steps", value, 3) is value
+    assert scalars.integer("steps", value, 3) == value
+
+
+def test_integers_of_numpy_come_back_as_ints():
+    assert type(scalars.integer("steps", np.int32(4), 3)) is int
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ def test_other_than_whole_numbers_are_refused(bad, error, line):
 
 def test_one_of_the_choices_comes_back_and_others_are_refused_with_the_list():
     assert scalars.choice("method", "dar", ("dar", "dao")) == "dar"
-    assert scalars.choice("method", "dao", iter({"dar": 1, "dao": 2})) == "dao"  # any iterable, used up once
+    assert scalars.choice("method", "dao", iter({"dar": 1, "dao": 2})) == "dao"  # an iterator can be read only once
     for bad in ("DAR", "", None):
         with pytest.raises(ValueError, match=f"^method = {bad!r} is unknown; choose one of dar, dao$"):
             scalars.choice("method", bad, iter(("dar", "dao")))

@@ -1,39 +1,39 @@
-"""Every option of a training run, with the paper's values as defaults where the paper gives one."""
+"""Every option of a training run. Defaults are the paper's values where the paper gives one."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dar_ref import scalars
+from dar_ref.optimizers import Optimizer
 
 Method = Literal["dar", "grpo", "dao", "rloo"]
-Optimizer = Literal["adam", "sgd"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Options of one run. TypeError or ValueError, with value, reason and remedy, before any work starts."""
+    """Options of one run. Wrong ones raise TypeError or ValueError before any work starts."""
 
     method: Method = "dar"  # which loss of dar_ref.losses
     steps: int = 100  # iterations: each samples once and then updates
-    batch_size: int = 32  # N, contexts per iteration
+    batch_prompts: int = 32  # N, contexts (the bandit's prompts) per iteration
     num_generations: int = 4  # K >= 2, arms sampled per context: N*K = 128 samples per iteration
-    updates_per_rollout: int = 4  # gradient steps on the same samples; above 1 the policy runs ahead of its sampler
+    updates_per_rollout: int = 4  # gradient steps on the same samples; above 1, the samples become stale
     learning_rate: float = 3e-3  # constant, no warm-up
-    optimizer: Optimizer = "adam"  # torch's defaults beside the learning rate; no gradient clipping
+    optimizer: Optimizer = "adam"  # other settings are torch's defaults; no gradient clipping
     alpha: float = 0.1  # dar, dao: weight of pi_0 against pi_t, in [0, 1]
     beta: float = 0.05  # dar, dao: strength of the regulariser, in units of the normalised advantage per nat
-    w_clip: float = 20.0  # dar: upper bound of the weight, inf for none
+    w_clip: float = 20.0  # dar: upper bound of the weight; inf for none
     epsilon: float = 0.2  # grpo: half-width of the ratio's clip
     kl_coef: float = 0.04  # grpo: weight of KL(pi‖pi_0) in the loss; rloo: the same in the reward
-    seed: int = 0  # of the contexts and arms that are drawn
+    seed: int = 0  # for the sampled contexts and arms
 
     def __post_init__(self) -> None:
         scalars.choice("method", self.method, get_args(Method))
         scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
-        for name in ("steps", "batch_size", "updates_per_rollout"):
+        for name in ("steps", "batch_prompts", "updates_per_rollout"):
             scalars.integer(name, getattr(self, name), 1)
         scalars.integer("seed", self.seed, 0)
-        scalars.integer("num_generations", self.num_generations, 2)  # one sample is its own group mean (T10)
+        scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)
         scalars.fraction("alpha", self.alpha)
         for name in ("learning_rate", "beta"):
             scalars.positive(name, getattr(self, name))

@@ -1,17 +1,17 @@
-"""The digits bandit: real images, ten arms, a policy and a proxy reward that each saw 80 labels.
+"""The digits bandit: real images, ten arms, and a policy and a proxy reward that saw 80 labels each.
 
 A context is one of the 1797 8 x 8 images bundled with scikit-learn (nothing is downloaded); an arm is a digit.
 
-    gold reward   1 if the arm is the label, else 0: its expectation is the accuracy of a guess drawn from the policy
-    proxy reward  probability that a reward model gives the arm: its expectation is what the policy believes it earns
-    pi_0          a 64-32-10 network fitted on few labels and stopped early, so that it is unsure
+    gold reward   1 if the arm is the label, else 0; its expectation is the accuracy of an arm sampled from the policy
+    proxy reward  probability of the arm under a reward model
+    pi_0          a 64-32-10 network fitted on few labels and stopped early, so that its probabilities stay spread out
 
-The reward model stands to the gold label as a learned one stands to human preference: right most of the time, wrong in
-ways that a policy can learn. It is a linear softmax model fitted on 80 labels that pi_0 did not see. So each of the two
-knows something that the other does not, and nothing was made worse on purpose: labels are drawn uniformly.
+The reward model plays the part of one learned from human preferences: right most of the time, and wrong in ways that a
+policy can learn. It is a linear softmax model fitted on 80 labels that pi_0 did not see. So each of the two knows
+something that the other does not. Nothing was made worse on purpose: the labels are drawn uniformly.
 
-Sizes, all disjoint, redrawn for every seed: 80 labels for pi_0, 80 for the proxy, 1000 training images whose labels no
-method reads, 637 held-out images for evaluation.
+The splits are disjoint and redrawn for every seed: 80 labels for pi_0, 80 for the proxy, 1000 training images whose
+labels no method reads, 637 held-out images for evaluation.
 """
 
 from collections.abc import Mapping
@@ -33,8 +33,8 @@ PROXY_LABELS = 80
 TRAIN_IMAGES = 1000
 FEATURES, ARMS, HIDDEN = 64, 10, 32
 
-# Chosen by `python -m dar_ref.bandit.tune` on seeds that no reported run uses: highest final proxy reward on one grid
-# at one sampling budget. The gold reward takes no part in the choice.
+# Chosen by `python -m dar_ref.bandit.tune` on seeds that no reported run uses: the highest final proxy reward, with one
+# grid and one sampling budget for all methods. The gold reward is not used for the choice.
 LEARNING_RATES: Mapping[Method, float] = MappingProxyType({"dar": 3e-3, "grpo": 3e-3, "dao": 3e-3, "rloo": 3e-3})
 
 
@@ -48,16 +48,16 @@ class Splits(NamedTuple):
 
 
 def digits_bandit(seed: int) -> Bandit:
-    """The digits bandit; the seed decides splits, initial weights, and so `pi_0` and the proxy.
+    """The digits bandit. The seed sets the splits and the initial weights, and so `pi_0` and the proxy.
 
     Args:
-        seed: at least 0. Different seeds are different problems of one kind: a spread over seeds covers all of it.
+        seed: at least 0. Each seed is another problem of the same kind.
 
     Returns:
         `Bandit` with 1000 training and 637 held-out contexts of 64 features in [0, 1], and 10 arms.
 
     Raises:
-        TypeError, ValueError: a seed that is no whole number of at least 0.
+        TypeError, ValueError: a seed that is not a whole number of at least 0.
     """
     generator = torch.Generator().manual_seed(scalars.integer("seed", seed, 0))
     pixels, labels = load_digits(return_X_y=True)
@@ -65,7 +65,7 @@ def digits_bandit(seed: int) -> Bandit:
     splits = digits_splits(len(images), generator)
 
     pi_0 = _network((FEATURES, HIDDEN, ARMS), generator)
-    _fit(pi_0, images[splits.initial], digits[splits.initial], steps=30)  # stopped early: an unsure policy explores
+    _fit(pi_0, images[splits.initial], digits[splits.initial], steps=30)  # stopped early: pi_0 must explore
     reward_model = _network((FEATURES, ARMS), generator)
     _fit(reward_model, images[splits.proxy], digits[splits.proxy], steps=200)
 
@@ -82,17 +82,17 @@ def digits_config(method: Method) -> TrainConfig:
 
 
 def digits_splits(num_images: int, generator: torch.Generator) -> Splits:
-    """Split the row numbers of `num_images` images at random into the four disjoint parts."""
+    """Split the row numbers of `num_images` images at random into four disjoint parts."""
     order = torch.randperm(num_images, generator=generator)
     ends = np.cumsum([INITIAL_LABELS, PROXY_LABELS, TRAIN_IMAGES]).tolist()
     return Splits(*torch.tensor_split(order, ends))
 
 
 def _network(widths: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
-    """A float64 tanh network with torch's usual initial weights, drawn from `generator` and not from the global one."""
+    """A float64 tanh network with torch's usual initial weights, drawn from `generator`."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
-        # made without values: torch's own would come from the global generator, and leave it changed
+        # Made without values: torch would draw them from the global generator and change its state.
         linear = nn.Linear(fan_in, fan_out, dtype=torch.float64, device="meta").to_empty(device="cpu")
         bound = fan_in**-0.5
         nn.init.uniform_(linear.weight, -bound, bound, generator=generator)

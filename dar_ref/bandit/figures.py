@@ -1,7 +1,7 @@
-"""Figures of the digits comparison, drawn from what `compare` returned or `results.json` holds.
+"""Figures of the digits comparison, drawn from the result of `compare` or the content of `results.json`.
 
-Thick lines are means over seeds, and running means over iterations (the window is in the code); thin lines are the raw
-seeds. A method keeps its colour and marker everywhere.
+Thick lines are means over seeds, smoothed by a running mean over `WINDOW` iterations. Thin lines are single seeds. A
+method has the same colour and marker everywhere.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.plots import BLUE, COLORS, GREEN, GREY, MARKERS, VERMILION, style
 from dar_ref.theory.checks import Array
 
-WINDOW = 15  # iterations in a running mean: what one batch happened to hold would hide the course of the run
+WINDOW = 15  # iterations in a running mean: what one batch happened to hold would hide where the run goes
 
 
 def settings(comparison: dict[str, Any]) -> list[str]:
-    """Names of the settings in the order in which figures and tables show them, whatever the order in the file."""
+    """Names of the settings in the order of figures and tables, whatever their order in the file."""
     return sorted(comparison["runs"], key=list(COLORS).index)
 
 
-def curves(comparison: dict[str, Any], name: str, figure: str) -> Array:
-    """One figure of one setting, (seeds, iterations + 1): its value at the start where there is one, then per
+def curves(comparison: dict[str, Any], name: str, metric: str) -> Array:
+    """One metric of one setting, (seeds, iterations + 1): its value at the start where there is one, then per
     iteration."""
     rows = []
     for seed, run in comparison["runs"][name].items():
-        start = comparison["start"][seed].get(figure)
-        rows.append(([] if start is None else [start]) + run[figure])
+        start = comparison["start"][seed].get(metric)
+        rows.append(([] if start is None else [start]) + run[metric])
     return np.array(rows, dtype=float)
 
 
@@ -53,13 +53,13 @@ def reward_figure(comparison: dict[str, Any]) -> Figure:
 
 
 def frontier_figure(comparison: dict[str, Any]) -> Figure:
-    """Proxy and gold reward against KL to pi_0: what each method paid for what it got."""
+    """Proxy and gold reward against KL to pi_0: the reward of each method and its price."""
     with style():
         figure = Figure(figsize=(8, 3.6))
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
         for ax, key, title in zip(axes, ("proxy", "gold"), ("proxy reward", "gold reward"), strict=True):
             for name in settings(comparison):
-                distance, reward = (_course(curves(comparison, name, k))[1] for k in ("kl_to_pi_0", key))
+                distance, reward = (_smoothed(curves(comparison, name, k))[1] for k in ("kl_to_pi_0", key))
                 last = len(reward) - 1
                 ax.plot(
                     distance, reward, color=COLORS[name], marker=MARKERS[name], markevery=[last], label=name.upper()
@@ -70,7 +70,7 @@ def frontier_figure(comparison: dict[str, Any]) -> Figure:
 
 
 def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
-    """How near one gradient-trained iteration comes to the exact optimum: distance before and after it, and J."""
+    """Distance to the exact optimum of each iteration, before and after its gradient steps, and the objective J."""
     with style():
         figure = Figure(figsize=(9, 3.6))
         left, right = figure.subplots(1, 2)
@@ -85,8 +85,8 @@ def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
         }
         for ax, lines in ((left, distances), (right, objectives)):
             for key, (label, color, dashes) in lines.items():
-                steps, course = _course(curves(comparison, name, key))
-                ax.plot(steps + 1, course, dashes, color=color, label=label)
+                steps, smooth = _smoothed(curves(comparison, name, key))
+                ax.plot(steps + 1, smooth, dashes, color=color, label=label)
         left.set(title="distance to the step's own optimum, nats", xlabel="iteration", ylim=(0, None))
         right.set(title="the step's objective J", xlabel="iteration")
         left.legend()
@@ -95,7 +95,7 @@ def step_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
 
 
 def conflict_figure(comparison: dict[str, Any]) -> Figure:
-    """Chernoff information of pi_0 and pi_t against iteration: the radius below which the two KL balls are disjoint."""
+    """Chernoff information of pi_0 and pi_t against iteration: below this radius the two KL balls are disjoint."""
     with style():
         figure = Figure(figsize=(6.5, 3.6))
         ax = figure.subplots()
@@ -108,7 +108,7 @@ def conflict_figure(comparison: dict[str, Any]) -> Figure:
 
 
 def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
-    """Effective sample share of DAR's weights and share of samples at the clip, against iteration."""
+    """Effective sample share of DAR's weights and share of samples above the clip, against iteration."""
     with style():
         figure = Figure(figsize=(8, 3.4))
         axes = figure.subplots(1, 2, sharex=True)
@@ -121,11 +121,11 @@ def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
 
 
 def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
-    """Held-out images with what `pi_0` and the proxy give to each of the ten digits; a dotted line marks the label.
+    """Held-out images with the probabilities of `pi_0` and the proxy for each digit; a dotted line marks the label.
 
     Args:
         bandit: the digits bandit; its features are 8 x 8 images.
-        rows: numbers of held-out images, one column each.
+        rows: indices of held-out images, one column each.
 
     Returns:
         A matplotlib figure.
@@ -153,20 +153,20 @@ def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
     return figure
 
 
-def tail(comparison: dict[str, Any], name: str, figure: str, window: int = WINDOW) -> Array:
-    """Mean of one figure over the last `window` iterations of each seed, (seeds,): one batch's luck averaged out."""
-    return curves(comparison, name, figure)[:, -window:].mean(axis=1)
+def tail(comparison: dict[str, Any], name: str, metric: str, window: int = WINDOW) -> Array:
+    """Mean of one metric over the last `window` iterations of each seed, (seeds,): one batch's luck averaged out."""
+    return curves(comparison, name, metric)[:, -window:].mean(axis=1)
 
 
 def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") -> Figure:
-    """Proxy, gold and KL to pi_0 at the end of runs whose names are numbers, against that number.
+    """Proxy, gold and KL to pi_0 at the end of runs, against the number that is the name of their setting.
 
     Args:
-        comparisons: label -> what `compare` returned for settings named "0.0", "0.1", ...; at most four.
-        xlabel: what the numbers are.
+        comparisons: label -> result of `compare` for settings named "0.0", "0.1", ...; at most four.
+        xlabel: label of the number.
 
     Returns:
-        A matplotlib figure: points are seeds (mean of their last iterations), lines the means over seeds.
+        A matplotlib figure. Points are seeds (means of their last iterations), lines are means over seeds.
     """
     looks = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "^", ":"), (GREY, "D", "-."))
     titles = {"proxy": "proxy reward", "gold": "gold reward (accuracy)", "kl_to_pi_0": "KL(pi‖pi_0), nats"}
@@ -189,12 +189,12 @@ def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") 
 
 def _plot_seeds(ax: Axes, values: Array, name: str) -> None:
     ax.plot(np.arange(values.shape[1]), values.T, color=COLORS[name], alpha=0.25, linewidth=0.6)
-    steps, course = _course(values)
+    steps, smooth = _smoothed(values)
     every = max(1, len(steps) // 8)
-    ax.plot(steps, course, color=COLORS[name], marker=MARKERS[name], markevery=every, label=name.upper())
+    ax.plot(steps, smooth, color=COLORS[name], marker=MARKERS[name], markevery=every, label=name.upper())
 
 
-def _course(values: Array) -> tuple[Array, Array]:
+def _smoothed(values: Array) -> tuple[Array, Array]:
     """Mean over seeds of (seeds, iterations), then the running mean: iteration numbers and values, the first one
     raw."""
     mean = values.mean(axis=0)

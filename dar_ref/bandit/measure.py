@@ -1,20 +1,19 @@
-"""What a training step did, by enumeration: every expectation over arms is a finite sum of `dar_ref.theory`.
+"""Exact metrics of training: every expectation over arms is a finite sum, computed by `dar_ref.theory`.
 
-Two sets of contexts, never mixed in one figure. How good the policy has become (`proxy`, `gold`, `kl_to_pi_0`) is a
+Two sets of contexts, never mixed in one metric. How good the policy has become (`proxy`, `gold`, `kl_to_pi_0`) is a
 mean over the held-out contexts. What one step did (the objective it was to raise, how near it came to the optimum) is a
 mean over the contexts of that step's batch, the ones its samples came from.
 """
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.methods import MIN_STD, Rollout
+from dar_ref.bandit.methods import Samples
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.losses import dar_weights
-from dar_ref.theory import chernoff, kl, objective, optimum, regression_target
+from dar_ref.theory import chernoff, exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 
 
@@ -33,7 +32,7 @@ class Record(NamedTuple):
     """One training iteration, from pi_t (before) to pi (after its last update).
 
     `A` is the exact advantage, `pi*` the exact optimum for it at the run's alpha and beta, `pi'` the exact target of
-    the clipped regression. For grpo and rloo, which optimise something else, J and the distances are a yardstick.
+    the clipped regression. grpo and rloo do not optimise J; for them J and the distances only serve for comparison.
     """
 
     step: int  # 1 is the first iteration
@@ -42,57 +41,23 @@ class Record(NamedTuple):
     kl_to_pi_0: float  # held-out mean of KL(pi‖pi_0), nats
     kl_to_pi_t: float  # batch mean of KL(pi‖pi_t), nats
     objective: float  # batch mean of J(pi); J(pi_t) = -beta alpha KL(pi_t‖pi_0), since A is centred
-    objective_optimum: float  # batch mean of J(pi*), the most a step can reach
-    kl_optimum_to_pi_t: float  # batch mean of KL(pi*‖pi_t): how far the step had to go, nats
-    kl_optimum_to_pi: float  # batch mean of KL(pi*‖pi): how far it still has to go, nats
-    kl_target_to_pi: float  # batch mean of KL(pi'‖pi): the same to the clipped target, what dar regresses on
+    objective_optimum: float  # batch mean of J(pi*), the highest value of J
+    kl_optimum_to_pi_t: float  # batch mean of KL(pi*‖pi_t), nats: distance before the step
+    kl_optimum_to_pi: float  # batch mean of KL(pi*‖pi), nats: distance after the step
+    kl_target_to_pi: float  # batch mean of KL(pi'‖pi), nats: distance to the target of dar's clipped regression
     conflict: float  # batch mean of the Chernoff information of pi_0 and pi_t: below it two equal KL balls are disjoint
     advantage_std: float  # exact standard deviation that A was divided by, units of the proxy reward
-    ess: float | None  # effective share (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; None without weights
-    clipped: float | None  # share of the samples at w_clip; None without weights
+    ess: float | None  # effective sample share (sum w)^2 / (B sum w^2), in (0, 1]; None without weights
+    clipped: float | None  # share of samples above w_clip; None without weights
 
 
-class Tables(NamedTuple):
+class BatchTables(NamedTuple):
     """One batch by enumeration, every field (N, A): log-probs of pi, pi_t and pi_0, and the proxy reward."""
 
     log_pi: Array
     log_pi_t: Array
     log_pi_0: Array
     reward: Array
-
-
-class ExactAdvantage(NamedTuple):
-    """`advantage` (N, A): normalised; `std`: what it was divided by, units of the reward."""
-
-    advantage: Array
-    std: float
-
-
-def exact_advantage(reward: Array, log_pi_t: Array) -> ExactAdvantage:
-    """The advantage that the samples estimate: `A(x, a) = (r(x, a) - E_{pi_t}[r | x]) / std`.
-
-    `std` is the standard deviation of `r - E_{pi_t}[r | x]` over contexts and arms, under pi_t. It leaves out that the
-    group's mean contains its own sample (T10). Given the arm, and in a large batch, the sampled advantage has mean
-    `sqrt((K-1)/K) A(x, a)`, plus noise from the other K-1 samples. The first makes the regression aim as if beta were
-    `sqrt(K/(K-1))` times larger; the second does not depend on the arm, so without a clip it only scales how much a
-    context counts.
-
-    Args:
-        reward: (N, A), finite.
-        log_pi_t: (N, A), log-probabilities of the sampler.
-
-    Returns:
-        `ExactAdvantage(advantage, std)`; zeros where the standard deviation is at most `MIN_STD`.
-
-    Source: the paper's practical loss; T10.
-
-    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).advantage.tolist()
-    [[-1.0, 1.0]]
-    """
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
-    return ExactAdvantage(centred / std if std > MIN_STD else np.zeros_like(centred), std)
 
 
 @torch.no_grad()
@@ -107,13 +72,13 @@ def evaluate(policy: torch.nn.Module, bandit: Bandit) -> Evaluation:
     )
 
 
-def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, config: TrainConfig) -> Record:
-    """All figures of one iteration.
+def record(step: int, evaluation: Evaluation, tables: BatchTables, rollout: Samples, config: TrainConfig) -> Record:
+    """All metrics of one iteration.
 
     Args:
         step: number of the iteration.
-        evaluation: of the new policy, held-out.
-        tables: policies and proxy reward on the batch's contexts.
+        evaluation: of the new policy, on the held-out contexts.
+        tables: policies and proxy reward on the contexts of the batch.
         rollout: the samples of the iteration.
         config: alpha, beta, w_clip and the method.
 
@@ -125,7 +90,7 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
     setting = (advantage, log_pi_0, log_pi_t, config.alpha, config.beta)
     best = optimum(*setting)
     target = regression_target(*setting, w_clip=config.w_clip)
-    ess, clipped = _weight_figures(rollout, config) if config.method == "dar" else (None, None)
+    ess, clipped = _weight_metrics(rollout, config) if config.method == "dar" else (None, None)
     return Record(
         step=step,
         **evaluation._asdict(),
@@ -142,9 +107,9 @@ def record(step: int, evaluation: Evaluation, tables: Tables, rollout: Rollout, 
     )
 
 
-def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float]:
+def _weight_metrics(rollout: Samples, config: TrainConfig) -> tuple[float, float]:
     """Effective sample share and share clipped of the weights that dar gave to the samples."""
-    weight, _, _, clipped = dar_weights(
+    weights = dar_weights(
         rollout.ref_logps,
         rollout.old_logps,
         rollout.advantages,
@@ -152,5 +117,4 @@ def _weight_figures(rollout: Rollout, config: TrainConfig) -> tuple[float, float
         beta=config.beta,
         w_clip=config.w_clip,
     )
-    ess = weight.sum() ** 2 / (len(weight) * (weight**2).sum())
-    return ess.item(), clipped.double().mean().item()
+    return weights.ess().item(), weights.clipped.double().mean().item()

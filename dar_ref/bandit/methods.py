@@ -1,13 +1,13 @@
-"""From sampled rewards to the loss of each method: one call into `dar_ref.losses` a method, nothing of its own.
+"""From sampled rewards to the loss of each method: one call to `dar_ref.losses` per method.
 
-An arm is a completion of one token, so sums over tokens are the token itself (T = 1). `B = N*K` samples, the K of one
+An arm is a completion of one token, so a sum over tokens is the token itself (T = 1). `B = N*K` samples, the K of each
 context side by side.
 
     dar, dao   A = (r - mean_K(r)) / std over the batch           `normalize_advantages(group_advantages(...))`
-    grpo       A = (r - mean_K(r)) / std of the group, its paper's own; a group of equal rewards gets 0
-    rloo       rewards themselves: the baseline and the KL to pi_0 are inside its loss
+    grpo       A = (r - mean_K(r)) / std of the group, as in its paper; a group of equal rewards gets 0
+    rloo       the rewards: baseline and KL to pi_0 are inside its loss
 
-GRPO's paper does not say which standard deviation; this is the population's, as everywhere in this package.
+GRPO's paper does not name the kind of standard deviation. Here it is the population's, as everywhere in this package.
 """
 
 from typing import NamedTuple
@@ -18,22 +18,20 @@ from torch import Tensor
 from dar_ref.bandit.config import Method, TrainConfig
 from dar_ref.losses import dao_loss, dar_loss, group_advantages, grpo_loss, normalize_advantages, rloo_loss
 
-MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
 
-
-class Rollout(NamedTuple):
+class Samples(NamedTuple):
     """Samples of one iteration, all without gradient. `arms` (N, K); the rest (B,), one entry per sample."""
 
     arms: Tensor  # drawn from pi_t
     ref_logps: Tensor  # log pi_0 of the arm
     old_logps: Tensor  # log pi_t of the arm
     rewards: Tensor  # proxy reward of the arm
-    advantages: Tensor  # of the method, see `method_advantages`
+    advantages: Tensor  # see `method_advantages`
 
 
 def sample(
     config: TrainConfig, log_pi_0: Tensor, log_pi_t: Tensor, reward: Tensor, generator: torch.Generator
-) -> Rollout:
+) -> Samples:
     """Draw K arms per context from pi_t, with replacement, and look up what they pay.
 
     Args:
@@ -41,15 +39,15 @@ def sample(
         log_pi_0: (N, A), log-probabilities of the initial policy.
         log_pi_t: (N, A), log-probabilities of the sampler.
         reward: (N, A), proxy reward; only its sampled entries are read.
-        generator: source of all randomness.
+        generator: the only source of randomness.
 
     Returns:
-        `Rollout`.
+        `Samples`.
     """
     arms = torch.multinomial(log_pi_t.exp(), config.num_generations, replacement=True, generator=generator)
     rewards = of_arms(reward, arms)
     advantages = method_advantages(config.method, rewards, config.num_generations)
-    return Rollout(arms, of_arms(log_pi_0, arms), of_arms(log_pi_t, arms), rewards, advantages)
+    return Samples(arms, of_arms(log_pi_0, arms), of_arms(log_pi_t, arms), rewards, advantages)
 
 
 def of_arms(table: Tensor, arms: Tensor) -> Tensor:
@@ -59,16 +57,11 @@ def of_arms(table: Tensor, arms: Tensor) -> Tensor:
 
 def method_advantages(method: Method, rewards: Tensor, num_generations: int) -> Tensor:
     """Advantages (B,) that the method's paper computes from the rewards (B,) of groups of K = `num_generations`."""
-    advantages = group_advantages(rewards, num_generations)
-    if method != "grpo":
-        return normalize_advantages(advantages)
-    grouped = advantages.view(-1, num_generations)
-    std = grouped.std(dim=1, correction=0, keepdim=True)
-    spread = std > MIN_STD
-    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)
+    group = num_generations if method == "grpo" else None
+    return normalize_advantages(group_advantages(rewards, num_generations), num_generations=group)
 
 
-def method_loss(config: TrainConfig, logps: Tensor, rollout: Rollout) -> Tensor:
+def method_loss(config: TrainConfig, logps: Tensor, rollout: Samples) -> Tensor:
     """The method's loss on one rollout.
 
     Args:
@@ -76,10 +69,7 @@ def method_loss(config: TrainConfig, logps: Tensor, rollout: Rollout) -> Tensor:
         logps: (B,), log pi_theta of the sampled arms; the only input that gets a gradient.
         rollout: the samples.
 
-    Returns:
-        Scalar.
-
-    Source: the losses' own docstrings in `dar_ref.losses`.
+    Source: see the docstrings in `dar_ref.losses`.
     """
     _, ref_logps, old_logps, rewards, advantages = rollout
     if config.method == "dar":

@@ -1,7 +1,7 @@
-"""The tabular bandit: any table of rewards, and a policy that is one free logit per context and arm.
+"""The tabular bandit: any table of rewards, and a policy with one free logit per context and arm.
 
-Here the policy class contains every policy, so the regression's minimiser is exactly `regression_target` (T3, T4) and
-nothing that is seen can be blamed on a network. Training and held-out contexts are the same rows.
+The policy class contains every policy with full support. So the minimiser of the regression is exactly
+`regression_target` (T3, T4), and no effect is due to a network. Training and held-out contexts are the same rows.
 """
 
 import torch
@@ -29,16 +29,16 @@ def tabular_bandit(proxy: ArrayLike, gold: ArrayLike | None = None, log_pi_0: Ar
     """A bandit from tables.
 
     Args:
-        proxy: (N, A), finite: the reward that is optimised.
-        gold: (N, A), finite: the reward that is meant; the proxy itself by default.
-        log_pi_0: (N, A), log-probabilities of the initial policy, no arm of probability zero; uniform by default.
+        proxy: (N, A), finite: the reward that training optimises.
+        gold: (N, A), finite: the true goal; by default the same as the proxy.
+        log_pi_0: (N, A), log-probabilities of the initial policy, all above -inf; uniform by default.
 
     Returns:
         `Bandit` whose training and held-out contexts are the N rows.
 
     Raises:
-        TypeError, ValueError: tables that are no (N, A) arrays of finite floats of one shape, or a `log_pi_0` that is
-            no policy or leaves an arm out: a softmax cannot express that.
+        TypeError, ValueError: the rewards are not (N, A) arrays of finite floats with one shape; `log_pi_0` is not a
+            policy, or an arm has probability 0, which a softmax cannot express.
 
     >>> tabular_bandit([[0.0, 1.0]]).pi_0(torch.tensor([0])).tolist()
     [[0.0, 0.0]]
@@ -53,7 +53,7 @@ def tabular_bandit(proxy: ArrayLike, gold: ArrayLike | None = None, log_pi_0: Ar
     logits = torch.tensor(initial)
     if logits.shape != rewards.shape or not torch.isfinite(logits).all():
         raise ValueError(
-            f"log_pi_0 of shape {tuple(logits.shape)} and smallest entry {logits.min().item()} does not start a"
+            f"log_pi_0 of shape {tuple(logits.shape)} and smallest entry {logits.min().item()} does not fit a"
             f" tabular policy; give every arm of the table {tuple(rewards.shape)} a probability above 0"
         )
     return Bandit(contexts, contexts, TabularPolicy(logits))
@@ -66,14 +66,14 @@ def random_tabular_bandit(num_contexts: int, num_arms: int, seed: int, proxy_noi
     Args:
         num_contexts: N >= 1.
         num_arms: A >= 1.
-        seed: determines every number.
+        seed: sets all random numbers.
         proxy_noise: standard deviation of the proxy's error, >= 0, in units of the gold reward's.
 
     Returns:
         `Bandit` whose training and held-out contexts are the N rows.
 
     Raises:
-        TypeError, ValueError: an option that does not fit.
+        TypeError, ValueError: a wrong option.
     """
     size = (scalars.integer("num_contexts", num_contexts, 1), scalars.integer("num_arms", num_arms, 1))
     proxy_noise = scalars.non_negative("proxy_noise", proxy_noise)

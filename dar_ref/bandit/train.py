@@ -1,15 +1,15 @@
 """The training loop of both bandits: sample from pi_t, score, fit, measure. Read this file first.
 
-Every method shares this loop and its budget; they differ in `methods.method_advantages` and `methods.method_loss`.
+All methods share this loop and its budget. They differ in `methods.method_advantages` and `methods.method_loss`.
 Where it differs from the paper's training of a language model:
 
 1. A context is a prompt and an arm a completion of one token, so there are no masks, no lengths and no EOS.
 2. pi_t is a table of log-probs taken before the updates, not a copy of the network: nothing else of it is ever needed.
 3. Constant learning rate, no warm-up, no gradient clipping (its norm would hide the scale of the weights).
-4. Ten arms enumerate, so each iteration is followed by its exact figures (`measure.Record`). They cost no samples and
+4. Ten arms enumerate, so each iteration is followed by its exact metrics (`measure.Record`). They cost no samples and
    nothing of them flows back into training.
 
-All randomness comes from one generator, seeded by `config.seed`. Results are the same bit for bit at one number of
+All randomness comes from one generator, seeded by `config.seed`. Results are the same bit for bit for a fixed number of
 torch threads; the caller sets that number.
 """
 
@@ -21,12 +21,13 @@ import torch
 from torch import nn
 
 from dar_ref.bandit.config import TrainConfig
-from dar_ref.bandit.measure import Evaluation, Record, Tables, evaluate, record
-from dar_ref.bandit.methods import Rollout, method_loss, of_arms, sample
+from dar_ref.bandit.measure import BatchTables, Evaluation, Record, evaluate, record
+from dar_ref.bandit.methods import Samples, method_loss, of_arms, sample
 from dar_ref.bandit.problem import Bandit, Contexts, log_probs
+from dar_ref.optimizers import make_optimizer
 
 
-class Run(NamedTuple):
+class TrainResult(NamedTuple):
     """`policy`: the trained copy of pi_0; `start`: evaluation of pi_0; `records`: one per iteration."""
 
     policy: nn.Module
@@ -34,32 +35,32 @@ class Run(NamedTuple):
     records: list[Record]
 
 
-def train(bandit: Bandit, config: TrainConfig, on_step: Callable[[Record], None] | None = None) -> Run:
+def train(bandit: Bandit, config: TrainConfig, on_step: Callable[[Record], None] | None = None) -> TrainResult:
     """Train a copy of the bandit's `pi_0`; `pi_0` itself stays as it is.
 
     Args:
         bandit: contexts, rewards, initial policy.
         config: method and options.
-        on_step: called with each record as soon as it exists, for progress bars.
+        on_step: called with the record of each iteration, for progress bars.
 
     Returns:
-        `Run(policy, start, records)`.
+        `TrainResult(policy, start, records)`.
 
     Raises:
-        ValueError: a batch larger than the training set.
-        FloatingPointError: training that ran into inf or NaN, at the iteration where it did.
+        ValueError: the batch is larger than the training set.
+        FloatingPointError: the policy became inf or NaN; raised at once, with the iteration.
     """
-    if config.batch_size > len(bandit.train):
+    if config.batch_prompts > len(bandit.train):
         raise ValueError(
-            f"batch_size = {config.batch_size}, but there are {len(bandit.train)} training contexts, and a batch holds"
-            f" each at most once; pass batch_size <= {len(bandit.train)}"
+            f"batch_prompts = {config.batch_prompts}, but there are {len(bandit.train)} training contexts, and a"
+            f" batch holds each at most once; pass batch_prompts <= {len(bandit.train)}"
         )
     generator = torch.Generator().manual_seed(config.seed)
     policy = copy.deepcopy(bandit.pi_0).requires_grad_(True)
-    optimizer = _optimizer(policy, config)
+    optimizer = make_optimizer(config.optimizer, policy.parameters(), config.learning_rate)
     records: list[Record] = []
     for step in range(1, config.steps + 1):
-        batch = bandit.train.draw(config.batch_size, generator)
+        batch = bandit.train.draw(config.batch_prompts, generator)
         with torch.no_grad():
             log_pi_0, log_pi_t = log_probs(bandit.pi_0, batch.features), log_probs(policy, batch.features)
         rollout = sample(config, log_pi_0, log_pi_t, batch.proxy, generator)
@@ -68,18 +69,18 @@ def train(bandit: Bandit, config: TrainConfig, on_step: Callable[[Record], None]
             log_pi = log_probs(policy, batch.features)
         if not torch.isfinite(log_pi).all():
             raise FloatingPointError(
-                f"iteration {step} of {config.method} left a policy that is not finite: a weight or a step was"
+                f"iteration {step} of {config.method} gave a policy that is not finite: a weight or a step was"
                 f" too large; lower learning_rate = {config.learning_rate}, raise beta = {config.beta} or set w_clip"
             )
-        tables = Tables(log_pi.numpy(), log_pi_t.numpy(), log_pi_0.numpy(), batch.proxy.numpy())
+        tables = BatchTables(log_pi.numpy(), log_pi_t.numpy(), log_pi_0.numpy(), batch.proxy.numpy())
         records.append(record(step, evaluate(policy, bandit), tables, rollout, config))
         if on_step is not None:
             on_step(records[-1])
-    return Run(policy, evaluate(bandit.pi_0, bandit), records)
+    return TrainResult(policy, evaluate(bandit.pi_0, bandit), records)
 
 
 def update(
-    policy: nn.Module, optimizer: torch.optim.Optimizer, batch: Contexts, rollout: Rollout, config: TrainConfig
+    policy: nn.Module, optimizer: torch.optim.Optimizer, batch: Contexts, rollout: Samples, config: TrainConfig
 ) -> None:
     """Take `updates_per_rollout` gradient steps on the method's loss, all on the same samples."""
     for _ in range(config.updates_per_rollout):
@@ -87,9 +88,3 @@ def update(
         optimizer.zero_grad()
         torch.autograd.backward(method_loss(config, logps, rollout))
         optimizer.step()
-
-
-def _optimizer(policy: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(policy.parameters(), lr=config.learning_rate)
-    return torch.optim.Adam(policy.parameters(), lr=config.learning_rate)

@@ -1,9 +1,9 @@
-"""Choice of the learning rates in `digits.LEARNING_RATES`: `python -m dar_ref.bandit.tune` prints it as JSON, in about
-two minutes.
+"""Choice of the learning rates in `digits.LEARNING_RATES`: `python -m dar_ref.bandit.tune` prints them as JSON, in
+about two minutes.
 
 Every method gets the same grid, the same sampling budget and the same validation seeds, which no reported run uses. The
-choice is the highest final proxy reward, held-out, mean over the validation seeds: all that someone without gold labels
-could go by. What it does to the gold reward is printed, not used.
+choice is the rate with the highest final proxy reward on held-out contexts, mean over the validation seeds: without
+gold labels there is nothing else to choose by. The gold reward is printed, but not used.
 """
 
 import json
@@ -27,7 +27,7 @@ def tune(
     grid: Sequence[float] = GRID,
     seeds: Sequence[int] = VALIDATION_SEEDS,
 ) -> dict[str, Any]:
-    """Try each learning rate of the grid with each setting, one setting a method.
+    """Try each learning rate of the grid with each setting. There is one setting per method.
 
     Args:
         make_bandit: seed -> bandit.
@@ -36,7 +36,7 @@ def tune(
         seeds: validation seeds.
 
     Returns:
-        `{method: {"learning_rate": chosen, "tried": [{"learning_rate", "proxy", "gold", "kl_to_pi_0"}]}}`, figures of
+        `{method: {"learning_rate": chosen, "tried": [{"learning_rate", "proxy", "gold", "kl_to_pi_0"}]}}`, metrics of
         the last iteration, held-out, mean over seeds. Of equal proxy rewards the earlier rate of the grid.
     """
     return {config.method: _tune_one(make_bandit, config, grid, seeds) for config in configs}
@@ -49,9 +49,9 @@ def _tune_one(
     tried = []
     for rate in grid:
         runs = results["runs"][repr(rate)].values()
-        figures = {name: fmean(run[name][-1] for run in runs) for name in ("proxy", "gold", "kl_to_pi_0")}
-        tried.append({"learning_rate": rate, **figures})
-    best = max(tried, key=lambda figures: figures["proxy"])
+        metrics = {name: fmean(run[name][-1] for run in runs) for name in ("proxy", "gold", "kl_to_pi_0")}
+        tried.append({"learning_rate": rate, **metrics})
+    best = max(tried, key=lambda metrics: metrics["proxy"])
     return {"learning_rate": best["learning_rate"], "tried": tried}
 
 

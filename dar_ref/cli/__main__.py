@@ -1,4 +1,4 @@
-"""`python -m dar_ref.cli` is `dar-ref`."""
+"""`python -m dar_ref.cli` is the same as `dar-ref`."""
 
 import sys
 

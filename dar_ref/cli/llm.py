@@ -1,4 +1,4 @@
-"""The `dar-ref train` and `dar-ref plan` commands: their options only, so that `--help` answers at once. The work is in
+"""The `dar-ref train` and `dar-ref plan` commands: only their options, so that `--help` is fast. The work is done in
 `dar_ref.llm`."""
 
 import argparse
@@ -10,7 +10,7 @@ from dar_ref.llm.arguments import add_arguments
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `train`."""
     parser = commands.add_parser(
-        "train", help="train a language model by DAR or another method, on CPU, one GPU or many"
+        "train", help="train a language model with DAR or another method, on a CPU, one GPU or many"
     )
     add_arguments(parser)
     parser.set_defaults(run=_train)
@@ -29,17 +29,19 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="memory of a device, tokens and hours of a training run, before it starts",
         description="Memory of one device in each phase of a training run, from its configuration and the model's"
         " config.json: no weights, no GPU. KEY=VALUE pairs change single options as in `dar-ref train`. Models are"
-        " folders, or hub names: taken from the hub cache, from what comes along, or from the hub.",
+        " folders or hub names: looked up in the hub cache, in this package, then on the hub.",
         epilog="exit status: 0 the plan was made, whether it fits or not; 2 no such run",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file, or the name of one that comes along")
+    parser.add_argument("--config", metavar="FILE", help="YAML file, or the name of one in this package")
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--model", metavar="FOLDER", help="in place of the configuration's; alone: TRL's defaults")
     parser.add_argument("--reward-model", metavar="FOLDER", help="in place of the configuration's")
-    parser.add_argument("--devices", type=int, default=1, help="that train together (default: %(default)s)")
-    parser.add_argument("--sharding", help="none, ddp, fsdp, zero2, zero3 (default: none, ddp if --devices is above 1)")
+    parser.add_argument("--devices", type=int, default=1, help="how many train together (default: %(default)s)")
+    parser.add_argument("--sharding", help="none, ddp, fsdp, zero3 (default: none, ddp if --devices is above 1)")
     parser.add_argument("--device-memory", metavar="GIB|NAME", help="of one device: 80, H100-80GB, RTX4090-24GB, ...")
-    parser.add_argument("--tokens-per-second", type=float, metavar="X", help="prompt and sampled, all devices together")
+    parser.add_argument(
+        "--tokens-per-second", type=float, metavar="X", help="prompt and sampled tokens, all devices together"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan to FILE as well")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="single options")
     parser.set_defaults(run=_plan)

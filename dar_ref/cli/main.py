@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dar_ref import __version__, arithmetic
+from dar_ref import __version__, arithmetic, results
 from dar_ref.cli.llm import add_plan, add_train
 from dar_ref.cli.toy import add_toy
 from dar_ref.errors import exit_status
@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--portable",
         action="store_true",
-        help="train with kernels that every x86 processor has: the same bytes on all of them, more slowly;"
-        " stands before COMMAND",
+        help="train with kernels that every x86 processor has: slower, but the same bytes on all of them;"
+        " write it before COMMAND",
     )
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of what stops a command; stands before COMMAND"
@@ -55,25 +55,24 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "verify",
         help="try every statement of the theory on random bandits, in float64 and by certified ball arithmetic",
-        description="Try every statement of the theory on random bandits. One row a statement: cases tried, worst"
+        description="Try every statement of the theory on random bandits. One row per statement: cases tried, worst"
         " float64 error per unit of scale (see dar_ref.verify.run), certified bound on the residual, PASS or FAIL.",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the random bandits (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=1000, help="bandits per statement (default: %(default)s)")
     parser.add_argument("--digits", type=int, default=100, help="digits of the certificates (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome to FILE as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     parser.set_defaults(run=_run_verify)
 
 
 def _run_verify(arguments: argparse.Namespace) -> int:
-    from dar_ref.verify.run import report, verify
+    from dar_ref.verify.run import rows_as_json, verify
 
     def progress(numbers: Iterable[int]) -> Iterable[int]:
         return track(numbers, description="verify", console=Console(stderr=True), transient=True)
 
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.open("a").close()  # an unwritable place is refused before the work, not after
+        results.check_writable(arguments.json)
     rows = verify(arguments.seed, arguments.cases, arguments.digits, progress)
     table = Table(title=f"seed {arguments.seed}, certificates to {arguments.digits} digits", box=box.SIMPLE_HEAD)
     for column in ("", "claim", "cases", "float64", "certified", ""):
@@ -87,14 +86,14 @@ def _run_verify(arguments: argparse.Namespace) -> int:
         if row.failure:
             console.print(f"{row.id} FAIL: {row.failure}", markup=False)
     if arguments.json:
-        arguments.json.write_text(json.dumps(report(rows), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(rows_as_json(rows), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0 if all(row.passed for row in rows) else 1
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "demo",
-        help="verify, then DAR, GRPO and DAO on the digits bandit, then figures and a report: about a minute",
+        help="verify, train DAR, GRPO and DAO on the digits bandit, write figures and a report: about a minute",
         description="Verify the theory, train the digits bandit with DAR, GRPO and DAO from the same start, and write"
         " results.json, run.json, figures and report.html.",
     )

@@ -1,4 +1,4 @@
-"""The `dar-ref toy` sub-commands: their options only, so that `--help` answers at once. The work is in
+"""The `dar-ref toy` sub-commands: only their options, so that `--help` is fast. The work is done in
 `dar_ref.toy.commands`."""
 
 import argparse
@@ -7,13 +7,13 @@ from pathlib import Path
 
 TASKS = ("tldr", "helpful", "harmless", "tiny")
 EXPERIMENTS = {
-    "hacking": "one run that is hacked, and the same with another reward, anchor or method",
-    "compare": "every method on every task, tuned alike: the paper's Table 1 in small",
-    "standard": "score, LC win rate and length: the paper's Table 2 in small",
+    "hacking": "one run with reward hacking, and the same run with another reward, anchor or method",
+    "compare": "every method on every task with equal tuning: the paper's Table 1 at toy scale",
+    "standard": "score, length-controlled win rate and length: the paper's Table 2 at toy scale",
     "ablate-alpha": "alpha from 0 to 1",
     "frontier": "reward against KL to pi_0",
-    "efficiency": "win rate against annotations bought",
-    "stability": "who collapses, as steps get longer and samples older",
+    "efficiency": "win rate against number of annotations",
+    "stability": "which methods collapse with larger steps and older samples",
     "clip": "w_clip from 1 to infinity",
 }
 
@@ -22,11 +22,13 @@ def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add `toy` and everything under it."""
     parser = commands.add_parser(
         "toy",
-        help="the whole of RLHF on a tiny language model: SFT, reward model, every method, evaluation",
-        description="The toy engine. Work that was done once is kept in the cache, and a command that was stopped goes"
-        " on where it was.",
+        help="all of RLHF on a tiny language model: SFT, reward model, every method, evaluation",
+        description="The toy engine. Finished work is kept in the cache, so a command that was stopped continues where"
+        " it was.",
     )
-    parser.add_argument("--cache", type=Path, default=Path("out/toy/cache"), help="kept work (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("out/toy/cache"), help="folder of the cache (default: %(default)s)"
+    )
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
     _add_run(jobs)
     for name, text in EXPERIMENTS.items():
@@ -38,8 +40,8 @@ def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = jobs.add_parser(
         "run",
-        help="train once and look: about ten seconds, half a minute more the first time",
-        description="Train one policy by one method. Options are fields of dar_ref.toy.config.RunConfig, for example"
+        help="train one policy: about ten seconds, half a minute more the first time",
+        description="Train one policy with one method. Options are fields of dar_ref.toy.config.RunConfig, for example"
         " learning_rate=1e-3 alpha=0.3 reward=gold.",
     )
     parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")
@@ -53,13 +55,15 @@ def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
 def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = jobs.add_parser(name, help=text, description=text)
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2 (default: %(default)s)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="at once (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="processes at once (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path(f"out/toy/{name}"), help="folder (default: %(default)s)")
     parser.set_defaults(run=_experiment)
 
 
 def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "DAR on the task that enumerates, against the theory: about two minutes"
+    text = "DAR against the theory, on the task that can be enumerated: about two minutes"
     parser = jobs.add_parser("exact", help=text, description=text)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("out/toy/exact"), help="folder (default: %(default)s)")
@@ -67,7 +71,7 @@ def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "write SFT model, reward model, tokenizers, prompts and preferences in Hugging Face formats"
+    text = "write the SFT model, reward model, tokenizers, prompts and preferences in Hugging Face formats"
     parser = jobs.add_parser("export", help=text, description=text)
     parser.add_argument("out", type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from text, tables and figures: pictures inside, nothing loaded from anywhere."""
+"""One self-contained HTML page from text, tables and figures. Pictures are embedded; nothing is loaded from outside."""
 
 import base64
 import html
@@ -43,7 +43,8 @@ def paragraph(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A table of strings, the first `text_columns` set left, the others right; PASS and FAIL are set off."""
+    """A table of strings. The first `text_columns` columns are left-aligned, the others right-aligned; PASS and FAIL
+    are coloured."""
     verdicts = {"PASS": "pass", "FAIL": "fail"}
 
     def line(tag: str, cells: Sequence[str]) -> str:

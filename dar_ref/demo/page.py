@@ -10,53 +10,53 @@ from dar_ref.demo import html
 
 INTRODUCTION = (
     "DAR maximises `E[A] - beta (alpha KL(pi‖pi_0) + (1-alpha) KL(pi‖pi_t))`. Its optimum is known in closed form and"
-    " is reached by weighted supervised fine-tuning on samples of the current policy. First the theory, proved on"
-    " random bandits; then the same loss on real data."
+    " is reached by weighted supervised fine-tuning on samples of the current policy. This page first checks the theory"
+    " on random bandits, then uses the same loss on real data."
 )
 HOW_TO_READ_THE_TABLE = (
-    "Each row is a statement, tried on random bandits. Error: the worst float64 error of the package as a share of the"
-    " size of what is computed (one rounding is 1.1e-16). Certified: the largest residual of the identity itself,"
-    " enclosed by ball arithmetic: the two sides are proved to differ by less."
+    "Each row is a statement, checked on random bandits. Error: the largest float64 error of the package, relative to"
+    " the size of the result (one rounding is 1.1e-16). Certified: an upper bound, from ball arithmetic, of the"
+    " difference between the two sides of the identity."
 )
 THE_BANDIT = (
     "A context is an image of a handwritten digit, an arm one of ten answers. The policy starts as a network that saw"
     " 80 labels. It is trained on a proxy reward, the probability that a model fitted on 80 other labels gives the"
     " answer, and judged by the true labels. Three methods, one start, the same samples to spend; three seeds, each"
-    " with its own data. Figures are means over seeds, with the smallest and the largest, on held-out images."
+    " with its own data. Numbers are means over seeds, with the smallest and the largest, on held-out images."
 )
 PROVENANCE = (
-    "Every number and picture here is made from `results.json` by `dar-ref demo`; versions and times are in `run.json`."
+    "`dar-ref demo` makes every number and picture here from `results.json`; versions and times are in `run.json`."
 )
-# Each figure with its alternative text and what to see in it.
+# Name of a figure: its alternative text, and its caption.
 FIGURES = {
     "rewards": (
         "Three panels against iteration: proxy reward, gold reward and KL to the initial policy, for three methods",
-        "Left, what is trained on; middle, what is meant; right, how far each method went for it. Where the middle"
-        " bends down while the left still rises, the proxy is being hacked. Thick: mean over seeds, smoothed; thin: the"
-        " seeds.",
+        "Left: the reward that is trained on. Middle: the reward that is meant. Right: how far each method moved from"
+        " pi_0. If the middle falls while the left still rises, the proxy is being hacked. Thick lines: mean over"
+        " seeds, smoothed; thin lines: single seeds.",
     ),
     "frontier": (
-        "Proxy and gold reward against KL to the initial policy, one curve a method",
+        "Proxy and gold reward against KL to the initial policy, one curve per method",
         "The same runs as a frontier: reward bought against distance from pi_0. A curve further up and to the left pays"
         " less KL for its reward. The marker is the end of the run.",
     ),
     "conflict": (
-        "Chernoff information of the initial and the current policy against iteration, one curve a method",
+        "Chernoff information of the initial and the current policy against iteration, one curve per method",
         "The conflict that DAR is about, measured. Ask for KL(pi‖pi_0) <= e and KL(pi‖pi_t) <= e at once: below this"
         " radius e no policy does both (T6), and it grows as pi_t leaves pi_0. Mean over the images of a batch.",
     ),
     "step": (
         "Left: KL from the exact optimum before and after each iteration of DAR. Right: its objective, and the best",
-        "Ten arms enumerate, so every iteration has an exact optimum pi* (Theorem 4.2). Left: how far from it the"
-        " policy was before the iteration and is after it, and how far from the target that the clip leaves (T4)."
-        " Right: the gap between the two curves is beta KL(pi‖pi*), exactly. A few gradient steps on weights that all"
-        " images share go a small part of the way; the next iteration has an optimum of its own.",
+        "The ten arms can be enumerated, so every iteration has an exact optimum pi* (Theorem 4.2). Left: distance of"
+        " the policy from pi* before and after the iteration, and from the target that is left by the clip (T4). Right:"
+        " the gap between the two curves is exactly beta KL(pi‖pi*). All images share the network, so a few gradient"
+        " steps cover only a small part of the distance; the next iteration has a new optimum.",
     ),
     "weights": (
         "Effective sample share and share of samples at the clip, against iteration, for DAR",
-        "Left: the share of the samples that effectively counts, (sum w)^2 / (B sum w^2). Right: the share at w_clip. A"
-        " spike to 1 on the left is a batch in which one bad sample takes up the whole standard deviation: divided by"
-        " it, all other advantages are almost equal, and so are the weights.",
+        "Left: the effective sample size as a share of the batch, (sum w)^2 / (B sum w^2). Right: the share of samples"
+        " at w_clip. A spike to 1 on the left is a batch in which one bad sample makes up almost the whole standard"
+        " deviation: after the division all other advantages are almost equal, and so are the weights.",
     ),
 }
 
@@ -105,7 +105,7 @@ def _verify_rows(verified: dict[str, Any]) -> list[list[str]]:
 
 
 def table_rows(comparison: dict[str, Any]) -> list[list[str]]:
-    """Header, the start, and the end of each method: mean over seeds with the smallest and the largest."""
+    """Header, then the start and the end of each method: mean, smallest and largest value over seeds."""
     keys = ("proxy", "gold", "kl_to_pi_0")
     start = [_spread([values[key] for values in comparison["start"].values()]) for key in keys]
     ends = [
@@ -116,7 +116,7 @@ def table_rows(comparison: dict[str, Any]) -> list[list[str]]:
 
 
 def _what_happened(comparison: dict[str, Any]) -> str:
-    """Whether the gold reward fell while the proxy rose, in words with the figures of this run."""
+    """Whether the gold reward fell while the proxy rose, in words with the numbers of this run."""
     said = []
     for name in figures.settings(comparison):
         gold = figures.curves(comparison, name, "gold").mean(axis=0)

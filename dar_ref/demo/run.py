@@ -1,8 +1,8 @@
-"""`dar-ref demo`: the theory verified, then the same loss on real data, then a page that shows both. About a minute.
+"""`dar-ref demo`: verify the theory, train with the same loss on real data, and write a page that shows both. It takes
+about a minute.
 
-Writes to one folder: `results.json` (same seed, same bytes), `run.json` (versions, commit, machine, times), PNG figures
-and
-`report.html`, which needs nothing beside it.
+It writes to one folder: `results.json` (same seed, same bytes), `run.json` (versions, commit, machine, times), PNG
+figures and `report.html`, which needs no other file.
 """
 
 import time
@@ -18,8 +18,7 @@ from dar_ref import results
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
-from dar_ref.verify.run import Row, verify
-from dar_ref.verify.run import report as verify_report
+from dar_ref.verify.run import Row, rows_as_json, verify
 
 METHODS: tuple[Method, ...] = ("dar", "grpo", "dao")
 SEEDS = 3
@@ -30,14 +29,14 @@ def demo(out: Path, seed: int = 0) -> int:
     """Run the demo and write everything to `out`.
 
     Args:
-        out: folder, made if it is missing; files of an earlier demo are replaced.
-        seed: of the random bandits; the digits runs use `seed`, `seed + 1`, `seed + 2`. >= 0.
+        out: folder, created if it is missing; files of an earlier demo are replaced.
+        seed: seed of the random bandits, >= 0; the digits runs use `seed`, `seed + 1`, `seed + 2`.
 
     Returns:
         0, or 1 if a statement failed.
 
     Raises:
-        OSError: `out` cannot be written; found out before any work.
+        OSError: `out` cannot be written; raised before any work.
         ValueError: a negative seed.
     """
     started = time.time()
@@ -50,7 +49,7 @@ def demo(out: Path, seed: int = 0) -> int:
             comparison = _compare(seed, progress)
     finally:
         torch.set_num_threads(threads)
-    content = {"verify": verify_report(rows), "digits": comparison}
+    content = {"verify": rows_as_json(rows), "digits": comparison}
     results.write_json(out / "results.json", content)
     write_report(out, content)
     results.write_json(out / "run.json", results.run_info(f"dar-ref demo --seed {seed}", started))

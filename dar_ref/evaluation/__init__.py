@@ -1,11 +1,12 @@
-"""What both engines need and neither owns: win rates, length control, intervals, the hacking panel, tables.
+"""Evaluation for both engines: win rates, length control, intervals, the hacking panel, tables.
 
-Plain numbers in (numpy arrays or lists, one entry per completion, prompt or seed), floats and frozen tuples out. No
-torch, no model, no judge: those belong to the engines. Rates and shares are in [0, 1]; only a table shows percent.
+Functions take numbers (numpy arrays or lists, one entry per completion, prompt or seed) and return floats or frozen
+tuples. This package loads no torch and no model, and asks no judge. Rates and shares are in [0, 1]; only tables show
+percent.
 """
 
 from dar_ref.evaluation.hacking import HackingPanel, hacking_panel, repetition, reward_gap
-from dar_ref.evaluation.intervals import Interval, bootstrap, iqm, mean, paired_difference, student, wilson
+from dar_ref.evaluation.intervals import Interval, bootstrap, mean, paired_difference, student, wilson
 from dar_ref.evaluation.length_control import LengthControlled, length_controlled_win_rate
 from dar_ref.evaluation.tables import (
     TABLE_1,
@@ -49,7 +50,6 @@ __all__ = [
     "comparison_table",
     "format_interval",
     "hacking_panel",
-    "iqm",
     "length_controlled_win_rate",
     "markdown",
     "mean",

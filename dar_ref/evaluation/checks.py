@@ -1,7 +1,7 @@
-"""Input checks of the evaluation layer: bad input gets an error that names the value, the reason and the remedy.
+"""Input checks of the evaluation layer. Every error names the value, the reason and the remedy.
 
-Scores, lengths and log-probs come from judges and models, one number per completion; a single NaN would silently become
-a lost prompt or a NaN average, so every value is checked.
+Scores, lengths and log-probs come from judges and models, one number per completion. A NaN would silently become a lost
+prompt or a NaN mean, so every value is checked.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ def aligned(**named: ArrayLike) -> list[Array]:
     """Return the named inputs as float64 arrays of one shape, at least one axis, every value finite.
 
     Raises:
-        TypeError: values that are no real numbers (booleans, None, strings included).
+        TypeError: values that are not real numbers (booleans, None, strings included).
         ValueError: empty, ragged, NaN, infinite, or different shapes.
     """
     arrays = [_finite(name, value) for name, value in named.items()]
@@ -53,7 +53,7 @@ def flags(name: str, value: ArrayLike) -> NDArray[np.bool_]:
     """Return `value` as a boolean vector.
 
     Raises:
-        TypeError: another type than boolean: 0/1 could as well be lengths or token ids.
+        TypeError: a type other than boolean, since 0/1 might be lengths or token ids.
         ValueError: empty, or not one axis.
     """
     array = _array(name, value)
@@ -64,20 +64,11 @@ def flags(name: str, value: ArrayLike) -> NDArray[np.bool_]:
     return array
 
 
-def whole(name: str, value: int, least: int) -> int:
-    """Return the option `name` as an int of at least `least`; TypeError or ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a whole number; pass an int")
-    if value < least:
-        raise ValueError(f"{name} = {value} is below {least}; pass {name} >= {least}")
-    return int(value)
-
-
 def level(value: float) -> float:
     """Return the confidence `level` as a float strictly between 0 and 1; TypeError or ValueError otherwise."""
     number = scalars.fraction("level", value)
     if number in (0.0, 1.0):
-        raise ValueError(f"level = {value!r} leaves no interval or the whole line; pass a level inside (0, 1)")
+        raise ValueError(f"level = {value!r} gives a point or the whole line; pass a level inside (0, 1)")
     return number
 
 
@@ -94,7 +85,7 @@ def _array(name: str, value: ArrayLike) -> NDArray[Any]:
 def _finite(name: str, value: ArrayLike) -> Array:
     array = _array(name, value)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-        raise TypeError(f"{name} has dtype {array.dtype}, not a real number type; pass ints or floats, no None")
+        raise TypeError(f"{name} has dtype {array.dtype}, not a real number type; pass ints or floats, not None")
     array = array.astype(np.float64)
-    between(name, array, -np.finfo(float).max, np.finfo(float).max, "every value must be finite; mend or drop it")
+    between(name, array, -np.finfo(float).max, np.finfo(float).max, "every value must be finite; correct or drop it")
     return array

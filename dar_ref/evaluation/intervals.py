@@ -1,16 +1,15 @@
-"""Intervals: what would have come out with other seeds and other prompts.
+"""Confidence intervals for the variation over seeds and prompts.
 
 `bootstrap` resamples what varies: whole units (seeds, or prompts), or seeds and prompts. `student` and
 `paired_difference` are for a handful of seeds, where the bootstrap is too narrow. `wilson` is for shares of independent
-prompts, right also where all were won. `iqm` is the interquartile mean.
+prompts; it holds also where all were won.
 
 Coverage of a nominal 95 % interval for the mean of n Gaussian values (4,000 data sets; `student` is exact):
 
-    n                     3      5      10     20     50
-    bootstrap, mean       0.74   0.83   0.89   0.93   0.93
-    bootstrap, IQM        0.74   0.89   0.93   0.94   0.94
+    n             3      5      10     20     50
+    bootstrap     0.74   0.83   0.89   0.93   0.93
 
-Shares and means both are in the unit of what comes in; nothing is turned into percent here.
+Shares and means are in the unit of the input; nothing is turned into percent here.
 """
 
 import math
@@ -25,11 +24,11 @@ from dar_ref import scalars
 from dar_ref.evaluation import checks
 from dar_ref.evaluation.checks import Array
 
-Resample = Literal["units", "nested", "crossed"]
+Resample = Literal["units", "crossed"]
 
 
 class Interval(NamedTuple):
-    """`estimate` with the ends `low` <= `high`, all in one unit; `level`: nominal coverage, in (0, 1)."""
+    """`estimate` and the ends `low` <= `high`, all in one unit; `level`: nominal coverage, in (0, 1)."""
 
     estimate: float
     low: float
@@ -40,30 +39,6 @@ class Interval(NamedTuple):
 def mean(values: ArrayLike) -> float:
     """The mean of all values, as a float: the default statistic of `bootstrap`."""
     return float(np.asarray(values, dtype=np.float64).mean())
-
-
-def iqm(values: ArrayLike) -> float:
-    """Interquartile mean: the mean of what is left after the lowest and the highest quarter are dropped.
-
-    With n values, `floor(n/4)` are dropped at each end, over all axes together.
-
-    Args:
-        values: any shape, finite: runs, or runs x tasks.
-
-    Returns:
-        The mean of the middle, unit of the values.
-
-    Raises:
-        TypeError, ValueError: bad input, see `checks.aligned`.
-
-    Source: Agarwal et al., arXiv 2108.13264, section 4.3.
-
-    >>> iqm([0.0, 1.0, 2.0, 3.0, 100.0])
-    2.0
-    """
-    (array,) = checks.aligned(values=values)
-    cut = array.size // 4
-    return mean(np.sort(array, axis=None)[cut : array.size - cut])
 
 
 def bootstrap(
@@ -78,23 +53,21 @@ def bootstrap(
 
     The ends are the `(1 -+ level)/2` quantiles of `statistic(samples[drawn])`, where `drawn` is, by `resample`:
 
-    - "units": the first axis, with replacement, whatever hangs on a unit kept together. Seeds (S,), prompts (P,), or
+    - "units": the first axis, with replacement; the data of a unit stay together. For seeds (S,), prompts (P,), or
       seeds with their prompts (S, P).
-    - "nested": seeds, then prompts within each drawn seed afresh. For seeds with prompts of their own; too wide where
-      the prompts' noise dominates, since the spread of the seeds' means holds it already ("units" is enough there).
-    - "crossed": seeds, and one draw of prompts for all of them. For prompts shared by all seeds: there "units" and
-      "nested" leave out that the same prompts were hard for every seed, and are too narrow.
+    - "crossed": seeds, and one draw of prompts for all of them. For prompts shared by all seeds: there "units" leaves
+      out that the same prompts were hard for every seed, and is too narrow.
 
     Args:
         samples: one array or several paired ones, finite, (S, ...) or (S, P, ...); all are drawn by the same indices.
-        statistic: called with the arrays, returns a finite number: `mean`, `iqm`, or a function of paired arrays.
-        resample: "units", "nested" or "crossed".
+        statistic: called with the arrays, returns a finite number: `mean`, or a function of paired arrays.
+        resample: "units" or "crossed".
         level: nominal coverage, in (0, 1).
-        resamples: how many, >= 1; at 2,000 the simulation moves a tail of 2.5 % by about 0.35 % (one sigma).
+        resamples: number of resamples, >= 1; with 2,000 the simulation error of a 2.5 % tail is 0.35 % (one sigma).
         seed: at least 0; the same seed draws the same units for every method, which keeps methods comparable.
 
     Returns:
-        `Interval(estimate, low, high, level)`, the estimate being the statistic of the samples as they are.
+        `Interval(estimate, low, high, level)`; the estimate is the statistic of the original samples.
 
     Raises:
         TypeError, ValueError: bad input, shapes that differ in a resampled axis, an unknown `resample`, or a statistic
@@ -111,7 +84,7 @@ def bootstrap(
     arrays = [checks.aligned(**{f"samples[{i}]": sample})[0] for i, sample in enumerate(samples)]
     shape = _resampled_shape(arrays, resample)
     level = checks.level(level)
-    resamples, seed = checks.whole("resamples", resamples, 1), checks.whole("seed", seed, 0)
+    resamples, seed = scalars.integer("resamples", resamples, 1), scalars.integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
     estimate = float(statistic(*arrays))
     drawn = np.empty(resamples)
@@ -120,17 +93,17 @@ def bootstrap(
         drawn[i] = statistic(*(array[index] for array in arrays))
     if not (math.isfinite(estimate) and np.isfinite(drawn).all()):
         raise ValueError(
-            f"statistic gave {estimate!r} on the samples and is not finite there or on a resample, which may repeat one"
-            " unit only; pass a statistic that is finite on every resample"
+            f"statistic gave {estimate!r} on the samples, or a value that is not finite on a resample (which may repeat"
+            " one unit only); pass a statistic that is finite on every resample"
         )
     low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level)
 
 
 def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Mean with Student's t interval, `mean +- t_{n-1} std / sqrt(n)`: for a handful of seeds.
+    """Mean with Student's t interval, `mean +- t_{n-1} std / sqrt(n)`, for few seeds.
 
-    Exact for Gaussian values at every n, wider than the bootstrap at small n. Equal values give width zero, at any n.
+    Exact for Gaussian values at every n; wider than the bootstrap at small n. Equal values give width zero at any n.
 
     Args:
         values: (n,), n >= 2, finite, one per seed.
@@ -152,7 +125,7 @@ def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
     n = array.size
     if n < 2:
         raise ValueError("values has one entry: a spread needs at least two; run more seeds")
-    above_first = array - array[0]  # equal values then have a spread of exactly 0
+    above_first = array - array[0]  # makes the spread of equal values exactly 0
     half = float(stdtrit(n - 1, (1.0 + level) / 2.0) * above_first.std(ddof=1) / math.sqrt(n))
     estimate = float(array[0] + above_first.mean())
     return Interval(estimate, estimate - half, estimate + half, level)
@@ -161,11 +134,11 @@ def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
 def paired_difference(values: ArrayLike, baseline: ArrayLike, *, level: float = 0.95) -> Interval:
     """Mean difference of two methods over the seeds they share, with Student's t interval of the differences.
 
-    What a seed does to both methods cancels.
+    The common effect of a seed on both methods cancels.
 
     Args:
         values: (S,) or (S, P), finite; prompts are averaged within a seed first.
-        baseline: of the other method, same seeds in the same order, same shape.
+        baseline: values of the other method, with the same seeds in the same order, same shape.
         level: nominal coverage, in (0, 1).
 
     Returns:
@@ -185,14 +158,14 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share: all p with `|p_hat - p| <= z sqrt(p (1-p) / n)`.
 
     Args:
-        successes: in [0, trials]; a win rate's `wins + ties/2` may be passed, the interval is then slightly wide, since
-            ties vary less than wins.
+        successes: in [0, trials]. A win rate's `wins + ties/2` is allowed; the interval is then slightly too wide,
+            since ties vary less than wins.
         trials: n >= 1, independent.
         level: nominal coverage, in (0, 1).
 
     Returns:
-        `Interval(successes/trials, low, high, level)` within [0, 1]; `low` is 0 without a success, `high` 1 without a
-        failure.
+        `Interval(successes/trials, low, high, level)` within [0, 1]; `low` is 0 without successes, `high` is 1 without
+        failures.
 
     Raises:
         TypeError, ValueError: bad input, or more successes than trials.
@@ -202,7 +175,7 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     >>> [round(x, 4) for x in wilson(0, 10)]
     [0.0, 0.0, 0.2775, 0.95]
     """
-    successes, trials = scalars.non_negative("successes", successes), checks.whole("trials", trials, 1)
+    successes, trials = scalars.non_negative("successes", successes), scalars.integer("trials", trials, 1)
     if successes > trials:
         raise ValueError(f"successes = {successes!r} exceeds trials = {trials}; pass at most one success per trial")
     z = float(ndtri((1.0 + checks.level(level)) / 2.0))
@@ -211,14 +184,13 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
 
 
 def _wilson_low(share: float, n: int, z: float) -> float:
-    """Lower end, as the product of both roots over the upper root: exactly 0 at share 0, no cancellation."""
+    """Lower end, as the product of both roots divided by the upper root: exactly 0 at share 0, no cancellation."""
     return share**2 / (share + z * z / (2 * n) + z * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2))
 
 
 def _resampled_shape(arrays: list[Array], resample: Resample) -> tuple[int, ...]:
     """Lengths of the axes that are drawn; ValueError where the samples differ in one or lack it."""
-    if resample not in get_args(Resample):
-        raise ValueError(f"resample = {resample!r} is unknown; choose one of {', '.join(get_args(Resample))}")
+    scalars.choice("resample", resample, get_args(Resample))
     axes = 1 if resample == "units" else 2
     shapes = [array.shape for array in arrays]
     if any(len(shape) < axes or shape[:axes] != shapes[0][:axes] for shape in shapes):
@@ -233,6 +205,4 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], resample: Resample) 
     units = rng.integers(shape[0], size=shape[0])
     if resample == "units":
         return (units,)
-    if resample == "crossed":
-        return units[:, None], rng.integers(shape[1], size=shape[1])[None, :]
-    return units[:, None], rng.integers(shape[1], size=shape)
+    return units[:, None], rng.integers(shape[1], size=shape[1])[None, :]

@@ -1,7 +1,7 @@
-"""Tables: our results with intervals, the paper's figures beside them in columns of their own, never mixed.
+"""Tables: our results with intervals, the paper's numbers beside them in columns of their own, never mixed.
 
 Results are `method -> task -> Interval`. What is absent says "not measured" (ours) or "not reported" (the paper's). The
-paper's figures live here, once, and nowhere in a file of results.
+paper's numbers are written here, once, and in no file of results.
 """
 
 import math
@@ -16,31 +16,31 @@ NOT_REPORTED = "not reported"
 
 
 class Column(NamedTuple):
-    """One task or figure of a table."""
+    """One task or metric of a table."""
 
-    key: str  # in the results and in the paper's figures
+    key: str  # in the results and in the paper's table
     title: str  # what the reader sees
     unit: str = ""  # after scaling, for example "%"
-    scale: float = 1.0  # ours are multiplied by it, the paper's are not: 100 for shares shown in percent
+    scale: float = 1.0  # factor for our numbers, not the paper's: 100 to show shares in percent
     paper_decimals: int = 2  # as printed in the paper
 
 
 class Reported(NamedTuple):
-    """`source`: where and on what it was reported; `values`: method -> column key -> figure, in the column's unit."""
+    """`source`: where and on what it was reported; `values`: method -> column key -> number, in the column's unit."""
 
     source: str
     values: Mapping[str, Mapping[str, float]]
 
 
 class Table(NamedTuple):
-    """`header`: column titles; `rows`: as wide as the header, all text; `notes`: lines for under the table."""
+    """`header`: column titles; `rows`: text, as many cells as the header; `notes`: lines below the table."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
 
 
-# The paper's figures, from the project's notes of arXiv 2602.11523: facts to set beside ours, on other models, data and
+# The paper's numbers, from the project's notes of arXiv 2602.11523: facts to set beside ours, on other models, data and
 # judges. Methods and tasks carry the names of this package.
 TABLE_1_COLUMNS = (
     Column("tldr", "TL;DR", "%", 100.0),
@@ -78,16 +78,16 @@ TABLE_2 = Reported(
 
 
 def format_interval(interval: Interval, scale: float = 1.0) -> str:
-    """`estimate [low, high]`, as many decimals as show the interval's width to two figures, at most six.
+    """`estimate [low, high]`, as many decimals as show the interval's width to two digits, at most six.
 
-    A width of zero says nothing about the digits: six significant ones then.
+    With a width of zero, six significant digits are shown.
 
     Args:
         interval: finite, `low <= high`.
         scale: factor before printing, > 0.
 
     Returns:
-        Text, without unit.
+        Text without unit.
 
     Raises:
         ValueError: an end that is not finite, or `low > high`.
@@ -98,11 +98,11 @@ def format_interval(interval: Interval, scale: float = 1.0) -> str:
     values = [scale * value for value in interval[:3]]
     width = values[2] - values[1]
     if not all(map(math.isfinite, values)) or width < 0.0:
-        raise ValueError(f"{interval!r} is no finite interval; pass finite ends, low <= high, or None if not measured")
+        raise ValueError(f"{interval!r} is not a finite interval; pass finite low <= high, or None if not measured")
     if width == 0.0:
         estimate, low, high = (f"{value:z.6g}" for value in values)
     else:
-        exponent = int(f"{width:.1e}".split("e")[1])  # of the rounded width: 0.0999... and 0.1 get the same digits
+        exponent = int(f"{width:.1e}".split("e")[1])  # rounded first: 0.0999... and 0.1 get the same digits
         decimals = min(max(1 - exponent, 0), 6)
         estimate, low, high = (f"{value:z.{decimals}f}" for value in values)
     return f"{estimate} [{low}, {high}]"
@@ -115,21 +115,21 @@ def comparison_table(
     ours: str,
     paper: Reported | None = None,
 ) -> Table:
-    """Rows of methods; for each column ours and, where given, the paper's figure in a column of its own.
+    """Rows of methods; for each column our number and, where given, the paper's in a column of its own.
 
     Args:
         results: method -> column key -> interval; a key may be absent or None where nothing was measured. An interval
             without width is shown as its estimate alone, to four digits.
         columns: what to show, in order.
-        ours: what our figures are, for the note: model, judge, seeds, command.
-        paper: the paper's figures; their methods that we lack get a row too, so that a gap shows.
+        ours: what our numbers are, for the note: model, judge, seeds, command.
+        paper: the paper's numbers; methods of theirs that we lack get a row too, so that the gap shows.
 
     Returns:
-        `Table(header, rows, notes)`: methods in the order of `results`, then the paper's others; the notes name the
-        origin of both kinds of column and the level of the intervals.
+        `Table(header, rows, notes)`: methods in the order of `results`, then the paper's other methods; the notes name
+        the source of both kinds of columns and the level of the intervals.
 
     Raises:
-        ValueError: no row, no column, a key in `results` that is no column, intervals of different levels.
+        ValueError: no row, no column, a key in `results` that is not a column, intervals of different levels.
 
     >>> table = comparison_table({"dar": {}}, TABLE_1_COLUMNS[:1], ours="toy, 5 seeds", paper=TABLE_1)
     >>> table.header, table.rows[0]
@@ -157,7 +157,7 @@ def comparison_table(
 
 
 def markdown(table: Table) -> str:
-    """The table in Markdown, first column left, others right, the notes under it; ends in a newline."""
+    """The table in Markdown, first column left, others right, with the notes below; ends with a newline."""
     lines = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
     rule = ["---", *["---:"] * (len(table.header) - 1)]
     body = [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
@@ -165,7 +165,7 @@ def markdown(table: Table) -> str:
 
 
 def plain_text(table: Table) -> str:
-    """The table for a terminal: aligned columns two spaces apart, the notes under it; ends in a newline."""
+    """The table for a terminal: aligned columns two spaces apart, with the notes below; ends with a newline."""
     lines = [table.header, *table.rows]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     padded = [
@@ -179,7 +179,7 @@ def plain_text(table: Table) -> str:
 def _measured(interval: Interval | None, column: Column) -> str:
     if interval is None:
         return NOT_MEASURED
-    if interval.low == interval.high:  # counted, or the same in every seed: no interval to show
+    if interval.low == interval.high:  # a count, or equal in every seed: no interval to show
         return f"{column.scale * interval.estimate:z.4g}"
     return format_interval(interval, column.scale)
 
@@ -193,11 +193,11 @@ def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: S
     for method, row in results.items():
         for key in row:
             if key not in known:
-                raise ValueError(f"results[{method!r}] has {key!r}, which is no column; choose from {', '.join(known)}")
+                raise ValueError(f"results[{method!r}] has {key!r}, not a column; choose from {', '.join(known)}")
 
 
 def _level(results: Mapping[str, Mapping[str, Interval | None]]) -> str:
-    """The note on the intervals' level, empty when nothing was measured."""
+    """The note on the level of the intervals; empty if nothing was measured."""
     levels = {interval.level for row in results.values() for interval in row.values() if interval is not None}
     if len(levels) > 1:
         raise ValueError(f"intervals of different levels {sorted(levels)} in one table; compute all at one level")

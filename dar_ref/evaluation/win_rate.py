@@ -1,13 +1,12 @@
-"""Win rates: how often a policy's completion beats the reference's on the same prompt, ties counting half.
+"""Win rates: the share of prompts on which a policy's completion beats the reference's; a tie counts half.
 
     w = (wins + ties / 2) / N
 
-An outcome is 1 (win), 0.5 (tie) or 0 (loss) per prompt, seen from the policy. It comes from the scores of a judge that
-grades each completion by itself (`score_outcomes`), or from a judge that compares two, asked in both orders
+An outcome is 1 (win), 0.5 (tie) or 0 (loss) of the policy on a prompt. It comes from the scores of a judge that grades
+each completion separately (`score_outcomes`), or from a judge that compares two completions in both orders
 (`both_orders`). Prompts are paired: position i of every array is the same prompt.
 
-The interval belongs to the caller, who knows what varies: `wilson` for independent prompts, `bootstrap` for seeds and
-prompts.
+The caller adds the interval: `wilson` for independent prompts, `bootstrap` for seeds and prompts.
 """
 
 from collections.abc import Mapping
@@ -31,11 +30,11 @@ class WinRate(NamedTuple):
 
 
 class BothOrders(NamedTuple):
-    """What a pairwise judge said when asked twice.
+    """The verdicts of a pairwise judge in both orders.
 
-    outcomes: (N,), 1 where the policy won in both orders, 0 where it lost in both, else 0.5; agreement: share of the
-    prompts with the same verdict in both orders; first_share: wins (ties half) of whichever completion was shown first,
-    over both orders, in [0, 1]: 0.5 is a judge without position bias.
+    outcomes: (N,), 1 if the policy won in both orders, 0 if it lost in both, otherwise 0.5; agreement: share of prompts
+    with the same verdict in both orders; first_share: win rate of the completion shown first, over both orders, in
+    [0, 1]: 0.5 for a judge without position bias.
     """
 
     outcomes: Array
@@ -56,8 +55,7 @@ def score_outcomes(scores: ArrayLike, reference_scores: ArrayLike, *, tie_tolera
     Args:
         scores: of the policy's completions, any shape, finite; the last axis is usually the prompts.
         reference_scores: of the reference's completions on the same prompts, same shape.
-        tie_tolerance: largest difference that counts as a tie, >= 0, in units of the score; the difference is the
-            rounded one of float64.
+        tie_tolerance: largest difference that counts as a tie, >= 0, in units of the score (computed in float64).
 
     Returns:
         Outcomes in {0, 0.5, 1}, same shape.
@@ -65,15 +63,15 @@ def score_outcomes(scores: ArrayLike, reference_scores: ArrayLike, *, tie_tolera
     Raises:
         TypeError, ValueError: bad input, see `checks.aligned`.
 
-    Source: the win rate against the reference of the paper's Table 1; ties as halves are our choice, since then the two
-    win rates of a pair sum to one.
+    Source: the win rate against the reference in the paper's Table 1. That a tie counts half is our choice: the two win
+    rates of a pair then sum to one.
 
     >>> score_outcomes([3.0, 1.0, 2.0], [1.0, 3.0, 2.0]).tolist()
     [1.0, 0.0, 0.5]
     """
     scores, reference_scores = checks.aligned(scores=scores, reference_scores=reference_scores)
     tie_tolerance = scalars.non_negative("tie_tolerance", tie_tolerance)
-    with np.errstate(over="ignore"):  # scores near the ends of float64: an infinite difference is still a win
+    with np.errstate(over="ignore"):  # an infinite difference is still a win
         difference = scores - reference_scores
     return np.where(np.abs(difference) <= tie_tolerance, 0.5, np.where(difference > 0.0, 1.0, 0.0))
 
@@ -83,13 +81,13 @@ def both_orders(shown_first: ArrayLike, shown_second: ArrayLike) -> BothOrders:
 
     Args:
         shown_first: (N,), outcome for the policy (1 won, 0.5 tie, 0 lost) when its completion was shown first.
-        shown_second: (N,), outcome for the policy, not for the completion in first place, when it was shown second.
+        shown_second: (N,), outcome for the policy (not for the completion shown first) when it was shown second.
 
     Returns:
         `BothOrders(outcomes, agreement, first_share)`.
 
     Raises:
-        TypeError, ValueError: bad input, see `checks.vectors`, or a value that is no outcome.
+        TypeError, ValueError: bad input, see `checks.vectors`, or a value that is not an outcome.
 
     Source: Zheng et al., arXiv 2306.05685, section 3.4 (position bias): a win needs both orders.
 
@@ -117,7 +115,7 @@ def win_rate(outcomes: ArrayLike) -> WinRate:
         `WinRate(rate, wins, ties, losses)`.
 
     Raises:
-        TypeError, ValueError: bad input, see `checks.aligned`, or a value that is no outcome.
+        TypeError, ValueError: bad input, see `checks.aligned`, or a value that is not an outcome.
 
     >>> win_rate([1.0, 0.0, 0.5, 1.0])
     WinRate(rate=0.625, wins=2, ties=1, losses=1)

@@ -1,9 +1,9 @@
-"""Full-size training: TRL carries generation, sharding and checkpoints, this package carries DAR.
+"""Full-size training: TRL does generation, sharding and checkpoints, this package adds DAR.
 
-`DARConfig` and `DARTrainer` are used like those of TRL. Read `options` (what a run is), `config` and `trainer` (the
-method), `train` (the script). No other layer imports this one, and the loss is `dar_ref.losses.dar_loss`.
+`DARConfig` and `DARTrainer` are used like TRL's classes. Read `options` (what a run is), `config` and `trainer` (the
+method), `train` (the script). No other layer imports this one. The loss is `dar_ref.losses.dar_loss`.
 
-The names below are loaded when they are first asked for, so `dar-ref plan` does not wait for TRL.
+Each name below is loaded at its first use, so `dar-ref plan` does not wait for TRL.
 """
 
 from importlib import import_module
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from dar_ref.llm.config import DAOConfig, DARConfig, DualPPOConfig, PPOConfig
     from dar_ref.llm.data.load import load_preferences, load_prompts
     from dar_ref.llm.methods import DAOTrainer, DualPPOTrainer, PPOTrainer
-    from dar_ref.llm.metrics import weight_figures
+    from dar_ref.llm.metrics import weight_metrics
     from dar_ref.llm.models.policy import initial_policy, load_policy, policy_tokenizer
     from dar_ref.llm.models.tokenizers import load_tokenizer
     from dar_ref.llm.options import RunOptions, find_config, load_options
     from dar_ref.llm.rewards.function import check_reward, make_reward
     from dar_ref.llm.trainer import DARTrainer
 
-_HOMES = {  # module: the names that it lends to this one
+_HOMES = {  # module: the names that are re-exported here
     "build": ("make_arguments", "make_trainer"),
     "checkpoint": ("content_hash",),
     "config": ("DAOConfig", "DARConfig", "DualPPOConfig", "PPOConfig"),
     "data.load": ("load_preferences", "load_prompts"),
     "methods": ("DAOTrainer", "DualPPOTrainer", "PPOTrainer"),
-    "metrics": ("weight_figures",),
+    "metrics": ("weight_metrics",),
     "models.policy": ("initial_policy", "load_policy", "policy_tokenizer"),
     "models.tokenizers": ("load_tokenizer",),
     "options": ("RunOptions", "find_config", "load_options"),
@@ -59,7 +59,7 @@ __all__ = [
     "make_reward",
     "make_trainer",
     "policy_tokenizer",
-    "weight_figures",
+    "weight_metrics",
 ]
 
 

@@ -1,10 +1,10 @@
-"""The arguments of the training script, for `dar-ref train` and `python -m dar_ref.llm.train` alike; nothing heavy is
-imported, so `--help` answers at once."""
+"""The arguments of the training script, for `dar-ref train` and `python -m dar_ref.llm.train`. Nothing heavy is
+imported, so `--help` is fast."""
 
 import argparse
 from pathlib import Path
 
-SECTIONS = """sections of a configuration, each a KEY of overrides (docs: Full-size training)
+SECTIONS = """sections of a configuration; KEY is SECTION.NAME (docs: Full-size training)
   method         dar, dao, ppo_critic_free, dual_ppo_critic_free, grpo, rloo, online_dpo, dpo
   model          name, revision, dtype, attn_implementation, random_init, trust_remote_code
   lora           r, alpha, target_modules; null trains all weights
@@ -18,7 +18,7 @@ several processes: accelerate launch -m dar_ref.llm.train --config ... (its own 
 """
 
 DESCRIPTION = (
-    "Train a language model from one YAML file. KEY=VALUE pairs change single options, for example"
+    "Train a language model as one YAML file says. KEY=VALUE pairs change single options, for example"
     " training.learning_rate=1e-6 methods.dar.alpha=0.3 lora=null."
 )
 
@@ -27,12 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the script's arguments, description and sections."""
     parser.description, parser.epilog = DESCRIPTION, SECTIONS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help="YAML file, or the name of one that comes along"
-    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of one in this package")
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--out", type=Path, default=Path("out/train"), help="folder to write to (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in --out")
     parser.add_argument("--dry-run", action="store_true", help="check everything, load no weights, train nothing")
-    parser.add_argument("--random-init", action="store_true", help="draw the weights: for benchmarks")
-    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="single options, see below")
+    parser.add_argument("--random-init", action="store_true", help="start from random weights, for benchmarks")
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="change single options, see below")

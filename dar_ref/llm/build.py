@@ -1,4 +1,4 @@
-"""From options to a trainer: one table of methods, one set of data and rewards for all of them.
+"""From options to a trainer. One table lists the methods; all of them share data and rewards.
 
     method                      configuration, trainer
     dar, dao                    ours, on TRL's GRPO trainer
@@ -6,7 +6,7 @@
     grpo, rloo, dpo             TRL's
     online_dpo                  TRL's, experimental there
 
-Options of TRL and transformers keep their names. `methods.<name>` has the last word, then come generation and training.
+Options of TRL and transformers keep their names. `methods.<name>` overrides generation, which overrides training.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Classes = tuple[type[Any], type[Any]]
 def classes(method: str) -> Classes:
     """Configuration and trainer class of a method; imports TRL."""
     if method == "online_dpo":
-        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # that it is experimental is said above
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # stated above
         from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
         return OnlineDPOConfig, OnlineDPOTrainer
@@ -50,10 +50,10 @@ def classes(method: str) -> Classes:
 
 
 def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
-    """The method's configuration.
+    """The configuration of the method.
 
     Raises:
-        ValueError, TypeError: an option that the method does not have or that does not fit.
+        ValueError, TypeError: an option that the method does not have, or an invalid value.
     """
     config_class = classes(options.method)[0]
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
@@ -69,7 +69,7 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 3)
                 hint = f"; did you mean {', '.join(close)}?" if close else ""
-                raise ValueError(f"{section}.{name} is no option of {config_class.__name__}{hint}")
+                raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
             _check_type(f"{section}.{name}", value, types[name])
             arguments[name] = value
     if options.model.trust_remote_code:
@@ -98,7 +98,7 @@ def make_trainer(
     reward: Callable[..., Any] | None,
     callbacks: list[TrainerCallback],
 ) -> Any:
-    """The method's trainer, not yet started."""
+    """The trainer of the method, not yet started."""
     rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
     return classes(options.method)[1](
         model=model,

@@ -31,7 +31,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
-from dar_ref.llm.options import RunOptions, plain, without_secrets
+from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
 
 MARK = "pi_0.json"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
@@ -152,7 +152,7 @@ def check_save_steps(args: TrainingArguments) -> None:
 def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its run: the hash of pi_0, the options that may not change by their full names, and
     `content`, what else may not change by name."""
-    named = plain(options)
+    named = options_as_json(options)
     named["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
     kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}

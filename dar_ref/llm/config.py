@@ -1,8 +1,7 @@
 """Configuration of DAR and of the methods on its trainer: TRL's `GRPOConfig` with the options that DAR adds.
 
-Three fields are the method's: `alpha`, `beta`, `w_clip`. All others are TRL's and mean what TRL says. An option of TRL
-that DAR's loss would not use is refused when it is set, with the reason: an option that is accepted and does nothing is
-worse than an error.
+DAR's fields are `alpha`, `beta` and `w_clip`. All others are TRL's and keep TRL's meaning. To set an option of TRL that
+DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is worse.
 """
 
 from dataclasses import dataclass, field, fields
@@ -19,7 +18,7 @@ NO_MEANING = {
     "loss_type": "the trainer has its own loss; choose another method instead",
     "importance_sampling_level": "the weight of a completion is that of the whole sequence",
     "scale_rewards": "A = r - mean_K(r) is divided by std(A) over the global batch",
-    "multi_objective_aggregation": "rewards are summed with reward_weights, then A is taken",
+    "multi_objective_aggregation": "rewards are summed with reward_weights, then A is computed",
     "delta": _RATIO,
     "epsilon": _RATIO,
     "epsilon_high": _RATIO,
@@ -31,12 +30,12 @@ NO_MEANING = {
     "vespo_lambda_pos": _OTHER,
     "vespo_k_neg": _OTHER,
     "vespo_lambda_neg": _OTHER,
-    "top_entropy_quantile": "log-probs are summed over the whole completion; a part of its tokens is another loss",
+    "top_entropy_quantile": "log-probs are summed over the whole completion; a part of the tokens gives another loss",
     "entropy_coef": "the objective has no entropy term",
     "use_adaptive_entropy": "the objective has no entropy term",
-    "router_aux_loss_coef": "the objective has no term for the balance of experts",
+    "router_aux_loss_coef": "the objective has no term that balances experts",
     "sync_ref_model": "pi_0 is the initial policy and never moves",
-    "disable_dropout": "with dropout, pi_theta is another policy than the one that sampled",
+    "disable_dropout": "with dropout, pi_theta is not the policy that sampled",
     "top_p": _UNSCORED,
     "top_k": _UNSCORED,
     "min_p": _UNSCORED,
@@ -47,24 +46,24 @@ NO_MEANING = {
 
 @dataclass
 class DARConfig(GRPOConfig):  # type: ignore[misc]
-    """Options of `DARTrainer`: `alpha`, `beta`, `w_clip` of the method, everything else as in TRL's `GRPOConfig`.
+    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`; everything else as in TRL's `GRPOConfig`.
 
     Raises:
         ValueError, TypeError: a value outside its range, or an option of TRL that has no meaning here.
 
-    Source: arXiv 2602.11523; the defaults of the three are from its implementation notes.
+    Source: arXiv 2602.11523; the defaults of the three come from its implementation notes.
     """
 
     alpha: float = field(default=0.1, metadata={"help": "Weight of pi_0 against pi_t, in [0, 1]."})
     beta: float = field(
-        default=0.05, metadata={"help": "Strength of the regulariser, > 0, in units of the normalised advantage a nat."}
+        default=0.05, metadata={"help": "Strength of the regulariser, > 0, in normalised advantage per nat."}
     )
     w_clip: float | None = field(default=20.0, metadata={"help": "Upper bound of the weight, > 0; inf for none."})
-    scale_rewards: str = field(default="none", metadata={"help": "Of TRL's advantages, which are not used."})
+    scale_rewards: str = field(default="none", metadata={"help": "Scale of TRL's advantages, which are not used."})
     disable_dropout: bool = field(default=True, metadata={"help": "Always on."})
     router_aux_loss_coef: float | None = field(default=0.0, metadata={"help": "Always 0."})
 
-    meaningful: ClassVar[frozenset[str]] = frozenset()  # of `NO_MEANING`, what this method's loss does use
+    meaningful: ClassVar[frozenset[str]] = frozenset()  # options in `NO_MEANING` that this method's loss does use
 
     def __post_init__(self) -> None:
         refuse_what_has_no_meaning(self)
@@ -88,12 +87,12 @@ class DARConfig(GRPOConfig):  # type: ignore[misc]
 
 @dataclass
 class UnweightedConfig(DARConfig):
-    """Base of the methods on the same trainer whose loss has no regression weight."""
+    """Base for methods on this trainer whose loss has no regression weight."""
 
     w_clip: float | None = field(default=None, metadata={"help": "Not used: there is no weight to clip."})
 
     def check_w_clip(self) -> None:
-        """Raise if a bound of the weights is given."""
+        """Raise ValueError if a bound of the weights is given."""
         if self.w_clip is not None:
             raise ValueError(f"w_clip = {self.w_clip}: this loss has no weight to clip; leave it out")
 
@@ -112,7 +111,7 @@ class DualPPOConfig(UnweightedConfig):
 
 @dataclass
 class PPOConfig(UnweightedConfig):
-    """Options of `PPOTrainer`: `beta`, of the KL to pi_0 inside the reward, and `epsilon` of the clipped ratio."""
+    """Options of `PPOTrainer`: `beta` of the KL to pi_0 in the reward, `epsilon` of the clipped ratio."""
 
     alpha: float = field(default=1.0, metadata={"help": "Always 1: PPO regularises towards pi_0 alone."})
 
@@ -127,7 +126,7 @@ class PPOConfig(UnweightedConfig):
 
 
 def refuse_what_has_no_meaning(config: DARConfig) -> None:
-    """Raise ValueError at the first option in `NO_MEANING` that differs from its default."""
+    """Raise ValueError for the first option in `NO_MEANING` that differs from its default."""
     defaults: dict[str, Any] = {f.name: f.default for f in fields(config)}
     for name in sorted(set(NO_MEANING) - config.meaningful):
         value = getattr(config, name)

@@ -1,7 +1,7 @@
-"""`dar-ref train --dry-run`: everything that can be looked at without reading weights.
+"""`dar-ref train --dry-run`: every check that does not read weights.
 
-Configuration, one row of the data, the tokenizer and its template, the reward on one sample, the plan of memory. What
-would stop a run after an hour of waiting stops it here.
+It checks the configuration, one row of the data, the tokenizer and its template, the reward on one sample, and the
+memory plan. An error that would stop a run after an hour of loading is found here.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from dar_ref.llm.build import make_arguments
 from dar_ref.llm.checkpoint import check_folder, check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
 from dar_ref.llm.models.policy import model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions, plain
+from dar_ref.llm.options import ONLINE, RunOptions, options_as_json
 from dar_ref.llm.plan.estimate import plan
 from dar_ref.llm.plan.report import show
 from dar_ref.llm.rewards.function import check_reward, make_reward
@@ -24,26 +24,23 @@ ANSWER = "This is a sample."
 
 
 def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
-    """Check a run and print what it would do.
-
-    Returns:
-        0.
+    """Check a run, print what it would do, and return 0.
 
     Raises:
-        ValueError, TypeError, OSError: what the run would raise.
+        ValueError, TypeError, OSError: as the run would.
     """
     console = Console(highlight=False, soft_wrap=True)
     check_folder(out, resume)
     on_cpu = bool(options.training.get("use_cpu"))
     here = options
-    if not on_cpu and not torch.accelerator.is_available():  # bf16 on a card cannot even be configured here
+    if not on_cpu and not torch.accelerator.is_available():  # transformers refuses bf16 without a GPU
         here = replace(options, training={**options.training, "use_cpu": True})
-        console.print("no accelerator here: options are checked as for a CPU, the plan is a GPU's")
+        console.print("no accelerator here: the options are checked for a CPU, the plan is for a GPU")
     arguments = make_arguments(here, out / "checkpoints")
     check_save_steps(arguments)
     console.print(
-        f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences a"
-        f" device times {arguments.gradient_accumulation_steps} accumulated; optimizer steps a generation:"
+        f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences per"
+        f" device, {arguments.gradient_accumulation_steps} accumulated; optimizer steps per generation:"
         f" {steps_per_buffer(arguments)}"
     )
     folder = model_folder(options.model, weights=False)
@@ -58,10 +55,10 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
         )
         prompt, chat = sample.row["prompt"], not isinstance(sample.row["prompt"], str)
         answer = [{"role": "assistant", "content": ANSWER}] if chat else ANSWER
-        console.print(f"reward {reward.__name__}, of a sample answer:")
+        console.print(f"reward {reward.__name__} for a sample answer:")
         if options.reward.kind == "model":
             console.print(reward.render(prompt, answer), markup=False, style="cyan")
-            console.print("not scored: that would read the reward model's weights")
+            console.print("not scored: scoring would read the reward model's weights")
         else:
             ids = [*tokenizer(ANSWER, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
             rest = {name: value for name, value in sample.row.items() if name != "prompt"}
@@ -72,6 +69,6 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
         show(plan(options, cuda=not on_cpu), console)
     except ValueError as error:
         console.print(f"plan: {error}", markup=False)
-    console.print("options:\n" + yaml.safe_dump(plain(options), sort_keys=False), markup=False, style="dim")
+    console.print("options:\n" + yaml.safe_dump(options_as_json(options), sort_keys=False), markup=False, style="dim")
     console.print(f"nothing was trained; without --dry-run the run writes to {out}")
     return 0

@@ -1,7 +1,7 @@
-"""What a run shows while it runs, and what of its log is kept where.
+"""What a run prints, and which file keeps which part of its log.
 
-The log is split as everywhere in this package: `results.json` gets what the seed determines, `run.json` beside it the
-times and the summary that transformers ends a log with.
+As everywhere in this package, `results.json` holds what the seed determines. `run.json` holds the times and the summary
+that transformers writes at the end of a log.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 from transformers import ProgressCallback
 from transformers.trainer_callback import PrinterCallback
 
-SHOWN = {  # of a log, on the screen; a method has some of them
+SHOWN = {  # metrics that are printed, and their short names; each method logs some of them
     "loss": "loss",
     "reward": "reward",
     "objective/scores": "reward",
@@ -38,7 +38,7 @@ OF_SUMMARY = "train_runtime"
 
 
 def split_log(history: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows that the seed determines, and what it does not: times by step, and the summary."""
+    """The rows that the seed determines, and the rest: times per step, and the summary."""
     rows, times, summary = [], [], {}
     for row in history:
         kept = {name: _finite(value) for name, value in row.items()}
@@ -66,7 +66,7 @@ def _finite(value: Any) -> Any:
 
 
 def short_line(step: int, logs: Mapping[str, Any] | None) -> str | None:
-    """The few figures of a log that tell whether a run is healthy; None if it has none of them."""
+    """The few metrics of a log that tell whether a run is healthy; None if it has none of them."""
     shown = [f"{title} {logs[name]:.4g}" for name, title in SHOWN.items() if logs and logs.get(name) is not None]
     return f"step {step}: " + ", ".join(shown) if shown else None
 
@@ -81,7 +81,7 @@ class Bar(ProgressCallback):  # type: ignore[misc]
 
 
 class Lines(PrinterCallback):  # type: ignore[misc]
-    """A short line for every log, where `training.disable_tqdm` leaves out the bar."""
+    """A short line for every log, without a bar: for `training.disable_tqdm`."""
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Print the line."""
@@ -90,7 +90,7 @@ class Lines(PrinterCallback):  # type: ignore[misc]
 
 
 def show_short_lines(trainer: Any) -> None:
-    """Put `Bar` or `Lines` in the place of what transformers prints: every figure, in one line."""
+    """Let `Bar` or `Lines` replace what transformers prints, which is every metric in one line."""
     usual, ours = (PrinterCallback, Lines) if trainer.args.disable_tqdm else (ProgressCallback, Bar)
     trainer.remove_callback(usual)
     trainer.add_callback(ours())

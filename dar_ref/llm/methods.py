@@ -1,13 +1,13 @@
-"""The paper's other methods on DAR's trainer: DAO, and PPO and dual PPO without a critic. They differ from DAR in
-`policy_loss` alone, PPO in the reward as well; sampling, advantages, masks and what is left out are the same.
+"""The paper's other methods on DAR's trainer: DAO, and PPO and dual PPO without a critic. They differ from DAR only in
+`policy_loss`, and PPO also in the reward. Sampling, advantages, masks and the completions left out are the same.
 
     dao                   dual KL by policy gradient instead of regression
     dual_ppo_critic_free  clipped ratio per token, dual KL as a penalty in the loss (k3)
     ppo_critic_free       clipped ratio per token, KL to pi_0 inside the reward (k1)
 
-"Critic-free": PPO as published learns a value function and has an advantage for every token. Here every token of a
-completion gets the completion's advantage, the reward less its group's mean over the batch's standard deviation. It is
-named so wherever it appears; `dar_ref.toy` has both with a critic.
+"Critic-free": PPO as published learns a value function and has an advantage for every token. Here every token gets the
+advantage of its completion, (r - mean_K(r)) / std(A). All names say "critic-free"; `dar_ref.toy` has both methods with
+a critic.
 """
 
 from typing import Any
@@ -28,13 +28,11 @@ class DAOTrainer(DARTrainer):
     config_class: type[DARConfig] = DAOConfig
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
-        """Mean over kept completions; the loss of one completion at a time, for each to count what it should."""
-        columns = (*scored.sums(), scored.advantages)
-        losses = [
-            dao_loss(*(x[row : row + 1] for x in columns), alpha=self.args.alpha, beta=self.args.beta)
-            for row in range(len(scored.keep))
-        ]
-        return (torch.stack(losses) * scored.counts()).mean(), None
+        """Mean over kept completions."""
+        counts = scored.counts()
+        options = {"alpha": self.args.alpha, "beta": self.args.beta}
+        loss = dao_loss(*scored.sums(), scored.advantages, **options, sample_weight=counts)
+        return loss * counts.mean(), None
 
 
 class PPOTrainer(DARTrainer):
@@ -86,5 +84,5 @@ class DualPPOTrainer(DARTrainer):
 
 
 def of_all_tokens(loss: Tensor, mask: Tensor, scored: Scored) -> Tensor:
-    """A mean over this micro-batch's tokens as its part of the mean over the tokens of all micro-batches."""
+    """From a mean over the tokens of this micro-batch to its part of the mean over all micro-batches' tokens."""
     return loss * mask.sum() / scored.kept_tokens.clamp(min=1.0)

@@ -1,15 +1,16 @@
-"""What a run logs besides TRL's own figures: the spread of the regression weights, the distance to pi_0, and where the
+"""What a run logs besides TRL's own metrics: the spread of the regression weights, the distance to pi_0, and where the
 time goes.
 
     weight/mean, weight/max     of min(w, w_clip)
-    weight/ess                  (sum w)^2 / (B sum w^2), in (0, 1]: share of the batch that the update rests on
+    weight/ess                  (sum w)^2 / (B sum w^2), in (0, 1]: share of the batch that carries the update
     weight/clipped              share with w > w_clip
     weight/log_reg_*, log_adv_* mean and standard deviation of alpha (logp_0 - logp_t) and of A / beta
-    kl/pi_0_k1                  mean of logp_t - logp_0 over completions: unbiased for KL(pi_t‖pi_0), nats a completion
-    kl/pi_0_k3                  mean over tokens of exp(d) - d - 1, d = logp_0 - logp_t: never negative, nats a token
-    kl/pi_t_k1                  mean of logp_t - logp_theta over completions: how far the updates have gone from pi_t
+    kl/pi_0_k1                  mean of logp_t - logp_0 over completions: unbiased for KL(pi_t‖pi_0), in nats
+    kl/pi_0_k3                  mean over tokens of exp(d) - d - 1, d = logp_0 - logp_t: never negative, nats per token
+    kl/pi_t_k1                  mean of logp_t - logp_theta over completions: how far the updates have left pi_t
     entropy                     mean over tokens of the entropy of pi_theta, nats
-    advantage/std               before it was divided by; completions/excluded: share left out (`DARTrainer`)
+    advantage/std               of the advantages before they are divided by it
+    completions/excluded        share left out (`DARTrainer`)
     completions/clipped_ratio   TRL's: share without EOS
     seconds/generate, score, update; tokens_per_second   of all processes, prompts included
 
@@ -27,7 +28,7 @@ from dar_ref.losses import DARWeights, sequence_logps
 
 
 class MicroBatch(NamedTuple):
-    """What one micro-batch leaves for the figures, without gradient; everything (B,).
+    """What the metrics need of one micro-batch, without gradient; everything (B,).
 
     kl_0, kl_t: k1 estimates; k3: sum over tokens; tokens: number that counts; entropy: sum over tokens; keep: bool;
     weights: None for methods without them.
@@ -60,8 +61,8 @@ def micro_batch(
 
 
 @torch.no_grad()
-def figures(window: Sequence[MicroBatch], gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Figures of one optimizer step over all its micro-batches and processes; none if no completion counts."""
+def step_metrics(window: Sequence[MicroBatch], gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Metrics of one optimizer step over all its micro-batches and processes; empty if no completion counts."""
     rows = [(w.kl_0, w.kl_t, w.k3, w.tokens, w.entropy, w.keep) for w in window]
     kl_0, kl_t, k3, tokens, entropy, keep = (gather(torch.cat(part).float()) for part in zip(*rows, strict=True))
     keep = keep.bool()
@@ -77,17 +78,17 @@ def figures(window: Sequence[MicroBatch], gather: Callable[[Tensor], Tensor]) ->
     if all(w.weights is not None for w in window):
         parts = zip(*(w.weights for w in window if w.weights is not None), strict=True)
         weights = DARWeights(*(gather(torch.cat(part).float())[keep] for part in parts))
-        found |= weight_figures(weights)
+        found |= weight_metrics(weights)
     return {name: float(value) for name, value in found.items()}
 
 
-def weight_figures(weights: DARWeights) -> dict[str, Tensor]:
+def weight_metrics(weights: DARWeights) -> dict[str, Tensor]:
     """How the weights (B,) of one update are spread; see the module's first lines."""
     weight, log_reg, log_adv, clipped = weights
     return {
         "weight/mean": weight.mean(),
         "weight/max": weight.max(),
-        "weight/ess": weight.sum() ** 2 / (len(weight) * (weight**2).sum()),
+        "weight/ess": weights.ess(),
         "weight/clipped": clipped.float().mean(),
         "weight/log_reg_mean": log_reg.mean(),
         "weight/log_reg_std": log_reg.std(correction=0),
@@ -97,7 +98,7 @@ def weight_figures(weights: DARWeights) -> dict[str, Tensor]:
 
 
 class Clock:
-    """Seconds of each phase since it was last read; what is neither generation nor scoring is the update."""
+    """Seconds of each phase since the last reading; what is neither generation nor scoring is the update."""
 
     def __init__(self) -> None:
         self._restart()
@@ -108,16 +109,16 @@ class Clock:
         self.tokens = 0
 
     def generated(self, seconds: float, tokens: int) -> None:
-        """Count one generation of so many tokens, prompts included."""
+        """Add one generation: its seconds and its tokens, prompts included."""
         self.generate += seconds
         self.tokens += tokens
 
     def scored(self, seconds: float) -> None:
-        """Count one batch, generation included, as it encloses it."""
+        """Count one batch, its generation included."""
         self.score += seconds
 
     def read(self, tokens: int) -> dict[str, float]:
-        """Figures since the last reading; `tokens` of all processes."""
+        """Metrics since the last reading; `tokens` of all processes."""
         total, score = time.perf_counter() - self.began, max(self.score - self.generate, 0.0)
         found = {
             "seconds/generate": self.generate,

@@ -1,13 +1,14 @@
-"""What a run is: one YAML file, checked whole before any work, with `key=value` from the command line on top.
+"""What a run is: one YAML file and `key=value` overrides from the command line, all checked before any work.
 
     method: dar
     model:      what pi_0 is                         lora:        adapters, or null to train all weights
     data:       prompts and preferences              reward:      where the reward comes from
-    training:   every method, names of TrainingArguments           generation: methods that sample, names of GRPOConfig
-    methods:    per method, names of its config class: {dar: {alpha: 0.1, beta: 0.05, w_clip: 20}, ...}
+    training:   for every method, names of TrainingArguments
+    generation: for methods that sample, names of GRPOConfig
+    methods:    for one method, names of its config class: {dar: {alpha: 0.1, beta: 0.05, w_clip: 20}, ...}
 
-`method` picks its entry of `methods`; everything else is shared, so methods are compared on the same data, rewards and
-schedule. Reading options imports neither torch nor TRL: `dar-ref plan` and `--dry-run` answer at once.
+`method` selects its entry of `methods`. Everything else is shared, so methods are compared on the same data, rewards
+and schedule. This module imports neither torch nor TRL, so `dar-ref plan` starts fast.
 """
 
 import copy
@@ -17,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -25,8 +26,10 @@ from pydantic.dataclasses import dataclass
 from dar_ref import scalars
 from dar_ref.llm.yaml_file import read_value, read_yaml
 
-ONLINE = ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo")
-METHODS = (*ONLINE, "dpo")
+Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
+METHODS: tuple[str, ...] = get_args(Method)
+ONLINE = METHODS[:-1]  # those that sample completions
+Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)  # strict: true is no number, 1 no truth value, "5" no 5
@@ -34,15 +37,15 @@ _STRICT = ConfigDict(extra="forbid", strict=True)  # strict: true is no number, 
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelOptions:
-    """pi_0, which the policy starts from.
+    """pi_0, from which the policy starts.
 
-    name: folder or hub name; revision: of the hub; dtype: of the weights; random_init: only the architecture of `name`
-    is read and the weights are drawn from `training.seed`; trust_remote_code: run Python that comes with the model.
+    name: folder or hub name; revision: on the hub; dtype: of the weights; random_init: read only the architecture of
+    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder.
     """
 
     name: str
     revision: str | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     attn_implementation: str | None = None
     random_init: bool = False
     trust_remote_code: bool = False
@@ -50,9 +53,9 @@ class ModelOptions:
 
 @dataclass(frozen=True, config=_STRICT)
 class LoraOptions:
-    """Low-rank adapters, without dropout: a dropped unit would make pi_theta another policy than the sampler.
+    """Low-rank adapters. They have no dropout: with it, pi_theta would not be the policy that sampled.
 
-    r: rank; alpha: the adapter counts alpha / r; target_modules: names of linear layers, or "all-linear".
+    r: rank; alpha: the adapter is scaled by alpha / r; target_modules: names of linear layers, or "all-linear".
     """
 
     r: int = 64
@@ -68,10 +71,10 @@ class LoraOptions:
 class DataOptions:
     """Where prompts and preferences come from, see `dar_ref.llm.data.load`.
 
-    prompts, preferences: a name of `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
-    preferences are read by dpo only. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
-    format: chat renders with the tokenizer's template, plain does not, auto takes what the data is. max_prompt_tokens:
-    longer prompts are dropped and counted. limit: use the first so many of the rows that are left.
+    prompts, preferences: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
+    only dpo reads preferences. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
+    format: chat renders with the tokenizer's template, plain does not, auto follows the data. max_prompt_tokens:
+    longer prompts are dropped and counted. limit: use only this many rows, after filtering.
     """
 
     prompts: str
@@ -97,11 +100,11 @@ class RewardOptions:
 
     kind: function, a Python function `name` = "module:function"; model, a sequence-classification model, `name` its
     folder or hub name; annotator, a language model `name` behind an OpenAI-compatible endpoint `base_url`.
-    missing_eos_penalty: taken from the reward of a completion that was cut off, the same for every method.
+    missing_eos_penalty: subtracted from the reward of a truncated completion, the same for every method.
 
-    model: revision, dtype, batch_size, separator (between a plain prompt and its completion, " " for the toy tasks),
-    append_eos (a plain text ends in its tokenizer's EOS if the completion ended; a chat template ends turns itself).
-    annotator: base_url, rubric (a file with the instruction), scores (lowest and highest, whole numbers from 0),
+    For model: revision, dtype, batch_size, separator (between a plain prompt and its completion, " " for toy tasks),
+    append_eos (append the tokenizer's EOS to a plain text if the completion ended; a chat template does so itself).
+    For annotator: base_url, rubric (a file with the instruction), scores (lowest and highest, whole numbers from 0),
     logprobs (ask for the probabilities of the scores), timeout in seconds, retries, concurrency, cache (folder). The
     key is read from the environment variable OPENAI_API_KEY.
     """
@@ -110,7 +113,7 @@ class RewardOptions:
     name: str
     missing_eos_penalty: float = 0.0
     revision: str | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     batch_size: int = 16
     separator: str = ""
     append_eos: bool = True
@@ -131,9 +134,9 @@ class RewardOptions:
             scalars.integer(f"reward.{name}", getattr(self, name), least)
         lowest, highest = self.scores
         if not 0 <= lowest < highest:
-            raise ValueError(f"reward.scores = {[lowest, highest]} is no range; pass lowest and highest, 0 or above")
+            raise ValueError(f"reward.scores = {[lowest, highest]} is not a range; pass lowest and highest, 0 or above")
         if self.kind == "function" and not all(self.name.partition(":")):
-            raise ValueError(f"reward.name = {self.name!r} names no function; write module:function")
+            raise ValueError(f"reward.name = {self.name!r} does not name a function; write module:function")
         for name, kind in {"revision": "model", **dict.fromkeys(("base_url", "rubric", "cache"), "annotator")}.items():
             if getattr(self, name) is not None and self.kind != kind:
                 raise ValueError(f"reward.{name} is for reward.kind = {kind}, not {self.kind}; remove it")
@@ -141,13 +144,11 @@ class RewardOptions:
 
 @dataclass(frozen=True, config=_STRICT)
 class RunOptions:
-    """A run; see the module's first lines."""
+    """All options of a run; see the top of this module."""
 
     model: ModelOptions
     data: DataOptions
-    method: Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"] = (
-        "dar"
-    )
+    method: Method = "dar"
     reward: RewardOptions | None = None
     lora: LoraOptions | None = None
     training: dict[str, Any] = field(default_factory=dict)
@@ -156,17 +157,17 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.method in ONLINE and self.reward is None:
-            raise ValueError(f"method = {self.method} samples completions and needs a reward; add a section `reward`")
+            raise ValueError(f"method = {self.method} samples completions and needs a reward; add the section `reward`")
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise ValueError(f"methods.{unknown[0]} is no method; choose from {', '.join(METHODS)}")
+            raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):
             for name in _ELSEWHERE & set(self.section(section)):
                 raise ValueError(f"{section}.{name} belongs to the section `model`; set model.{name} instead")
 
     def section(self, name: str) -> dict[str, Any]:
-        """One of the free sections: training, generation or methods.<method>."""
+        """Content of a free section: training, generation or methods.<method>."""
         return self.methods.get(name.removeprefix("methods."), {}) if "." in name else getattr(self, name)
 
 
@@ -176,11 +177,11 @@ _ELSEWHERE = {"trust_remote_code", "dtype", "attn_implementation", "revision"}
 
 
 def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
-    """Read a configuration file and put `key=value` pairs on top.
+    """Read a configuration file and apply `key=value` overrides.
 
     Args:
-        path: a YAML file, or the name of one in `dar_ref/configs` without its ending.
-        overrides: for example "training.learning_rate=1e-6", "lora=null"; the value is YAML, the key's dots go down.
+        path: a YAML file, or the name of one in `dar_ref/configs`, without ".yaml".
+        overrides: for example "training.learning_rate=1e-6", "lora=null"; the value is YAML, dots separate nested keys.
 
     Returns:
         `RunOptions`.
@@ -202,7 +203,7 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         key, equals, value = override.partition("=")
         keys = key.split(".")
         if not equals or not all(keys):
-            raise ValueError(f"{override!r} is no override; write key=value, for example training.max_steps=10")
+            raise ValueError(f"{override!r} is not an override; write key=value, for example training.max_steps=10")
         for other in seen:
             if keys[: len(other)] == other or other[: len(keys)] == keys:
                 raise ValueError(f"{override!r} and {'.'.join(other)}=... both set {key}; leave one of them out")
@@ -221,11 +222,14 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
 
 
-def plain(options: RunOptions) -> dict[str, Any]:
-    """Options as JSON and YAML hold them: mappings, lists, numbers, text. An infinite bound is the text "infinity", a
+def options_as_json(options: RunOptions) -> dict[str, Any]:
+    """The options as JSON can hold them: mappings, lists, numbers, text. An infinite bound is the text "inf", a
     password or key `HIDDEN`."""
-    content = json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: name.lower())
+    content = json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: str(float(name)))
     return without_secrets(content)
+
+
+plain = options_as_json  # its first name
 
 
 def without_secrets(content: Any) -> Any:
@@ -245,7 +249,15 @@ def find_config(path: str | Path) -> Path:
         if candidate.is_file():
             return candidate
     names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"configuration {str(path)!r} is no file; pass a YAML file or one of {names}")
+    raise FileNotFoundError(f"configuration {str(path)!r} is not a file; pass a YAML file or one of {names}")
+
+
+def no_such_model(option: str, name: str, error: Exception) -> OSError:
+    """The error for a model that is neither a folder here nor on the hub."""
+    return OSError(
+        f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
+        " check it, or download it where there is a network and pass its folder"
+    )
 
 
 def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:

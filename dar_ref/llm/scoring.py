@@ -1,4 +1,4 @@
-"""Log-probs of completions where TRL's own scoring falls short: positions of padded prompts, and float64."""
+"""Two corrections to how TRL scores completions: positions of padded prompts, and float64."""
 
 import inspect
 from typing import Any
@@ -7,8 +7,11 @@ from torch import Tensor
 
 
 def number_positions(model: Any) -> None:
-    """Let `model` count positions from each row's first token that is not padding whenever it scores, that is, when it
-    is called with `fused_lm_head`; one that takes no positions is left alone. Generation numbers them itself."""
+    """Make `model` count positions from the first token of each row that is not padding, whenever it scores.
+
+    A call with `fused_lm_head` is a scoring call; generation sets positions itself. A model that takes no positions is
+    left as it is.
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
     if "position_ids" not in inspect.signature(type(inner).forward).parameters:
         return
@@ -22,16 +25,16 @@ def number_positions(model: Any) -> None:
 
 
 def positions(attention_mask: Tensor) -> Tensor:
-    """Place of each token in its row, from 0 at the first that is not padding, (B, T); 0 under the mask."""
+    """Position of each token, (B, T): 0 at the first token that is not padding, and 0 on the padding before it."""
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def whole_logps(
     model: Any, ids: Tensor, mask: Tensor, logits_to_keep: int, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs of the last `logits_to_keep` tokens and entropies, (B, T) each, by whole logits in their own type."""
+    """Log-probs of the last `logits_to_keep` tokens and entropies, (B, T) each, from the full logits in their dtype."""
     inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-    logits = model(**inputs, logits_to_keep=logits_to_keep + 1, fused_lm_head=False).logits
-    log_probs = (logits[:, :-1] / temperature).log_softmax(dim=-1)
+    logits = model(**inputs, logits_to_keep=logits_to_keep + 1, fused_lm_head=False).logits  # (B, T + 1, vocabulary)
+    log_probs = (logits[:, :-1] / temperature).log_softmax(dim=-1)  # the last logits predict beyond the completion
     logps = log_probs.gather(-1, ids[:, -logits_to_keep:, None])[..., 0]
     return logps, -(log_probs.exp() * log_probs).sum(dim=-1)

@@ -2,14 +2,14 @@
 
     options -> data, reward -> pi_0 -> trainer of the method -> checkpoints -> policy
 
-Everything that can be wrong is looked at before the weights are loaded. In the folder `--out`:
+Options and data are checked before the weights are loaded. A run writes to the folder `--out`:
 
-    checkpoints/checkpoint-N/   policy or adapter, optimizer, schedule, random numbers, and pi_0.json, what pi_0 is
-    policy/                     the trained policy or adapter, weights in safetensors, and its tokenizer
-    results.json                the options and what was logged, as far as the seed determines it
+    checkpoints/checkpoint-N/   policy or adapter, optimizer, schedule, random states, and pi_0.json (the hash of pi_0)
+    policy/                     the trained policy or adapter (safetensors) and its tokenizer
+    results.json                the options and every logged metric that the seed determines
     run.json                    versions, commit, times
 
-Start it again with the same command and `--resume`, and it goes on from the last checkpoint, bit for bit on a CPU.
+The same command with `--resume` continues from the last checkpoint; on a CPU the result is the same bit for bit.
 """
 
 import argparse
@@ -42,14 +42,14 @@ from dar_ref.llm.checkpoint import (
 from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions, load_options, plain
+from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
 
 ANSWER = "This is a sample."
 
 
 class Trained(NamedTuple):
-    """A run that ended. trainer: of the method; stopped: by SIGTERM, before its last step."""
+    """A finished run. trainer: the method's trainer; stopped: whether SIGTERM ended the run early."""
 
     trainer: Any
     stopped: bool
@@ -61,23 +61,24 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     Args:
         options: the run.
         out: folder to write to.
-        resume: go on from the last whole checkpoint in `out`; from the start if there is none.
-        command: written into run.json.
+        resume: continue from the last complete checkpoint in `out`; start from the beginning if there is none.
+        command: the command line, as run.json records it.
 
     Returns:
         `Trained`.
 
     Raises:
-        ValueError, TypeError, OSError: options, data or models that do not fit; nothing has been trained then.
-        RuntimeError: the policy is not pi_0 before the first step, or a reward endpoint is down.
+        ValueError, TypeError, OSError: options, data or models that do not fit; raised before any training.
+        ValueError, ConnectionError: during training, a reward that is not finite, or an endpoint that does not answer.
+        RuntimeError: the policy differs from pi_0 before the first step.
     """
     began = time.time()
     check_folder(out, resume)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
     tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
-    train_dataset, eval_dataset, report = _data(options, arguments, tokenizer)
-    _say(str(report))
+    train_dataset, eval_dataset, summary = _data(options, arguments, tokenizer)
+    _say(str(summary))
     check_steps(arguments, len(train_dataset))
     content = {"rows": rows_hash(train_dataset), "processes": PartialState().num_processes}
     if options.method in ONLINE:
@@ -92,7 +93,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     model = load_policy(options.model, pi_0.folder)
     reward: Callable[..., Any] | None = None
     if options.method in ONLINE:
-        assert options.reward is not None  # `RunOptions` sees to it
+        assert options.reward is not None  # checked by `RunOptions`
         ends = eos_token_ids(model, tokenizer)
         reward = make_reward(options.reward, device=arguments.device, eos_token_ids=ends)
         if options.method == "online_dpo":
@@ -111,9 +112,9 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         log, times = split_log(trainer.state.log_history)
         (out / "run.json").unlink(missing_ok=True)  # the one of an older run never stands beside new results
         found = {
-            "options": plain(options),
+            "options": options_as_json(options),
             "pi_0": pi_0.sha256,
-            "data": {**vars(report), "left_out": dict(report.left_out)},
+            "data": {**vars(summary), "left_out": dict(summary.left_out)},
             "steps": trainer.state.global_step,
             "log": log,
         }
@@ -123,7 +124,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a completion: the model may name more than the tokenizer."""
+    """Ids of all tokens that end a completion; the model may have more of them than the tokenizer."""
     of_model = model.generation_config.eos_token_id
     ids = of_model if isinstance(of_model, list) else [] if of_model is None else [of_model]
     return frozenset([*ids, tokenizer.eos_token_id])
@@ -162,20 +163,20 @@ def _save_policy(trainer: Any, folder: Path) -> None:
 def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
     if options.method not in ONLINE:
         pairs = load_preferences(options.data, tokenizer, arguments.max_length)
-        return pairs.dataset, None, pairs.report
+        return pairs.dataset, None, pairs.summary
     prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
-    return prompts.dataset, None if held_out is None else held_out.dataset, prompts.report
+    return prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out `dar-ref train` as parsed, see `dar_ref.llm.arguments`."""
+    """Run `dar-ref train` with parsed arguments, see `dar_ref.llm.arguments`; returns the exit status."""
     overrides = list(arguments.options)
     if arguments.method:
         overrides.append(f"method={arguments.method}")
     if arguments.random_init:
         overrides.append("model.random_init=true")
     options = load_options(arguments.config, overrides)
-    warnings.filterwarnings("ignore", r".*gradient_checkpointing.* is deprecated", FutureWarning)  # TRL's concern
+    warnings.filterwarnings("ignore", r".*gradient_checkpointing.* is deprecated", FutureWarning)  # raised inside TRL
     if arguments.dry_run:
         from dar_ref.llm.dry_run import dry_run
 
@@ -183,9 +184,9 @@ def run(arguments: argparse.Namespace) -> int:
     command = f"dar-ref train --config {arguments.config} " + " ".join(overrides)
     done = train(options, arguments.out, arguments.resume, command.strip())
     PartialState().wait_for_everyone()
-    PartialState().destroy_process_group()  # a thread of it that outlives its process is an abort
+    PartialState().destroy_process_group()  # a thread of the group that outlives the process would abort it
     if done.stopped:
-        print(f"stopped by SIGTERM; `--resume` goes on from step {done.trainer.state.global_step}", file=sys.stderr)
+        print(f"stopped by SIGTERM; `--resume` continues from step {done.trainer.state.global_step}", file=sys.stderr)
         return STOPPED
     if reason := nothing_learned(split_log(done.trainer.state.log_history)[0]):
         _say(f"nothing was learned: {reason}; the policy in {arguments.out / 'policy'} is no better than pi_0")
@@ -196,7 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m dar_ref.llm.train`: what `dar-ref train` is, for `accelerate launch -m` and `torchrun -m`."""
+    """`python -m dar_ref.llm.train`: the same as `dar-ref train`, for `accelerate launch -m` and `torchrun -m`."""
     parser = argparse.ArgumentParser(prog="python -m dar_ref.llm.train")
     parser.add_argument("--debug", action="store_true", help="show the traceback of what stops it")
     add_arguments(parser)

@@ -1,21 +1,21 @@
-"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and DAR's loss in the place of GRPO's.
+"""`DARTrainer`: TRL's GRPO trainer with DAR's advantages and loss instead of GRPO's.
 
-TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. Here is what is
-different, and nothing else:
+TRL samples, scores under pi_0 and pi_t, gathers the rewards of all processes, shards, logs and saves. These are all
+differences from it:
 
-1. A = (r - mean_K(r)) / std(A), the standard deviation over all processes and accumulation steps.
-2. The loss is `dar_ref.losses.dar_loss` on log-probs that are summed over the completion, tool and environment tokens
-   left out of all three sums.
-3. One rule for completions that do not count: one without a reward, or one that was cut off under
-   `mask_truncated_completions`, leaves the group's mean, the standard deviation, the loss and what the loss is divided
-   by. So do the others of a group in which only one is left, since it is its own mean.
-4. Where vLLM samples, each completion is weighted by pi_t / pi_sampler as TRL computes it for whole sequences.
-5. With float64 weights the logits are formed whole, in float64: TRL's fused head sums in float32.
-6. Prompts are padded on the left, and positions are counted from the first token that is not padding, as in sampling:
-   TRL leaves them out when it scores, which rotary positions forgive and absolute ones do not.
+1. A = (r - mean_K(r)) / std(A). The standard deviation is over all processes and accumulation steps.
+2. The loss is `dar_ref.losses.dar_loss`. Log-probs are summed over the completion; all three sums leave out the tokens
+   that a tool or an environment wrote.
+3. Completions without a reward do not count; nor do truncated ones under `mask_truncated_completions`. They are left
+   out of the group's mean, the standard deviation, the loss and its divisor. If a group has only one completion left,
+   that one does not count either, since it is its own mean.
+4. If vLLM samples, each completion is weighted by pi_t / pi_sampler, as TRL computes it for whole sequences.
+5. With float64 weights, the full logits are computed in float64: TRL's fused head sums in float32.
+6. Positions are counted from the first token that is not padding, as in sampling. TRL passes no positions when it
+   scores. With left padding that is harmless for rotary positions and wrong for absolute ones.
 
-Shapes: `B` completions of `T` tokens on this process, `G` of all processes; mask 1 = keep. A "batch" is what was
-sampled at once; where it is used for several optimizer steps, what it is divided by is its average over them.
+Shapes: `B` completions of `T` tokens on this process, `G` completions of all processes; mask 1 = keep. A "batch" is
+all that was sampled at once. If several optimizer steps use it, each divides its loss by the average over these steps.
 """
 
 import time
@@ -30,7 +30,7 @@ from dar_ref.llm.config import DARConfig
 from dar_ref.llm.scoring import number_positions, whole_logps
 from dar_ref.losses import DARWeights, dar_loss, group_advantages, normalize_advantages, sequence_logps
 
-FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats a token; other types are coarser
+FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
 COARSE_DRIFT = 0.1
 
 
@@ -39,7 +39,7 @@ class Scored(NamedTuple):
 
     per_token_logps, ref_per_token_logps, old_per_token_logps: (B, T); mask: (B, T) bool, the tokens that count; keep:
     (B,) bool, the completions that count; advantages: (B,); importance: (B,), pi_t / pi_sampler; kept_share: scalar,
-    share of the batch that counts; kept_tokens: scalar, tokens that count in an average micro-batch.
+    share of the batch that counts; kept_tokens: scalar, mean number of tokens that count per micro-batch.
     """
 
     per_token_logps: Tensor
@@ -58,7 +58,7 @@ class Scored(NamedTuple):
         return logps, ref_logps, old_logps
 
     def counts(self) -> Tensor:
-        """What each completion counts in a mean over all that are kept, (B,): 0 for those that are not."""
+        """Weight of each completion in a mean over the kept ones, (B,); 0 for those that are left out."""
         return self.keep * self.importance / self.kept_share
 
 
@@ -66,7 +66,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains a policy by DAR. Arguments and data are those of `trl.GRPOTrainer`; `args` is a `DARConfig`.
 
     Raises:
-        TypeError: `args` is no `DARConfig`.
+        TypeError: `args` is not a `DARConfig`.
         RuntimeError: the policy differs from pi_0 before the first step.
 
     Source: arXiv 2602.11523.
@@ -90,16 +90,14 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
     # --- the method ---------------------------------------------------------------------------------------------------
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
-        """DAR on one micro-batch: the loss, a mean over kept completions, and the weights for the metrics.
-
-        `dar_loss` is linear in `logps`, so what a completion counts for may stand at `logps`: 0 leaves it out.
-        """
-        logps, ref_logps, old_logps = scored.sums()
+        """DAR on one micro-batch: the loss, a mean over kept completions, and the weights for the metrics."""
+        counts = scored.counts()
         options = {"alpha": self.args.alpha, "beta": self.args.beta, "w_clip": self.args.w_clip}
-        return dar_loss(logps * scored.counts(), ref_logps, old_logps, scored.advantages, **options)
+        loss, weights = dar_loss(*scored.sums(), scored.advantages, **options, sample_weight=counts)
+        return loss * counts.mean(), weights  # its part of the mean over the completions of all micro-batches
 
     def shaped_rewards(self, rewards: Tensor, _batch: dict[str, Any]) -> Tensor:
-        """What advantages are made of, (G,): for DAR the rewards as they are."""
+        """The rewards from which advantages are computed, (G,). DAR takes them as they are."""
         return rewards
 
     # --- from TRL's batch to advantages -------------------------------------------------------------------------------
@@ -133,15 +131,16 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return batch
 
     def _replace_advantages(self, batch: dict[str, Any]) -> None:
-        """Put DAR's advantages, which completions count, and what the loss is divided by into TRL's batch."""
+        """Write DAR's advantages, the mask `keep` and the divisors of the loss into TRL's batch."""
         here = self.accelerator.process_index * len(batch["completion_mask"])
         local = slice(here, here + len(batch["completion_mask"]))
-        left = self.accelerator.gather(batch["completion_mask"].sum(dim=1) > 0)  # those cut off have no token left
-        rewards = self.shaped_rewards(self._gathered_rewards, batch)
+        # `mask_truncated_completions` masks every token of a truncated completion
+        left = self.accelerator.gather(batch["completion_mask"].sum(dim=1) > 0)  # (B, T) -> (G,)
+        rewards = self.shaped_rewards(self._gathered_rewards, batch)  # (G,)
         advantages, keep, std = self.global_advantages(rewards, left)
-        batch["advantages"], batch["keep"] = advantages[local], keep[local]
+        batch["advantages"], batch["keep"] = advantages[local], keep[local]  # (B,)
         share = keep.to(advantages.dtype).mean()
-        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: the loss is 0, not 0 / 0
+        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: loss 0, not 0 / 0
         tokens = (token_mask(batch).sum(dim=1) * batch["keep"]).sum()
         steps = self.args.steps_per_generation * self.accelerator.num_processes
         batch["kept_tokens"] = self.accelerator.reduce(tokens, reduction="sum") / steps
@@ -154,22 +153,21 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         """Advantages of the batch of all processes.
 
         Args:
-            rewards: (G,), NaN where there is none; the K completions of one prompt side by side.
-            left: (G,) bool, False for completions that were cut off and masked.
+            rewards: (G,), NaN where there is none; the K completions of a prompt are adjacent.
+            left: (G,) bool, False for truncated completions that are masked.
 
         Returns:
-            Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before it was divided
-            by.
+            Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before normalisation.
         """
         num_generations = self.num_generations
         keep = left & ~torch.isnan(rewards)
-        groups = keep.view(-1, num_generations)
+        groups = keep.view(-1, num_generations)  # (N, K)
         keep = (groups & (groups.sum(dim=1, keepdim=True) > 1)).view(-1)
         if not keep.any():
             return torch.zeros_like(rewards), keep, torch.zeros((), device=rewards.device)
-        known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)
+        known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)  # (N, K)
         means = known.nanmean(dim=1, keepdim=True).nan_to_num(nan=0.0).expand_as(known).reshape(-1)
-        advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # the mean moves no mean
+        advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # filled in, the mean stays
         counted = advantages[keep]
         advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))
         return advantages, keep, counted.std(correction=0)
@@ -187,16 +185,16 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         logps, ref, old = (x.detach() for x in scored[:3])
         self._window.append(metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights))
         if self.accelerator.sync_gradients:  # the last micro-batch of an optimizer step
-            for name, value in metrics.figures(self._window, self.accelerator.gather).items():
+            for name, value in metrics.step_metrics(self._window, self.accelerator.gather).items():
                 self._log(name, value)
             self._window.clear()
         return loss / self.current_gradient_accumulation_steps
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> tuple[Scored, Any]:
-        """The micro-batch under pi_theta beside what was scored when it was sampled, and entropies (B, T)."""
+        """The micro-batch under pi_theta, with the scores from when it was sampled, and entropies (B, T)."""
         logps, entropies, _ = self._completion_logps(model, inputs, compute_entropy=True)
         old = inputs.get("old_per_token_logps")
-        old = logps.detach() if old is None else old  # TRL leaves it out where pi_theta is still pi_t
+        old = logps.detach() if old is None else old  # TRL omits it if pi_theta is still pi_t
         everything = torch.ones_like(inputs["advantages"])
         importance = inputs.get("importance_sampling_ratio")
         scored = Scored(
@@ -213,7 +211,7 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return scored, entropies
 
     def _completion_logps(self, model: Any, batch: dict[str, Any], **options: Any) -> tuple[Tensor, Any, Any]:
-        """Log-probs (B, T) of a batch's completions and what TRL returns beside them."""
+        """Log-probs (B, T) of a batch's completions, and the rest of what TRL returns."""
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         length = batch["completion_ids"].shape[1]
@@ -239,26 +237,25 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         return logps, entropies, None
 
     def _check_start(self, scored: Scored) -> None:
-        """pi_theta is pi_0 before the first step, up to rounding; if not, every KL of the run would be to something
-        else."""
+        """Raise RuntimeError unless pi_theta is pi_0 up to rounding: otherwise every KL would be to another policy."""
         drift = (
             torch.where(scored.mask, (scored.per_token_logps - scored.ref_per_token_logps).detach(), 0.0).abs().max()
         )
         limit = FIRST_STEP_DRIFT.get(self.model.dtype, COARSE_DRIFT)
         if not drift <= limit:
             raise RuntimeError(
-                f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats a token"
+                f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
                 f" (at most {limit:g} is rounding): dropout is on, or the model in memory is not the one in"
                 f" {self.model.config._name_or_path!r}, from which pi_0 is read; save the model and load it from there"
             )
 
-    # --- figures ------------------------------------------------------------------------------------------------------
+    # --- metrics ------------------------------------------------------------------------------------------------------
 
     def _log(self, name: str, value: float) -> None:
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log, with seconds of each phase and tokens a second since the last one."""
+        """TRL's log, with seconds of each phase and tokens per second since the last log."""
         if self.model.training and self._clock.tokens:
             tokens = self.accelerator.reduce(torch.tensor(self._clock.tokens, device=self.accelerator.device))
             for name, value in self._clock.read(int(tokens)).items():
@@ -267,6 +264,6 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def token_mask(batch: dict[str, Any]) -> Tensor:
-    """Tokens that the policy drew and that count, (B, T) bool: kept, and not written by a tool or an environment."""
+    """Tokens that count, (B, T) bool: sampled by the policy, not written by a tool or an environment."""
     mask = batch["completion_mask"].bool()
     return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask

@@ -17,12 +17,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is no YAML, or no mapping.
+        ValueError: it is not YAML, or no mapping.
     """
     try:
         content = read_value(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from None
+        raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; write a mapping with model, data, reward, ...")
     return content

@@ -1,9 +1,9 @@
-"""The DAR loss and its baselines in torch: pure functions, tensors in, scalars or frozen tuples out, inputs never
-changed.
+"""The DAR loss and its baselines in torch. All are pure functions: tensors in, scalars or named tuples out. Inputs are
+never changed.
 
 Names are TRL's: `logps`, `ref_logps`, `old_logps` are log-probs of pi_theta, pi_0, pi_t summed per sequence, (B,);
-`per_token_logps` per token, (B, T); `completion_mask` 1 = keep; `num_generations` = K. Every floating type may come in,
-also mixed; inside it is float32 or better.
+`per_token_logps` per token, (B, T); `completion_mask` 1 = keep; `num_generations` = K. Inputs may have any floating
+type, also mixed; the functions compute in float32 or better.
 """
 
 from dar_ref.losses.advantages import group_advantages, normalize_advantages

@@ -17,14 +17,14 @@ def group_advantages(rewards: Tensor, num_generations: int) -> Tensor:
     """Reward minus the mean of its group, `A_i = r_i - mean_K(r)`.
 
     Args:
-        rewards: (B,), B = N*K, the K completions of one prompt side by side. Finite.
+        rewards: (B,), B = N*K, the K completions of each prompt side by side. Finite.
         num_generations: K >= 2.
 
     Returns:
         (B,), float32 or the wider input type. A group of equal rewards gets exactly 0, whatever the value.
 
     Raises:
-        TypeError: rewards that are no floating-point tensor (a list with None, integers).
+        TypeError: rewards that are not a floating-point tensor (a list with None, integers).
         ValueError: NaN or infinite rewards, K < 2, or K that does not divide B.
 
     Source: arXiv 2504.14177 (group mean as baseline); T10 for K = 1.
@@ -36,30 +36,32 @@ def group_advantages(rewards: Tensor, num_generations: int) -> Tensor:
     checks.per_sequence(rewards=rewards)
     finite_rewards(rewards)
     grouped = checks.at_least_float32(rewards).view(checks.groups(len(rewards), num_generations), num_generations)
-    above_first = (
-        grouped - grouped[:, :1]
-    )  # the mean of K equal floats can miss them by an ulp; the mean of zeros cannot
-    return (above_first - above_first.mean(dim=1, keepdim=True)).view(-1)
+    # The mean of K equal floats can differ from them by an ulp. The mean of K zeros is exactly 0.
+    above_first = grouped - grouped[:, :1]  # (N, K)
+    return (above_first - above_first.mean(dim=1, keepdim=True)).view(-1)  # (B,)
 
 
-def normalize_advantages(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
-    """Advantages divided by their population standard deviation over the whole batch, `A_i / std(A)`.
+def normalize_advantages(advantages: Tensor, *, num_generations: int | None = None, eps: float = 1e-8) -> Tensor:
+    """Advantages divided by their population standard deviation, `A_i / std(A)`: DAR's over the batch, GRPO's by group.
 
     The batch is everything passed in: gather over ranks and accumulation steps first. The mean is not taken off again:
-    it is 0 after `group_advantages`. This divides by std(A), not by std(r): the spread of prompt difficulty does not
-    enter.
+    it is 0 after `group_advantages`. This divides by std(A), not by std(r): how much prompts differ in difficulty does
+    not enter.
 
     Args:
         advantages: (B,), finite.
+        num_generations: K >= 2 to divide each group of K by its own standard deviation; None divides all by that of the
+            whole batch.
         eps: standard deviation at and below which all advantages count as equal, `>= 0`, in units of the reward.
 
     Returns:
         (B,), float32 or the wider input type; zeros where the standard deviation is at most `eps`, never inf.
 
     Raises:
-        TypeError, ValueError: types, shapes or `eps` that do not fit.
+        TypeError, ValueError: wrong types or shapes, or a wrong `eps`.
 
-    Source: the paper's implementation notes, "intra-batch normalisation".
+    Source: the paper's implementation notes, "intra-batch normalisation"; by group: GRPO, arXiv 2402.03300, whose paper
+    does not say which standard deviation.
 
     >>> import torch
     >>> normalize_advantages(torch.tensor([-2.0, 2.0])).tolist(), normalize_advantages(torch.zeros(2)).tolist()
@@ -68,17 +70,23 @@ def normalize_advantages(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
     checks.per_sequence(advantages=advantages)
     eps = scalars.non_negative("eps", eps)
     advantages = checks.at_least_float32(advantages)
-    std = advantages.std(correction=0)
+    if num_generations is not None:
+        grouped = advantages.view(checks.groups(len(advantages), num_generations), num_generations)
+        return _by_std(grouped, grouped.std(dim=1, correction=0, keepdim=True), eps).view(-1)
+    return _by_std(advantages, advantages.std(correction=0), eps)
+
+
+def _by_std(advantages: Tensor, std: Tensor, eps: float) -> Tensor:
     spread = std > eps
     return torch.where(spread, advantages / torch.where(spread, std, 1.0), 0.0)
 
 
 def finite_rewards(rewards: Tensor) -> None:
-    """Raise ValueError at the first reward (B,) that is NaN or infinite: one of them would poison the whole batch."""
+    """Raise ValueError for the first reward (B,) that is NaN or infinite: one of them would spoil the whole batch."""
     finite = torch.isfinite(rewards)
     if not finite.all():
         index = int((~finite).nonzero()[0])
         raise ValueError(
             f"rewards[{index}] = {rewards[index].item()}: every reward must be finite;"
-            " mend the reward function or drop that completion's group"
+            " fix the reward function or drop that completion's group"
         )

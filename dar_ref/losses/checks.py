@@ -1,7 +1,6 @@
-"""Shape and scalar checks of the torch layer. They read no tensor values, so they cost nothing on a GPU.
+"""Shape and scalar checks of the torch layer. They read no tensor values, so a GPU never waits for them.
 
-Whether the values are finite is for the caller to know, once per batch; `group_advantages`, where rewards enter, does
-check.
+They do not check that values are finite. Only the functions that take rewards do (`advantages.finite_rewards`).
 """
 
 import torch
@@ -12,17 +11,17 @@ def per_sequence(**named: Tensor) -> None:
     """Raise unless every named tensor is floating point and all have one shape (B,) with B >= 1.
 
     Raises:
-        TypeError: no tensor, or not of a floating type.
+        TypeError: not a tensor, or not of a floating type.
         ValueError: another number of axes, empty, or different lengths.
     """
     _aligned("(B,), one value per sequence", 1, named)
 
 
 def per_token(completion_mask: Tensor, **named: Tensor) -> None:
-    """Raise unless every named tensor is floating point and, like `completion_mask`, of one shape (B, T), B and T >= 1.
+    """Raise unless every named tensor is floating point and all have the shape (B, T) of the mask, B and T >= 1.
 
     Raises:
-        TypeError: no tensor, not of a floating type, or a mask that is neither boolean nor numeric 0/1 by type.
+        TypeError: not a tensor, not of a floating type, or a mask that is neither boolean nor numeric 0/1 by type.
         ValueError: another number of axes, empty, or different shapes.
     """
     _aligned("(B, T), one value per token", 2, named)
@@ -40,15 +39,15 @@ def groups(length: int, num_generations: int) -> int:
     """Return the number of groups N when `length` = N * K completions come in groups of K = `num_generations`.
 
     Raises:
-        TypeError: `num_generations` is no integer.
+        TypeError: `num_generations` is not an integer.
         ValueError: K < 2 (a group of one is its own mean, T10), or K does not divide the batch.
     """
     if isinstance(num_generations, bool) or not isinstance(num_generations, int):
         raise TypeError(f"num_generations = {num_generations!r} is a {type(num_generations).__name__}; pass an int")
     if num_generations < 2:
         raise ValueError(
-            f"num_generations = {num_generations}: a group needs at least 2 completions, since one alone is its own"
-            " mean and every advantage would be 0; raise num_generations or subtract a baseline over the batch instead"
+            f"num_generations = {num_generations}: a group needs at least 2 completions. A single one is its own mean,"
+            " so every advantage would be 0; raise num_generations or subtract a baseline over the batch instead"
         )
     if length % num_generations:
         raise ValueError(
@@ -58,7 +57,7 @@ def groups(length: int, num_generations: int) -> int:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return `tensor` in float32 if its type is narrower, else as it is: bfloat16 drifts when sums run over tokens."""
+    """Return `tensor` in float32 if its type is narrower, else unchanged: bfloat16 sums over many tokens drift."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 

@@ -1,12 +1,12 @@
 """Baselines with a policy ratio or a score-function gradient: DAO, GRPO, RLOO, PPO and dual PPO.
 
-Each is its paper's own loss, KL term and KL estimator in the signature. Shapes: `B = N*K` completions, `T` tokens. Bare
-names are sums per sequence (B,), `per_token_` names are (B, T), `completion_mask` 1 = keep. Only `logps` gets a
-gradient.
+Each is the loss of its own paper; its KL weight and KL estimator are arguments. Shapes: `B = N*K` completions, `T`
+tokens. Bare names are sums per sequence (B,), `per_token_` names are (B, T), `completion_mask` 1 = keep. Only `logps`
+or `per_token_logps` gets a gradient.
 
-KL(pi_theta‖q) estimators per token, with `d = log q - log pi_theta` and samples meant to come from pi_theta (Schulman,
-"Approximating KL divergence"): k1 `-d`, k2 `d^2 / 2`, k3 `exp(d) - 1 - d`. On samples of pi_t they are the papers'
-practice, not unbiased.
+Estimators of KL(pi_theta‖q) per token, with `d = log q - log pi_theta` and samples of pi_theta (Schulman,
+"Approximating KL divergence"): k1 `-d`, k2 `d^2 / 2`, k3 `exp(d) - 1 - d`. The papers use them on samples of pi_t,
+where they are biased.
 """
 
 import math
@@ -18,18 +18,25 @@ from torch import Tensor
 from dar_ref import scalars
 from dar_ref.losses import checks
 from dar_ref.losses.advantages import finite_rewards
-from dar_ref.losses.logps import masked_sum
+from dar_ref.losses.logps import counted, masked_sum, sequence_mean
 
 KLEstimator = Literal["k1", "k2", "k3"]
 
 
 def dao_loss(
-    logps: Tensor, ref_logps: Tensor, old_logps: Tensor, advantages: Tensor, *, alpha: float = 0.1, beta: float = 0.05
+    logps: Tensor,
+    ref_logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    *,
+    alpha: float = 0.1,
+    beta: float = 0.05,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """DAO: the dual-KL objective by policy gradient instead of regression.
 
     `loss = -mean_i rho_i (A_i - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`, `rho = pi/pi_t`, with the bracket
-    constant. Its expected gradient over samples of pi_t is the gradient of `-J`, whatever pi is.
+    constant. Its expected gradient over samples of pi_t is the gradient of `-J` for every pi whose support pi_t covers.
 
     Args:
         logps: (B,), log pi_theta of each completion, summed over its tokens.
@@ -38,23 +45,25 @@ def dao_loss(
         advantages: (B,), finite.
         alpha: weight of pi_0 against pi_t, in [0, 1].
         beta: strength of the regulariser, > 0, in units of the advantage per nat.
+        sample_weight: (B,), >= 0, what each sequence counts for in the mean, as in `dar_loss`.
 
     Returns:
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: arXiv 2602.11523, the ablation "dual KL without regression".
     """
     checks.per_sequence(logps=logps, ref_logps=ref_logps, old_logps=old_logps, advantages=advantages)
     alpha, beta = scalars.fraction("alpha", alpha), scalars.positive("beta", beta)
-    logps, ref_logps, old_logps = (checks.at_least_float32(x) for x in (logps, ref_logps, old_logps))
+    policies = (checks.at_least_float32(x) for x in (logps, ref_logps, old_logps))
+    logps, ref_logps, old_logps, advantages = counted(sample_weight, *policies, advantages)
     constant = logps.detach()  # stop-gradient: the bracket is the reward of the score-function estimator
-    bracket = advantages - beta * (1.0 - alpha) * (constant - old_logps)
-    if alpha > 0.0:  # 0 * inf = 0 where pi_0 lacks the completion
+    bracket = advantages - beta * (1.0 - alpha) * (constant - old_logps)  # (B,)
+    if alpha > 0.0:  # at alpha 0 a completion that pi_0 excludes would give 0 * inf, which is NaN
         bracket = bracket - beta * alpha * (constant - ref_logps)
-    return -((logps - old_logps).exp() * bracket).mean()
+    return -sequence_mean((logps - old_logps).exp() * bracket, sample_weight)
 
 
 def grpo_loss(
@@ -70,8 +79,8 @@ def grpo_loss(
 ) -> Tensor:
     """GRPO: PPO's clipped surrogate with group-relative advantages, and a KL to pi_0 inside the loss.
 
-    `loss = -mean_i (1/|y_i|) sum_t [min(rho_it A_i, clip(rho_it, 1-eps, 1+eps) A_i) - beta kl_it]`, `kl` estimating
-    KL(pi‖pi_0).
+    `loss = -mean_i (1/|y_i|) sum_t [min(rho_it A_i, clip(rho_it, 1-eps, 1+eps) A_i) - beta kl_it]`. `kl_it` estimates
+    KL(pi‖pi_0) at token t.
 
     Args:
         per_token_logps: (B, T), log pi_theta of each token.
@@ -81,13 +90,13 @@ def grpo_loss(
         completion_mask: (B, T), 1 = keep.
         epsilon: half-width of the clip, >= 0.
         beta: weight of the KL term, >= 0, in units of the advantage per nat.
-        kl_estimator: "k3" is the paper's.
+        kl_estimator: the paper uses "k3".
 
     Returns:
-        Scalar, float32 or the widest input type. A completion without kept tokens counts 0.
+        Scalar, float32 or the widest input type. A completion without kept tokens adds 0 to the mean.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: DeepSeekMath, arXiv 2402.03300, Equations 3 and 4.
     """
@@ -103,13 +112,13 @@ def rloo_loss(
     """RLOO: REINFORCE with the mean of the other completions as baseline, and the KL to pi_0 (k1) inside the reward.
 
     `R_i = r_i - beta (logp_t - logp_0)_i`, `A_i = R_i - mean_{j != i in the group} R_j`, `loss = -mean_i A_i log
-    pi_theta(y_i)`. There is no ratio: on samples of an older pi_t the gradient is the paper's, and biased.
+    pi_theta(y_i)`. As in the paper there is no ratio, so the gradient is biased on samples of an older pi_t.
 
     Args:
         logps: (B,), log pi_theta of each completion, summed over its tokens.
         ref_logps: (B,), log pi_0.
         old_logps: (B,), log pi_t, the distribution that was sampled.
-        rewards: (B,), finite, the K completions of one prompt side by side.
+        rewards: (B,), finite, the K completions of each prompt side by side.
         num_generations: K >= 2.
         beta: weight of the KL in the reward, >= 0, in units of the reward per nat.
 
@@ -117,7 +126,7 @@ def rloo_loss(
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes, options that do not fit, or a reward that is not finite.
+        TypeError, ValueError: wrong types, shapes or options, or a reward that is not finite.
 
     Source: Ahmadian et al., arXiv 2402.14740, Equations 1 and 7.
     """
@@ -125,9 +134,9 @@ def rloo_loss(
     finite_rewards(rewards)
     beta = scalars.non_negative("beta", beta)
     num_groups = checks.groups(len(rewards), num_generations)
-    penalty = checks.at_least_float32(old_logps) - ref_logps
-    returns = (rewards - beta * penalty).detach().view(num_groups, num_generations)
-    others = (returns.sum(dim=1, keepdim=True) - returns) / (num_generations - 1)
+    penalty = checks.at_least_float32(old_logps) - ref_logps  # (B,)
+    returns = (rewards - beta * penalty).detach().view(num_groups, num_generations)  # (N, K)
+    others = (returns.sum(dim=1, keepdim=True) - returns) / (num_generations - 1)  # (N, K), leave-one-out mean
     return -((returns - others).view(-1) * checks.at_least_float32(logps)).mean()
 
 
@@ -141,8 +150,8 @@ def ppo_loss(
 ) -> Tensor:
     """PPO: the clipped surrogate, mean over all kept tokens of the batch.
 
-    `loss = -mean_{i,t} min(rho_it A_it, clip(rho_it, 1-eps, 1+eps) A_it)`. A KL to pi_0 belongs to the reward, so to
-    the advantages.
+    `loss = -mean_{i,t} min(rho_it A_it, clip(rho_it, 1-eps, 1+eps) A_it)`. A KL to pi_0 is part of the reward, and so
+    of the advantages.
 
     Args:
         per_token_logps: (B, T), log pi_theta of each token.
@@ -155,7 +164,7 @@ def ppo_loss(
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: Schulman et al., arXiv 1707.06347, Equation 7.
     """
@@ -194,9 +203,9 @@ def dual_ppo_loss(
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
-    Source: arXiv 2602.11523, the baseline "dual PPO"; the estimator is our choice, the paper is silent.
+    Source: arXiv 2602.11523, the baseline "dual PPO". The paper does not name an estimator; k3 is our choice.
     """
     surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
     alpha, beta = scalars.fraction("alpha", alpha), scalars.non_negative("beta", beta)
@@ -208,13 +217,14 @@ def dual_ppo_loss(
 def _clipped_surrogate(
     per_token_logps: Tensor, old_per_token_logps: Tensor, advantages: Tensor, completion_mask: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor]:
-    """Check the input; return `min(rho A, clip(rho) A)` (B, T), finite under the mask, and the mask as booleans."""
+    """Check the input. Return `min(rho A, clip(rho) A)` and the mask as booleans, both (B, T); masked tokens give 0."""
     checks.per_token(completion_mask, per_token_logps=per_token_logps, old_per_token_logps=old_per_token_logps)
     epsilon = scalars.non_negative("epsilon", epsilon)
     if isinstance(advantages, Tensor) and advantages.shape == per_token_logps.shape[:1]:
-        advantages = advantages[:, None].expand(per_token_logps.shape)
+        advantages = advantages[:, None].expand(per_token_logps.shape)  # (B,) -> (B, T)
     checks.per_token(completion_mask, advantages=advantages)
     mask = completion_mask.bool()
+    # Masked entries are replaced before `exp`: a NaN there would reach the gradient through any later `where`.
     log_ratio = torch.where(mask, checks.at_least_float32(per_token_logps) - old_per_token_logps, 0.0)
     advantages = torch.where(mask, advantages, 0.0)
     # min(rho A, clip(rho) A) bounds rho above where A >= 0 and below where A < 0. The bound is put on log rho: an rho

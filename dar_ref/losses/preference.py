@@ -1,7 +1,7 @@
 """Baselines that learn from preferences or from the best sample: DPO, IPO, SLiC, SFT on best-of-N.
 
-Bare names are log-probs summed per sequence, (B,); `chosen_` and `rejected_` are the two completions of one preference
-pair. Only `chosen_logps`, `rejected_logps`, `target_logps` and `logps` get a gradient.
+Log-probs are sums per sequence, (B,); `chosen_` and `rejected_` are the two completions of one preference pair. Only
+`chosen_logps`, `rejected_logps`, `target_logps` and `logps` get a gradient.
 """
 
 import torch
@@ -23,7 +23,7 @@ def dpo_loss(
 ) -> Tensor:
     """DPO: `loss = -mean log sigmoid(beta h)`, `h = log(pi/pi_0)(chosen) - log(pi/pi_0)(rejected)`.
 
-    Online DPO is this loss on pairs sampled from pi_t and judged on the fly.
+    Online DPO is this loss on pairs that are sampled from pi_t and labelled during training.
 
     Args:
         chosen_logps: (B,), log pi_theta of the preferred completion.
@@ -36,7 +36,7 @@ def dpo_loss(
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: Rafailov et al., arXiv 2305.18290, Equation 7.
     """
@@ -52,8 +52,7 @@ def ipo_loss(
     *,
     tau: float = 0.1,
 ) -> Tensor:
-    """IPO: `loss = mean (h - 1/(2 tau))^2`, `h` as in DPO. Log-probs are sums, as in the paper (some libraries
-    average).
+    """IPO: `loss = mean (h - 1/(2 tau))^2`, `h` as in DPO. Log-probs are sums, as in the paper; some libraries average.
 
     Args:
         chosen_logps: (B,), log pi_theta of the preferred completion.
@@ -66,7 +65,7 @@ def ipo_loss(
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: Azar et al., arXiv 2310.12036, Equation 17.
     """
@@ -82,7 +81,7 @@ def slic_loss(
     delta: float = 1.0,
     regularization: float = 0.1,
 ) -> Tensor:
-    """SLiC-HF: a hinge on the pair and a likelihood term on the SFT target; there is no reference model.
+    """SLiC-HF: a hinge loss on the pair plus a likelihood term on the SFT target, without a reference model.
 
     `loss = mean [max(0, delta - log pi(chosen) + log pi(rejected)) - regularization * log pi(target)]`.
 
@@ -97,7 +96,7 @@ def slic_loss(
         Scalar, float32 or the widest input type.
 
     Raises:
-        TypeError, ValueError: types, shapes or options that do not fit.
+        TypeError, ValueError: wrong types, shapes or options.
 
     Source: Zhao et al., arXiv 2305.10425, Equation 1.
     """
@@ -110,10 +109,11 @@ def slic_loss(
 def best_of_n_loss(logps: Tensor, rewards: Tensor, num_generations: int) -> Tensor:
     """SFT on best-of-N: negative log-likelihood of the best completion of each group, mean over groups.
 
-    `loss = -mean_g log pi_theta(y_g*)`, `y_g*` the completion of highest reward; of equal ones the first.
+    `loss = -mean_g log pi_theta(y_g*)`, where `y_g*` is the completion with the highest reward (the first one of a
+    tie).
 
     Args:
-        logps: (B,), log pi_theta of each completion, summed over its tokens, the K of one prompt side by side.
+        logps: (B,), log pi_theta of each completion, summed over its tokens; the K of each prompt side by side.
         rewards: (B,), finite.
         num_generations: K >= 2.
 
@@ -121,14 +121,14 @@ def best_of_n_loss(logps: Tensor, rewards: Tensor, num_generations: int) -> Tens
         Scalar, float32 or the wider input type.
 
     Raises:
-        TypeError, ValueError: types, shapes, options that do not fit, or a reward that is not finite.
+        TypeError, ValueError: wrong types, shapes or options, or a reward that is not finite.
 
     Source: baseline of arXiv 2504.14177.
     """
     checks.per_sequence(logps=logps, rewards=rewards)
     finite_rewards(rewards)
     num_groups = checks.groups(len(rewards), num_generations)
-    best = rewards.view(num_groups, num_generations).argmax(dim=1)
+    best = rewards.view(num_groups, num_generations).argmax(dim=1)  # (N,)
     return -checks.at_least_float32(logps).view(num_groups, num_generations)[torch.arange(num_groups), best].mean()
 
 

@@ -1,11 +1,11 @@
-"""Figures of the package: one look (`style`), policies on the simplex, and the figures of the tutorial.
+"""Figures of the package: a common style (`style`), policies on the simplex, and the figures of the tutorial.
 
-`region_figure` is one call on your own `pi_0`, `pi_t` and `A`; `conflict_figure(follow(...))` is the main figure of the
-tutorial on your own path. Everything returns a matplotlib figure, or draws on the axes it is given.
+`region_figure` draws the region of your own `pi_0`, `pi_t` and `A`. `conflict_figure(measure_path(...))` draws the
+tutorial's main figure for your own path. Every function returns a matplotlib figure or draws on the axes that it gets.
 """
 
 from dar_ref.plots.conflict import conflict_figure, conflict_gif, frames_figure
-from dar_ref.plots.conflict_path import Course, follow
+from dar_ref.plots.conflict_path import ConflictPath, measure_path
 from dar_ref.plots.dar_ball import dar_figure, matched_figure, multiplier_figure, radius_figure
 from dar_ref.plots.iteration import normalization_figure
 from dar_ref.plots.lines import line_figure
@@ -63,7 +63,7 @@ __all__ = [
     "RC",
     "SKY",
     "VERMILION",
-    "Course",
+    "ConflictPath",
     "bars_figure",
     "conflict_figure",
     "conflict_gif",
@@ -75,10 +75,10 @@ __all__ = [
     "draw_policy",
     "draw_region",
     "draw_set",
-    "follow",
     "frames_figure",
     "line_figure",
     "matched_figure",
+    "measure_path",
     "multiplier_figure",
     "noise_map",
     "normalization_figure",

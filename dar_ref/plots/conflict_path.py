@@ -11,13 +11,13 @@ from dar_ref.theory.checks import Array
 from dar_ref.theory.trust_regions import Stability
 
 
-class Course(NamedTuple):
-    """What is left of `KL(pi‖pi_0) <= eps_0` and a trust region around each policy of a path of T policies.
+class ConflictPath(NamedTuple):
+    """The intersection of `KL(pi‖pi_0) <= eps_0` with a trust region, for every policy of a path of T policies.
 
-    `log_pi_0` (3,), `log_path` (T, 3), `reward` (3,), `eps_0`, `eps_t` (nats; the forward ball has eps_t too), `box`:
-    the input. `margin`, `certificate` (T,): of `theory.feasible`; the region is empty where the margin is negative.
-    `alpha`, `beta` (T,): DAR's parameters at the best policy of the region; nan where it is empty. `area`, `best`: per
-    trust region, share of the simplex (T,) and best policies (T, 3), log-probabilities, nan where none is allowed.
+    Input: `log_pi_0` (3,), `log_path` (T, 3), `reward` (3,), `eps_0`, `eps_t` (nats, also of the forward ball), `box`.
+    `margin`, `certificate` (T,): from `theory.feasible`; the region is empty where the margin is negative.
+    `alpha`, `beta` (T,): DAR's parameters at the best policy of the region; nan where it is empty. `area`, `best`, for
+    each trust region: share of the simplex (T,); best policies (T, 3), log-probabilities, nan where it is empty.
     """
 
     log_pi_0: Array
@@ -43,21 +43,21 @@ class Course(NamedTuple):
         return self.box if stability == "ppo_box" else self.eps_t
 
 
-def follow(
+def measure_path(
     log_pi_0: ArrayLike, log_path: ArrayLike, reward: ArrayLike, eps_0: float, eps_t: float, box: float = 0.2
-) -> Course:
+) -> ConflictPath:
     """Measure the region of both constraints at every policy of a path.
 
     Args:
         log_pi_0: initial policy (3,), log-probabilities, every arm above 0.
         log_path: the current policies `pi_t` (T, 3), log-probabilities, every arm above 0.
-        reward: (3,), finite; an advantage does as well, since a constant changes no maximiser.
-        eps_0: radius of the ball around `pi_0`, nats.
-        eps_t: radius of the ball around `pi_t`, nats; also of the forward ball.
-        box: half-width of PPO's box, a relative change of a probability.
+        reward: (3,), finite. An advantage works as well, since a constant does not change the maximiser.
+        eps_0: radius of the ball around `pi_0`, in nats.
+        eps_t: radius of the ball around `pi_t` and of the forward ball, in nats.
+        box: half-width of PPO's box, as a relative change of a probability.
 
     Returns:
-        `Course`.
+        `ConflictPath`.
 
     Raises:
         TypeError, ValueError: bad input, or another shape.
@@ -65,7 +65,7 @@ def follow(
     Source: T6, T7, T9.
 
     >>> path = theory.iterate(np.array([0.0, 1.0, 0.0]), np.log([0.6, 0.2, 0.2]), alpha=0.0, beta=0.5, steps=2)
-    >>> follow(path[0], path, np.array([0.0, 1.0, 0.0]), 0.2, 0.2).empty.tolist()
+    >>> measure_path(path[0], path, np.array([0.0, 1.0, 0.0]), 0.2, 0.2).empty.tolist()
     [False, False, True]
     """
     log_pi_0, log_path, reward = checks.arrays(log_pi_0=log_pi_0, log_path=log_path, reward=reward)
@@ -91,4 +91,4 @@ def follow(
             [theory.best_reward(reward, log_pi_0, log_q, eps_0, size, stability=stability).log_pi for log_q in log_path]
         )
     sizes = float(eps_0), float(eps_t), float(box)
-    return Course(log_pi_0, log_path, reward, *sizes, margin, certificate, alpha, beta, area, best)
+    return ConflictPath(log_pi_0, log_path, reward, *sizes, margin, certificate, alpha, beta, area, best)

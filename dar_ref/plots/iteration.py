@@ -1,4 +1,4 @@
-"""The figure of notebook 06: what dividing A by its std under pi_t does to the iteration of DAR."""
+"""The figure of notebook 06: DAR's iteration with A divided by its std under pi_t."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,18 +22,18 @@ def normalization_figure(
     alpha_betas: Sequence[float],
     steps: int = 12,
 ) -> Figure:
-    """Two arms: left, why A / std leaves no fixed point; right, where the iteration goes with and without the std.
+    """Two arms. Left: why A / std may have no fixed point. Right: the iteration with and without the std.
 
-    Left: the curve `h(theta)` and, for each `alpha beta`, the level `1/(alpha beta)` at which it must be crossed for a
-    fixed point. Right: log odds of the better arm against step, A as given (open markers) and A / std (filled).
+    Left: the curve `h(theta)` and, for each `alpha beta`, the level `1/(alpha beta)`. A crossing is a fixed point.
+    Right: log odds of the better arm against the step, with A as given (open markers) and A / std (filled).
 
     Args:
         advantage: A (2,), finite, two different values.
-        log_pi_0: initial policy (2,), log-probabilities, both arms possible.
-        beta: of the runs on the right.
-        alphas: of the runs on the right, `> 0`, at most six.
+        log_pi_0: initial policy (2,), log-probabilities, both arms above 0.
+        beta: beta of the runs on the right.
+        alphas: alphas of the runs on the right, `> 0`, at most six.
         alpha_betas: levels on the left, `> 0`, at most six.
-        steps: length of the runs.
+        steps: number of updates of the runs.
 
     Returns:
         A matplotlib figure.
@@ -44,7 +44,7 @@ def normalization_figure(
     Source: T5, batch normalisation; `dar_ref.theory.normalization`.
     """
     if max(len(alphas), len(alpha_betas)) > len(LOOKS):
-        raise ValueError(f"{len(alphas)} alphas and {len(alpha_betas)} levels: there are looks for {len(LOOKS)} each")
+        raise ValueError(f"{len(alphas)} alphas and {len(alpha_betas)} levels; pass at most {len(LOOKS)} of each")
     with style():
         figure = Figure(figsize=(10.5, 4.2))
         left, right = figure.subplots(1, 2)
@@ -77,13 +77,13 @@ def _runs(
     ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, beta: float, alphas: Sequence[float], steps: int
 ) -> None:
     better = int(np.argmax(np.asarray(advantage)))
-    ax.set(yscale="log", ylim=(10.0, 1e13))  # before the data: at 1e300 matplotlib's own limits would overflow
+    ax.set(yscale="log", ylim=(10.0, 1e13))  # set before plotting: autoscaling overflows at 1e300
     for k, (alpha, (color, marker)) in enumerate(zip(alphas, LOOKS, strict=False)):
         look: dict[str, Any] = {
             "color": color,
             "marker": marker,
             "markersize": 12 - 2 * k,
-        }  # nested where they coincide
+        }  # different sizes, so that coinciding markers stay visible
         fixed = theory.iterate(advantage, log_pi_0, alpha, beta, steps)
         odds = fixed[:, better] - fixed[:, 1 - better]
         ax.plot(odds, markerfacecolor="white", label=f"alpha = {alpha:g}, A fixed", **look)

@@ -1,4 +1,4 @@
-"""Curves over one axis, in the look of `dar_ref.plots`: one call for the plain figures of the notebooks."""
+"""Curves over one axis in the style of `dar_ref.plots`, for the simple figures of the notebooks."""
 
 from collections.abc import Mapping
 
@@ -22,32 +22,32 @@ def line_figure(
     ylim: tuple[float | None, float | None] | None = None,
     marks: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Draw curves over a common axis, told apart by colour, dashes and marker.
+    """Draw curves over a common axis; they differ in colour, dashes and marker.
 
     Args:
-        x: (M,), or longer than a curve that ends early.
-        curves: label -> values, (M,) or shorter; at most five. A method's name ("DAR", "dao") keeps the method's colour
+        x: (M,).
+        curves: label -> values, (M,) or shorter; at most five. A method's name ("DAR", "dao") gets the method's colour
             and marker.
-        xlabel: what x is, with its unit.
-        ylabel: what the values are, with their unit.
+        xlabel: label of x, with its unit.
+        ylabel: label of the values, with their unit.
         xscale: "linear" or "log".
         yscale: "linear" or "log".
-        xlim: limits of x; None leaves them to matplotlib.
-        ylim: limits of y; None leaves them to matplotlib.
+        xlim: limits of x; None for matplotlib's.
+        ylim: limits of y; None for matplotlib's.
         marks: label -> x of a thin vertical line.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: more curves than looks.
+        ValueError: more than five curves.
 
     >>> figure = line_figure([0, 1, 2], {"DAR": [1.0, 2.0, 4.0]}, "step", "reward", marks={"half way": 1.0})
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['DAR']
     """
     if len(curves) > len(LOOKS):
-        raise ValueError(f"{len(curves)} curves, but there are looks for {len(LOOKS)}; draw fewer in one figure")
+        raise ValueError(f"{len(curves)} curves are too many to tell apart; pass at most {len(LOOKS)}")
     places = np.asarray(x, dtype=float)
     with style():
         figure = Figure(figsize=(6.4, 3.6))

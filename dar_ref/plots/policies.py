@@ -1,8 +1,7 @@
-"""Figures of policies and their optimum: level sets and paths on the simplex, pi* as alpha and beta turn, weights.
+"""Figures of policies: level sets and paths on the simplex, pi* as a function of alpha and beta, the weights.
 
-They share the look of `dar_ref.plots`. Functions that return a figure are one call on your own bandit; the `draw_`
-functions add to axes that you have. Every panel names its setting, every line differs in dashes or marker as well as
-in colour.
+They share the style of `dar_ref.plots`. A `..._figure` function draws a whole figure of your own bandit; a `draw_`
+function adds to existing axes. Every panel names its setting. Lines differ in dashes or marker as well as in colour.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from dar_ref.plots.simplex import draw_policy, simplex_axes, simplex_grid
 from dar_ref.plots.style import ARMS, BLACK, BLUE, COLORS, GREEN, GREY, ORANGE, PURPLE, VERMILION, style
 from dar_ref.theory.checks import Array
 
-LOOKS = (  # for lines and bars that have no fixed meaning: colour, dashes, marker, hatch
+LOOKS = (  # for lines and bars without a style of their own: colour, dashes, marker, hatch
     (BLUE, "-", "o", ""),
     (VERMILION, "--", "s", "////"),
     (GREEN, "-.", "^", "...."),
@@ -43,7 +42,7 @@ def draw_levels(
         ax: from `simplex_axes`.
         divergence: from log-probabilities (M, 3) to values (M,), for example `lambda pi: theory.kl(pi, log_pi_0)`.
         levels: values to draw, increasing.
-        color: of lines and numbers.
+        color: colour of lines and numbers.
         dashes: matplotlib's line style.
         numbers: write the value on each line, to two decimals.
         resolution: points along one side of the triangle.
@@ -60,7 +59,7 @@ def draw_levels(
 def draw_dots(
     ax: TernaryAxes, log_policies: ArrayLike, color: str, dashes: str = "-", label: str | None = None
 ) -> None:
-    """Draw policies (steps, 3) as dots joined by a thin line, the last one a square."""
+    """Draw policies (steps, 3) as dots joined by a thin line; the last one is a square."""
     pi = np.exp(np.asarray(log_policies, dtype=float))
     ax.plot(*pi.T, color=color, linestyle=dashes, linewidth=0.6, marker=".", markersize=4, label=label)
     ax.plot(*pi[-1:].T, color=color, marker="s", markersize=8, markeredgecolor="white", linestyle="none", zorder=6)
@@ -69,11 +68,11 @@ def draw_dots(
 def paths_figure(
     paths: Mapping[str, ArrayLike], policies: Mapping[str, ArrayLike], arms: Sequence[str] = ARMS
 ) -> Figure:
-    """One simplex for each path, side by side.
+    """One simplex per path, side by side.
 
     Args:
-        paths: title -> policies (steps, 3), log-probabilities, in the order of the steps; the last one gets a square.
-        policies: name of `LABELS` -> policy (3,), marked in every panel.
+        paths: title -> policies (steps, 3), log-probabilities, in the order of the steps; the last one is a square.
+        policies: name in `LABELS` -> policy (3,), marked in every panel.
         arms: names of the corners top, left and right.
 
     Returns:
@@ -98,7 +97,7 @@ def optimum_figure(
     settings: Sequence[tuple[float, float]],
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """`pi_0`, `pi_t`, their interpolation `pi_ref` and the optimum `pi*`: one simplex for each (alpha, beta).
+    """`pi_0`, `pi_t`, their interpolation `pi_ref` and the optimum `pi*`: one simplex per (alpha, beta).
 
     Dotted: all interpolations. Solid: the optimum as beta falls from infinity (`pi_ref`) to its value (`pi*`).
 
@@ -106,7 +105,7 @@ def optimum_figure(
         advantage: A (3,), finite.
         log_pi_0: initial policy (3,), log-probabilities.
         log_pi_t: current policy (3,), log-probabilities.
-        settings: pairs (alpha, beta), one to three a row.
+        settings: pairs (alpha, beta), drawn in rows of up to three.
         arms: names of the corners top, left and right.
 
     Returns:
@@ -147,8 +146,7 @@ def dials_figure(
     *,
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """Paths of the optimum `pi*`: left, beta runs from large to small at each alpha; right, alpha from 0 to 1 at each
-    beta.
+    """Paths of the optimum `pi*`. Left: beta from large to small at each alpha. Right: alpha from 0 to 1 at each beta.
 
     Args:
         advantage: A (3,), finite.
@@ -189,12 +187,12 @@ def dials_figure(
 
 
 def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], xlabel: str = "arm") -> Figure:
-    """Several policies as grouped bars, told apart by colour and hatch.
+    """Several policies as grouped bars, which differ in colour and hatch.
 
     Args:
         policies: label -> policy (A,), log-probabilities; at most five.
         arms: A names.
-        xlabel: what the arms are.
+        xlabel: label of the axis of the arms.
 
     Returns:
         A matplotlib figure.
@@ -220,15 +218,15 @@ def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], xlabel: 
 
 
 def weight_figure(beta: float, w_clip: float, edge: float = 0.01) -> Figure:
-    """The weight as a function of a Gaussian advantage, and the shares of samples at and below two thresholds.
+    """The weight as a function of a Gaussian advantage, and the shares of samples at the clip and below `edge`.
 
     Args:
         beta: strength of the regulariser, > 0, in units of the advantage's standard deviation per nat.
         w_clip: upper bound of the weight, > `edge`.
-        edge: weights below it are called dead.
+        edge: a weight below it counts as dead.
 
     Returns:
-        A matplotlib figure: left `min(exp(A/beta), w_clip)` against A, right the density of A, cut into three parts.
+        A matplotlib figure. Left: `min(exp(A/beta), w_clip)` against A. Right: the density of A, cut into three parts.
 
     Source: T4, with `w_reg = 1` and `A ~ N(0, 1)`.
     """

@@ -1,4 +1,4 @@
-"""The map of noise of notebook 05: where DAR's update is the noisier one, and where the quieter one."""
+"""The noise map of notebook 05: where DAR's update is noisier than DAO's, and where it is less noisy."""
 
 import matplotlib as mpl
 import numpy as np
@@ -13,10 +13,10 @@ def noise_map(drifts: ArrayLike, sizes: ArrayLike, log_ratio: ArrayLike, plain: 
     """Draw log10 of DAR's noise over DAO's on a grid of drift and A/beta, with the boundary where both are equal.
 
     Args:
-        drifts: how far `pi_theta` has moved from `pi_t`, nats, rising (D,), at least two.
-        sizes: A/beta, nats per standard deviation of A, positive, rising (S,), at least two.
-        log_ratio: log10 of the ratio, (S, D); negative where DAR is quieter, which is hatched as well as coloured.
-        plain: a second ratio (S, D) of which only the boundary is drawn, dashed.
+        drifts: distance of `pi_theta` from `pi_t` in nats, increasing, (D,) with D >= 2.
+        sizes: A/beta in nats per standard deviation of A, positive, increasing, (S,) with S >= 2.
+        log_ratio: log10 of the ratio, (S, D); negative where DAR is less noisy, which is hatched.
+        plain: log10 of a second ratio (S, D), of which only the boundary is drawn, dashed.
 
     Returns:
         A matplotlib figure.

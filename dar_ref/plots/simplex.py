@@ -9,7 +9,7 @@ from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
 from dar_ref import theory
-from dar_ref.plots.simplex_border import Gap, border
+from dar_ref.plots.simplex_boundary import Gap, boundary
 from dar_ref.plots.style import ARMS, BLACK, COLORS, GREY, LABELS, MARKERS, style
 from dar_ref.theory.checks import Array
 from dar_ref.theory.trust_regions import Stability
@@ -19,7 +19,7 @@ def simplex_axes(figure: Figure, position: tuple[int, int, int] = (1, 1, 1), arm
     """Add ternary axes for policies over three arms; a corner is the policy that always plays the arm named there.
 
     Args:
-        figure: where to add them.
+        figure: figure that gets the axes.
         position: (rows, columns, index) as in matplotlib.
         arms: three names, for the corners top, left and right.
 
@@ -51,7 +51,7 @@ def draw_region(
     stability: Stability = "kl",
     resolution: int = 181,
 ) -> None:
-    """Draw `KL(pi‖pi_0) <= eps_0`, the trust region around `pi_t`, and what they share, filled and hatched.
+    """Draw `KL(pi‖pi_0) <= eps_0`, the trust region around `pi_t`, and their intersection, filled and hatched.
 
     Args:
         ax: from `simplex_axes`.
@@ -60,7 +60,7 @@ def draw_region(
         eps_0: radius of the ball around `pi_0`, nats.
         eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
         stability: "kl", "ppo_box" or "forward_kl", as in `theory.region_volume`.
-        resolution: points on each border.
+        resolution: points on each boundary.
 
     Raises:
         TypeError, ValueError: bad input, see `dar_ref.theory`.
@@ -76,7 +76,7 @@ def draw_region(
     draw_set(ax, trusted, log_pi_t, COLORS["pi_t"], linestyle="--", resolution=resolution)
     shared = theory.closest(log_pi_0, log_pi_t, eps_t, stability=stability)
     if shared.divergence <= eps_0:
-        ring = border(lambda log_pi: np.maximum(anchored(log_pi), trusted(log_pi)), shared.log_pi, resolution)
+        ring = boundary(lambda log_pi: np.maximum(anchored(log_pi), trusted(log_pi)), shared.log_pi, resolution)
         ax.fill(*ring.T, facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK, linewidth=0.0)
 
 
@@ -91,19 +91,19 @@ def draw_set(
     resolution: int = 181,
     label: str | None = None,
 ) -> None:
-    """Draw a convex set of policies, `gap <= 0`: its border and, unless `fill` is 0, its inside in a light colour.
+    """Draw a convex set of policies, `gap <= 0`: its boundary and, unless `fill` is 0, its interior in a light colour.
 
     Args:
         ax: from `simplex_axes`.
-        gap: see `border`.
+        gap: see `boundary`.
         log_inside: a policy (3,) of the set, log-probabilities.
-        color: of border and inside.
-        linestyle: of the border; sets are not told apart by colour alone.
-        fill: opacity of the inside.
-        resolution: points on the border.
-        label: for the legend.
+        color: colour of boundary and interior.
+        linestyle: line style of the boundary, so that sets differ in more than colour.
+        fill: opacity of the interior.
+        resolution: number of points on the boundary.
+        label: legend entry.
     """
-    ring = border(gap, log_inside, resolution)
+    ring = boundary(gap, log_inside, resolution)
     if fill:
         ax.fill(*ring.T, facecolor=color, alpha=fill, linewidth=0.0)
     closed = np.vstack([ring, ring[:1]])
@@ -111,11 +111,11 @@ def draw_set(
 
 
 def draw_policy(ax: TernaryAxes, log_pi: ArrayLike, name: str, label: str | None = None) -> None:
-    """Mark one policy (3,); `name` is one of `LABELS` and decides colour, marker and, unless given, the label."""
+    """Mark one policy (3,); `name` is a key of `LABELS` and sets colour, marker and, unless given, the label."""
     point = np.exp(np.asarray(log_pi, dtype=float))
-    size = 14 if MARKERS[name] == "*" else 8  # a star fills less of its box
+    size = 14 if MARKERS[name] == "*" else 8  # a star looks smaller than other markers
     look = {"color": COLORS[name], "marker": MARKERS[name], "markersize": size, "markeredgecolor": "white"}
-    look |= {"zorder": 5, "clip_on": False}  # whole at an edge of the triangle too
+    look |= {"zorder": 5, "clip_on": False}  # markers on an edge of the triangle are drawn whole
     ax.plot(*(point[k : k + 1] for k in range(3)), linestyle="none", label=label or LABELS[name], **look)
 
 
@@ -134,8 +134,7 @@ def region_figure(
     stability: Stability = "kl",
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """Both constraints on the simplex, the interpolated policies between the anchors, and the best policy that is
-    allowed.
+    """Both constraints on the simplex, the interpolated policies between the anchors, and the best allowed policy.
 
     Args:
         log_pi_0: initial policy (3,), log-probabilities.
@@ -147,7 +146,7 @@ def region_figure(
         arms: names of the corners top, left and right.
 
     Returns:
-        A matplotlib figure; after `%matplotlib inline` a notebook shows it, `save_png` writes it.
+        A matplotlib figure. A notebook shows it after `%matplotlib inline`, `save_png` writes it.
 
     Raises:
         TypeError, ValueError: bad input, see `dar_ref.theory`.
@@ -177,7 +176,7 @@ def region_figure(
 
 
 def simplex_grid(resolution: int) -> Array:
-    """Log-probabilities (M, 3) of an even grid over the triangle, `resolution` points a side, edges included."""
+    """Log-probabilities (M, 3) of an even grid over the triangle, `resolution` points per side, edges included."""
     first, second = np.meshgrid(np.arange(resolution), np.arange(resolution), indexing="ij")
     inside = first + second < resolution
     counts = np.stack([first[inside], second[inside], resolution - 1 - first[inside] - second[inside]], axis=-1)
@@ -186,7 +185,7 @@ def simplex_grid(resolution: int) -> Array:
 
 
 def trust_gap(log_pi: ArrayLike, log_pi_t: ArrayLike, eps_t: float, stability: Stability) -> Array:
-    """How far policies (..., A) are outside the trust region around `pi_t`: negative inside, 0 on its border."""
+    """Distance (...) of policies (..., A) outside the trust region around `pi_t`: negative inside, 0 at its edge."""
     if stability == "kl":
         return np.asarray(theory.kl(log_pi, log_pi_t) - eps_t)
     if stability == "forward_kl":

@@ -1,7 +1,7 @@
-"""One look for every figure of the package: colours, markers, sizes, files.
+"""The common style of every figure: colours, markers, sizes, files.
 
-The colours are Okabe and Ito's, which people with any of the common colour-vision deficiencies tell apart; each thing
-keeps its colour in all figures, and no figure tells two things apart by colour alone.
+The colours are Okabe and Ito's, which are distinct for the common colour-vision deficiencies. Each object has the same
+colour in all figures, and objects never differ in colour alone.
 """
 
 from collections.abc import Iterator
@@ -65,16 +65,16 @@ RC: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Use the package's matplotlib settings inside the block, and put the reader's own back after it."""
+    """Use the package's matplotlib settings inside the block and restore the user's settings after it."""
     with mpl.rc_context(RC):
         yield
 
 
 def save_png(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG without the metadata that changes from run to run; return the path.
+    """Write a figure as PNG, without metadata that differs between runs; return the path.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=RC["savefig.dpi"], metadata={"Software": None})

@@ -1,10 +1,11 @@
-"""Exact theory of DAR on finite sets of arms, in float64 numpy: what the paper states, as functions.
+"""Exact theory of DAR on finite sets of arms, in float64 numpy: the statements of the paper as functions.
 
-Policies are log-probabilities over the last axis; leading axes broadcast; `-inf` is probability zero. Names are the
-paper's: `log_pi_0` initial policy, `log_pi_t` current policy (the sampler), `log_pi` the policy being judged,
-`advantage`, `alpha`, `beta`.
+Policies are log-probabilities over the last axis; leading axes broadcast; `-inf` is probability zero. The names follow
+the paper: `log_pi_0` is the initial policy, `log_pi_t` the current policy (the sampler), `log_pi` the policy that is
+evaluated; `advantage`, `alpha` and `beta` are as in the objective.
 """
 
+from dar_ref.theory.advantage import ExactAdvantage, exact_advantage
 from dar_ref.theory.constrained import ConstrainedOptimum, constrained_optimum
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
@@ -28,6 +29,7 @@ __all__ = [
     "Chernoff",
     "Closest",
     "ConstrainedOptimum",
+    "ExactAdvantage",
     "Feasibility",
     "Interpolation",
     "KLMoments",
@@ -44,6 +46,7 @@ __all__ = [
     "dual_kl",
     "efficiency",
     "estimator_moments",
+    "exact_advantage",
     "feasible",
     "fixed_point",
     "interpolate",

@@ -1,9 +1,8 @@
 """Every sample of a small batch, exactly once: N prompts with K completions each, drawn from `pi_t`.
 
-A batch statistic that does not look at the order of the K completions depends only on how often each arm was drawn. So
-the enumeration runs over the `C(A+K-1, K)` count vectors of a group with their multinomial probabilities, not over the
-`A^K` ordered groups: the same sum, regrouped. Prompts multiply: `C(A+K-1, K)^N` states where they are coupled
-(normalisation over the batch).
+Batch statistics do not depend on the order of the K completions, only on how often each arm was drawn. So the
+enumeration runs over the `C(A+K-1, K)` count vectors of a group with their multinomial probabilities, instead of the
+`A^K` ordered groups. Coupled prompts (normalisation over the batch) multiply to `C(A+K-1, K)^N` states.
 
 Shapes: `N` prompts, `K` completions per prompt, `A` arms, `S` states (a chunk of the enumeration).
 """
@@ -29,7 +28,7 @@ CHUNK = 16_384
 
 
 class Batches(NamedTuple):
-    """A chunk of batches: `log_probability` (S,), and `counts` (S, N, A), how often each prompt drew each arm."""
+    """A chunk of batches: `log_probability` (S,), and `counts` (S, N, A), the draws of each arm for each prompt."""
 
     log_probability: Array
     counts: NDArray[np.int64]
@@ -74,8 +73,8 @@ def sampled_advantages(
     """Monte Carlo advantage of each drawn arm: `(r - baseline) / std`.
 
     Baselines: "group" is `mean_K(r)`, own sample included; "leave_one_out" is the mean of the K-1 others, so that
-    `A = K/(K-1) (r - mean_K(r))`; "none" is 0: the reward is taken as the advantage. `std` is the population std over
-    the group's K or the batch's N*K advantages; where they are all equal the normalised advantage is 0.
+    `A = K/(K-1) (r - mean_K(r))`; "none" is 0: the reward is the advantage. `std` is the population std of the group's
+    K or the batch's N*K advantages. If these are all equal, the normalised advantage is 0.
 
     Args:
         reward: r (N, A), finite.
@@ -118,10 +117,10 @@ def one_row_per_prompt(**named: ArrayLike) -> list[Array]:
 
 
 def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, prompts: int) -> int:
-    """Return K after checking that the statistics asked for can be taken from it.
+    """Return K after checking that it is large enough for the baseline and the normalisation.
 
     Raises:
-        TypeError: K that is no integer.
+        TypeError: K that is not an integer.
         ValueError: `K < 1`, an unknown baseline or normalisation, or statistics of a single sample.
     """
     check_choice("baseline", baseline, get_args(Baseline))
@@ -147,13 +146,13 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError, naming the choices, where `value` is none of them."""
+    """Raise ValueError that lists the choices if `value` is not one of them."""
     if value not in choices:
         raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(repr, choices))}")
 
 
 def _centred(value: Array, counts: NDArray[np.int64], axes: tuple[int, ...]) -> Array:
-    """`value` minus its mean over the draws; exactly 0 where all draws are equal, since the largest goes off first."""
+    """`value` minus its mean over the draws. The largest value is subtracted first, so equal draws give exactly 0."""
     drawn = counts > 0
     shifted = np.where(drawn, value - np.where(drawn, value, -np.inf).max(axis=axes, keepdims=True), 0.0)
     return np.where(drawn, shifted - _mean(shifted, counts, axes), 0.0)
@@ -165,11 +164,11 @@ def _mean(value: Array, counts: NDArray[np.int64], axes: tuple[int, ...]) -> Arr
 
 
 def _group_counts(drawn: NDArray[np.bool_], num_generations: int) -> NDArray[np.int64]:
-    """All count vectors (S, A) of K draws on the arms that can be drawn, by stars and bars."""
+    """All count vectors (S, A) of K draws from the arms `drawn`, by stars and bars."""
     arms = int(drawn.sum())
     places = num_generations + arms - 1
     bars = np.array(list(combinations(range(places), arms - 1)), dtype=np.int64)
-    bars = bars.reshape(math.comb(places, arms - 1), arms - 1)  # one arm leaves one row without bars
+    bars = bars.reshape(math.comb(places, arms - 1), arms - 1)  # with one arm: one row without bars
     edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, places)))
     counts = np.zeros((len(bars), drawn.size), dtype=np.int64)
     counts[:, drawn] = np.diff(edges, axis=1) - 1

@@ -1,7 +1,7 @@
-"""Input checks of the theory layer: bad input gets an error that names the value, the reason and the remedy.
+"""Input checks of the theory layer. Every error names the value, the reason and the remedy.
 
 A policy is an array of log-probabilities over its last axis (the arms). `-inf` is probability zero. Nothing is
-normalised silently: a row whose probabilities miss 1 by more than `ROW_TOLERANCE` is refused.
+normalised silently: a row whose probabilities do not sum to 1 within `ROW_TOLERANCE` is refused.
 """
 
 import numpy as np
@@ -11,6 +11,8 @@ from dar_ref import scalars
 
 Array = NDArray[np.float64]
 
+EPS = float(np.finfo(np.float64).eps)  # 2^-52, the distance from 1 to the next float64
+LARGEST_TILT = 1e300  # nats: larger exponents are cut here, so that sums of a few stay inside float64
 ROW_TOLERANCE = 1e-8
 
 
@@ -21,7 +23,7 @@ def arrays(**named: ArrayLike) -> list[Array]:
 
     Raises:
         TypeError: integer, boolean, complex or object values.
-        ValueError: empty or 0-d array, NaN, infinite advantage, `log p` of +inf, rows that do not sum to one,
+        ValueError: empty or 0-d array, NaN, infinite advantage, a log-probability of +inf, rows that do not sum to one,
             different numbers of arms, leading axes that do not broadcast.
     """
     checked = [
@@ -34,7 +36,7 @@ def arrays(**named: ArrayLike) -> list[Array]:
 
 
 def single(**named: ArrayLike) -> list[Array]:
-    """Return the named inputs as `arrays` does, and refuse leading axes: one bandit, arrays of shape (A,)."""
+    """Return the named inputs as `arrays` does, each (A,); ValueError for leading axes (more than one bandit)."""
     checked = arrays(**named)
     for name, array in zip(named, checked, strict=True):
         if array.ndim > 1:
@@ -58,10 +60,7 @@ def non_negative(name: str, value: float) -> float:
 
 
 def common_support(logits: Array) -> None:
-    """Raise ValueError where a row of `logits` (..., A) leaves no arm with positive probability.
-
-    Such a row comes from two policies without a common arm: their geometric interpolation is zero everywhere.
-    """
+    """Raise ValueError where a row of `logits` (..., A) is -inf on every arm: the two policies have no common arm."""
     empty = (logits == -np.inf).all(axis=-1)
     if empty.any():
         raise ValueError(
@@ -106,7 +105,7 @@ def _finite(name: str, value: ArrayLike) -> Array:
 
 def _policy(name: str, value: ArrayLike) -> Array:
     array = _floating(name, value)
-    with np.errstate(over="ignore"):  # a wrong input may overflow: the total then says so
+    with np.errstate(over="ignore"):  # wrong input may overflow; the test of the total then refuses it
         total = np.exp(array).sum(axis=-1)
     if not (np.abs(total - 1.0) <= ROW_TOLERANCE).all():  # also False for NaN and +inf
         _refuse_policy(name, array, np.asarray(total))
@@ -114,14 +113,14 @@ def _policy(name: str, value: ArrayLike) -> Array:
 
 
 def _refuse_policy(name: str, array: Array, total: Array) -> None:
-    """Say what is wrong with a policy that failed its row sum; NaN first, since it hides everything else."""
+    """Raise the ValueError for a policy that failed its row sum. NaN comes first, since it hides other faults."""
     for bad, what in ((np.isnan(array), "NaN"), (array == np.inf, "+inf")):
         if bad.any():
             where = np.argwhere(bad)[0]
-            raise ValueError(f"{name}{_index(where)} is {what}: a log-probability lies in [-inf, 0]; mend the input")
+            raise ValueError(f"{name}{_index(where)} is {what}: a log-probability lies in [-inf, 0]; correct the input")
     if (array >= 0).all() and (np.abs(array.sum(axis=-1) - 1.0) <= ROW_TOLERANCE).all():
         raise ValueError(
-            f"{name} holds probabilities (its rows already sum to 1), log-probabilities are needed; pass np.log({name})"
+            f"{name} holds probabilities (its rows sum to 1), but log-probabilities are needed; pass np.log({name})"
         )
     row = np.unravel_index(int(np.argmax(np.abs(total - 1.0))), total.shape)
     raise ValueError(

@@ -1,18 +1,19 @@
-"""The best policy where the two balls of the paper's conflict meet (T7), and how it is found.
+"""The best policy in the region where the two balls of the paper's conflict meet (T7).
 
-Where a constraint binds, the maximiser of E_pi[A] over the region is a DAR policy on the common support `S`,
+Let `l0` and `lt` be the multipliers of the two constraints. If one of them is positive, the maximiser of E_pi[A] over
+the region is a DAR policy on the common support `S`:
 
     pi ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta),     alpha = l0/(l0+lt),     beta = l0+lt
 
-from the multipliers: (alpha, beta) sweep the hard-constrained frontier. The paper draws the region; this is ours.
+So DAR's (alpha, beta) sweep the frontier of the hard-constrained problem. The paper draws the region; T7 is ours.
 
 By T1, the constraints `KL(pi‖pi_0) <= e0` and `KL(pi‖pi_t) <= et`, weighted with alpha and 1-alpha, give one ball:
 
     KL(pi‖pi_ref(alpha)) <= rho(alpha) = alpha e0 + (1-alpha) et + log C(alpha)
 
-It contains the region, and its best policy for A is a tilt `pi_ref exp(tau A)`, tau = 1/beta. The dual of T7 says that
-the lowest of these best values over alpha is the best value of the region. So two nested one-variable roots solve it,
-and both functions change sign once: no start, however far off, leads them astray.
+This ball contains the region, and its best policy for A is a tilt `pi_ref exp(tau A)`, tau = 1/beta. By the duality of
+T7, the lowest of these best values over alpha is the best value of the region. So the solver nests two one-variable
+root searches. Each function changes sign once, so the searches converge from any start.
 """
 
 from typing import NamedTuple
@@ -21,13 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, LARGEST_TILT, Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
 from dar_ref.theory.region import log_overlap, lowest_margin, weighted
-
-ULP = float(np.finfo(np.float64).eps)
-LARGEST_TILT = 1e308
 
 
 class ConstrainedOptimum(NamedTuple):
@@ -47,7 +45,7 @@ def constrained_optimum(
         dual: minimise beta (alpha eps_0 + (1-alpha) eps_t + log sum_S pi_0^alpha pi_t^(1-alpha) exp(A/beta))
         over alpha in [0, 1] and beta >= 0
 
-    One bandit at a time: the cases below are decided for each alone, so leading axes are refused.
+    One bandit at a time: leading axes are refused.
 
     Args:
         advantage: A (A,), finite.
@@ -57,14 +55,15 @@ def constrained_optimum(
         eps_t: radius of the ball around `pi_t`, in nats, in [0, inf].
 
     Returns:
-        `ConstrainedOptimum(log_pi, alpha, beta, value)`. Both constraints bind: 0 < alpha < 1; only that of `pi_0`:
-        alpha 1; only that of `pi_t`: alpha 0. The balls touch (margin 0): beta inf, alpha the certificate, `pi_ref` on
-        `S`. A maximiser of A over `S` lies inside (constant A included): beta 0, alpha nan, and of these maximisers the
-        one whose smaller slack is largest, which is `pi_ref` on the best arms at their own certificate. Both radii
-        infinite: beta 0, alpha nan, uniform over the best of all arms.
+        `ConstrainedOptimum(log_pi, alpha, beta, value)`. The cases:
+        both constraints bind: 0 < alpha < 1; only that of `pi_0`: alpha 1; only that of `pi_t`: alpha 0;
+        the balls touch (margin 0): beta inf, alpha the certificate, `pi_ref` on `S`;
+        a maximiser of A over `S` lies in the region (for example A constant): beta 0, alpha nan. Of these maximisers,
+        the policy whose smaller slack is largest: `pi_ref` on the best arms, at their own certificate;
+        both radii infinite: beta 0, alpha nan, uniform over the best of all arms.
 
     Raises:
-        TypeError, ValueError: bad input, leading axes, or an empty region (the message carries the certificate).
+        TypeError, ValueError: bad input, leading axes, or an empty region (the message gives the certificate).
 
     Source: T7.
 
@@ -80,7 +79,7 @@ def constrained_optimum(
         best = advantage == advantage.max()
         return _outcome(advantage, best, np.zeros(best.sum()), np.nan, 0.0)
     alone = None if np.isfinite(eps_0 + eps_t) else float(np.isinf(eps_t))
-    if alone is not None:  # one ball is left: give it twice, and hold alpha at its end
+    if alone is not None:  # only one ball constrains: use it twice, and fix alpha at its end point
         log_pi_0 = log_pi_t = log_pi_0 if alone else log_pi_t
         eps_0 = eps_t = min(eps_0, eps_t)
     kept = (log_pi_0 > -np.inf) & (log_pi_t > -np.inf)
@@ -121,7 +120,7 @@ def _refuse_empty(alpha: float, margin: float) -> None:
 
 
 class _Balls:
-    """The family of balls of one bandit. Arrays run over the common support; `gain` is A brought to [-1, 0]."""
+    """The balls of one bandit, one per alpha. Arrays run over the common support; `gain` is A scaled to [-1, 0]."""
 
     def __init__(
         self,
@@ -143,13 +142,13 @@ class _Balls:
     def tilt(self, alpha: float, start: float) -> float:
         """The tau at which the tilted policy reaches the ball's surface; inf if the ball contains a maximiser of A.
 
-        Its divergence from `pi_ref` grows with tau from 0 to `-log pi_ref(best arms)`; the square root is nearly linear
-        at first, so Newton runs on that, within a bracket. `start` is a guess (0: none).
+        The divergence from `pi_ref` grows with tau from 0 to `-log pi_ref(best arms)`. Its square root is nearly linear
+        at small tau, so a bracketed Newton iteration runs on the root. `start` is a guess (0: none).
         """
         budget, mixture = weighted(alpha, self.eps_0, self.eps_t), log_mixture(self.log_p, self.log_q, alpha)
         log_ref, log_c = log_normalize(mixture)
         log_best = log_sum_exp(mixture[self.best])
-        if alpha in (0.0, 1.0):  # where these logarithms may be tiny, and known better
+        if alpha in (0.0, 1.0):  # these logarithms may be tiny here; log_overlap keeps their digits
             log_c, log_best = (log_overlap(*self.whole, arms, np.asarray(alpha))[0] for arms in (self.kept, self.top))
         if budget + float(log_best) >= 0.0:
             return np.inf
@@ -159,11 +158,11 @@ class _Balls:
         spread = float(ref @ centred**2)
         guess = np.sqrt(2.0 * radius / spread) if spread > radius else 1.0
         tau = float(start if 0.0 < start < np.inf else guess)
-        for step in range(300):  # pragma: no branch (the bracket is down to one ulp long before)
+        for step in range(300):  # pragma: no branch (the bracket shrinks to one ulp long before)
             divergence, variance, noise = _tilted(ref, log_ref, self.gain, centred, tau)
             low, high = (tau, high) if divergence < radius else (low, tau)
             root = np.sqrt(divergence)
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a useless step is replaced at once
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a non-finite step is replaced below
                 newton = tau + (np.sqrt(radius) - root) * 2.0 * root / np.float64(tau * variance)
             if root == 0.0 or not (low <= newton <= high and np.isfinite(newton)) or (step > 40 and step % 2):
                 newton = _between(low, high)
@@ -176,8 +175,8 @@ class _Balls:
         """The alpha whose ball has the lowest best value, and its tau.
 
         The best value is quasiconvex in alpha, and its slope has the sign of `lean = (e0 - KL_0) - (et - KL_t)` at the
-        ball's best policy. `certificate` is that of the region: a small region has its alpha close by. `inner` is the
-        certificate that the best arms lie outside: tau is finite at and around it.
+        ball's best policy. `certificate` is the alpha of the region's certificate: in a small region the answer is
+        close to it. `inner` is the certificate that the best arms lie outside: tau is finite in its neighbourhood.
         """
         for end, sign in ((0.0, 1.0), (1.0, -1.0)):
             tau = self.tilt(end, 0.0)
@@ -202,26 +201,26 @@ class _Balls:
         ratio = self.log_ratio - pi @ self.log_ratio
         gain = self.gain - pi @ self.gain
         lean = float(pi @ self.log_ratio) + (self.eps_0 - self.eps_t)
-        noise = ULP * float(pi @ np.abs(self.log_ratio))
+        noise = EPS * float(pi @ np.abs(self.log_ratio))
         variance, mixed = float(pi @ gain**2), float(pi @ (gain * ratio))
         along = mixed * (mixed - lean / tau) / variance if variance > 0.0 else np.inf  # -inf: no Newton step
         return lean, float(pi @ ratio**2) - along, noise
 
 
 def _tilted(ref: Array, log_ref: Array, gain: Array, centred: Array, tau: float) -> tuple[float, float, float]:
-    """KL(pi‖ref), Var_pi[gain] and the error of the KL, `pi ∝ ref exp(tau gain)`; no cancellation up to tau = 1."""
+    """KL(pi‖ref), Var_pi[gain] and the KL's error for `pi ∝ ref exp(tau gain)`, without cancellation up to tau = 1."""
     if tau > 1.0:
         log_pi, log_total = log_normalize(log_ref + tau * gain)
         pi = np.exp(log_pi)
         mean = float(pi @ gain)
         spread = float(pi @ (gain - mean) ** 2)
-        return max(tau * mean - float(log_total), 0.0), spread, ULP * (tau * abs(mean) + abs(float(log_total)))
+        return max(tau * mean - float(log_total), 0.0), spread, EPS * (tau * abs(mean) + abs(float(log_total)))
     growth = np.expm1(tau * centred)
     total = float(ref @ growth)
     mean = float(ref @ (growth * centred)) / (1.0 + total)
     variance = float((ref * (1.0 + growth)) @ (centred - mean) ** 2) / (1.0 + total)
     divergence = max(tau * mean - float(np.log1p(total)), 0.0)
-    return divergence, variance, ULP * divergence
+    return divergence, variance, EPS * divergence
 
 
 def _between(low: float, high: float) -> float:

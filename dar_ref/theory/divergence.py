@@ -1,9 +1,9 @@
 """Divergences between policies on a finite set of arms: KL, Rényi, Chernoff.
 
-`kl(log_p, log_q)` is KL(p‖q): direction is in the order of the arguments. All sums run over the last axis, leading axes
-broadcast. `log p = -inf` is probability zero with `0 log 0 = 0`; a value is `+inf` where the mathematics says so.
-Everything is computed in log space from float64 input; the error is a few ulp of `max|log p| + max|log q|` (finite
-entries), tested against ball arithmetic. True values are never negative, so a rounding error below zero is cut off.
+`kl(log_p, log_q)` is KL(p‖q): the order of the arguments is the direction. All sums run over the last axis; leading
+axes broadcast. `log p = -inf` is probability zero with `0 log 0 = 0`; infinite divergences are `+inf`. Everything is
+computed in log space from float64 input. The error is a few ulp of `max|log p| + max|log q|` (finite entries), tested
+against ball arithmetic. True values are never negative, so a negative rounding error is returned as 0.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
-
-EPS = float(np.finfo(np.float64).eps)
+from dar_ref.theory.checks import EPS, Array
 
 
 class Chernoff(NamedTuple):
-    """Chernoff information (nats) and the weight of `log_p` that attains it; each of the leading shape (...)."""
+    """`information` (...): Chernoff information in nats; `alpha` (...): the weight of `log_p` that attains it."""
 
     information: Array
     alpha: Array
@@ -35,7 +33,7 @@ def kl(log_p: ArrayLike, log_q: ArrayLike) -> Array:
         KL (...), `>= 0`; `+inf` where p has mass on an arm that q lacks.
 
     Raises:
-        TypeError, ValueError: input that is no policy, see `checks.arrays`.
+        TypeError, ValueError: input that is not a policy, see `checks.arrays`.
 
     Source: the two regularisers of the paper's objective (arXiv 2602.11523, Section 4).
 
@@ -59,7 +57,7 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
         D_a (...), `>= 0`; `+inf` where p and q share no arm, or `a >= 1` and p has mass on an arm that q lacks.
 
     Raises:
-        TypeError, ValueError: input that is no policy, or an order that is negative or NaN.
+        TypeError, ValueError: input that is not a policy, or an order that is negative or NaN.
 
     Source: T1, `-log C = (1-alpha) D_alpha(pi_0‖pi_t)`; van Erven & Harremoës, IEEE Trans. IT 60 (2014).
     """
@@ -68,7 +66,7 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
     if order == 1.0:
         return expected_log_ratio(log_p, log_q)
     in_p = log_p > -np.inf
-    with np.errstate(invalid="ignore"):  # -inf - -inf outside supp p, masked at once
+    with np.errstate(invalid="ignore"):  # -inf - -inf outside supp p is masked in the same line
         log_ratio = np.where(in_p, log_p - log_q, 0.0)
     if order == np.inf:
         return np.maximum(np.where(in_p, log_ratio, -np.inf).max(axis=-1), 0.0)
@@ -84,19 +82,19 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
 def chernoff(log_p: ArrayLike, log_q: ArrayLike) -> Chernoff:
     """Chernoff information: max over alpha in [0, 1] of `-log sum p^alpha q^(1-alpha)`, sums over the common support.
 
-    It is the smallest radius at which the two KL balls `KL(pi‖p) <= e` and `KL(pi‖q) <= e` touch (T6), and they touch
-    at the interpolated policy `p^alpha q^(1-alpha) / C`.
+    It is the smallest radius at which the two KL balls `KL(pi‖p) <= e` and `KL(pi‖q) <= e` meet (T6). They touch at the
+    interpolated policy `p^alpha q^(1-alpha) / C`.
 
     Args:
         log_p: policy (..., A), log-probabilities.
         log_q: policy (..., A), log-probabilities.
 
     Returns:
-        `Chernoff(information, alpha)`, each (...): nats, and the weight of p in [0, 1]. End points count as limits.
-        Where every alpha attains it (identical policies: 0 to rounding; no common support: +inf) alpha is 1/2.
+        `Chernoff(information, alpha)`, each (...): nats, and the weight of p in [0, 1]. End points are taken as limits.
+        Where every alpha attains it, alpha is 1/2: identical policies (0 up to rounding), no common support (+inf).
 
     Raises:
-        TypeError, ValueError: input that is no policy, see `checks.arrays`.
+        TypeError, ValueError: input that is not a policy, see `checks.arrays`.
 
     Source: T6; Cover & Thomas, Elements of Information Theory, Section 11.9.
 
@@ -111,8 +109,8 @@ def chernoff(log_p: ArrayLike, log_q: ArrayLike) -> Chernoff:
 
 
 def expected_log_ratio(log_p: Array, log_q: Array) -> Array:
-    """KL(p‖q) (...) of policies (..., A) that are known to be valid."""
-    with np.errstate(invalid="ignore"):  # -inf - -inf, and 0 * inf where exp underflows: both settled below
+    """KL(p‖q) (...) of policies (..., A) that were checked before."""
+    with np.errstate(invalid="ignore"):  # -inf - -inf, and 0 * inf where exp underflows: both are replaced below
         terms = np.exp(log_p) * (log_p - log_q)
     terms = np.where(log_p == -np.inf, 0.0, np.where(log_q == -np.inf, np.inf, terms))
     return np.maximum(terms.sum(axis=-1), 0.0)
@@ -122,7 +120,7 @@ def log_sum_exp(logits: Array) -> Array:
     """log sum exp over the last axis, (..., A) -> (...); a row of -inf gives -inf, a row with +inf gives +inf."""
     top = logits.max(axis=-1, keepdims=True)
     anchor = np.where(np.isinf(top), 0.0, top)
-    with np.errstate(divide="ignore", over="ignore"):  # log 0 and exp inf are the values wanted
+    with np.errstate(divide="ignore", over="ignore"):  # log 0 = -inf and exp inf = inf are intended
         return np.log(np.exp(logits - anchor).sum(axis=-1)) + anchor[..., 0]
 
 
@@ -147,11 +145,11 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
     base = np.where(shared, log_q, -np.inf)
 
     def derivatives(alpha: Array) -> tuple[Array, Array, Array]:
-        """Slope and curvature at alpha, and the size of the terms that the slope is a sum of."""
+        """Slope and curvature at alpha, and the size of the terms in the slope's sum."""
         logits = base + alpha[..., None] * log_ratio
         top = logits.max(axis=-1, keepdims=True)
         ref = np.exp(logits - np.where(np.isinf(top), 0.0, top))
-        ref /= np.maximum(ref.sum(axis=-1, keepdims=True), 1.0)  # logits - log C would leave ulps of log C
+        ref /= np.maximum(ref.sum(axis=-1, keepdims=True), 1.0)  # exp(logits - log C) loses ulps of log C
         mean = (ref * log_ratio).sum(axis=-1)
         variance = (ref * (log_ratio - mean[..., None]) ** 2).sum(axis=-1)
         return slope + mean, variance, np.abs(slope) + (ref * np.abs(log_ratio)).sum(axis=-1)
@@ -161,9 +159,9 @@ def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array
     rising, falling = derivatives(low)[0] >= 0.0, derivatives(high)[0] <= 0.0
     alpha = np.where((rising == falling) | ~shared.any(axis=-1), 0.5, np.where(rising, 0.0, 1.0))
     active, last = ~rising & ~falling, high
-    for _ in range(200):  # pragma: no branch (steps or brackets halve: 65 at most in 100,000 bandits)
+    for _ in range(200):  # pragma: no branch (at most 65 steps in 100,000 bandits)
         first, second, size = derivatives(alpha)
-        active = active & (np.abs(first) > EPS * np.maximum(2.0 * size, second))  # what is left is rounding
+        active = active & (np.abs(first) > EPS * np.maximum(2.0 * size, second))  # below, the slope is rounding
         if not active.any():
             break
         low, high = np.where(first < 0.0, alpha, low), np.where(first > 0.0, alpha, high)

@@ -6,13 +6,12 @@ T1: `alpha KL(pi‖pi_0) + (1-alpha) KL(pi‖pi_t) = KL(pi‖pi_ref) - log C` wi
 T2: `pi* ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta)`, `J(pi*) = beta log sum pi_0^alpha pi_t^(1-alpha) exp(A/beta)`, and
 for every policy `J(pi*) - J(pi) = beta KL(pi‖pi*)`.
 
-Deviation from summaries of the paper: they drop `-log C`. It does not depend on `pi`, so the optimiser is the same, but
-the two sides differ by it. Conventions: `0^0 = 1`, so `C = 1` at alpha 0 and 1, and `0 * inf = 0` for a KL of weight
-zero.
+Deviation: summaries of the paper drop `-log C`. This term does not depend on `pi`, so the maximiser is the same, but
+the two sides of T1 differ by it. Conventions: `0^0 = 1`, so `C = 1` at alpha 0 and 1; a KL of weight zero counts 0,
+even where it is infinite.
 
-Errors, tested against ball arithmetic with finite entries only and `eps = 2^-52`: log-probabilities within
-`8 eps (max|A|/beta + max|log p|)`, values within beta times that, for beta in [1e-6, 1e6], |A| to 1e6, one arm to a
-million.
+Rounding errors, with `eps = 2^-52`: log-probabilities are within `8 eps (max|A|/beta + max|log p|)`, values within beta
+times that. Tested against ball arithmetic for finite entries, beta in [1e-6, 1e6], |A| up to 1e6, up to a million arms.
 """
 
 from typing import NamedTuple
@@ -48,11 +47,11 @@ def interpolate(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> Inter
         alpha: weight of `pi_0`, in [0, 1].
 
     Returns:
-        `Interpolation(log_pi_ref, log_c)`, (..., A) and (...). Exactly `(log_pi_t, 0)` at alpha 0, `(log_pi_0, 0)` at
-        1.
+        `Interpolation(log_pi_ref, log_c)`, (..., A) and (...). Exactly `(log_pi_t, 0)` at alpha 0 and `(log_pi_0, 0)`
+        at alpha 1.
 
     Raises:
-        TypeError, ValueError: bad input, or 0 < alpha < 1 and anchors without a common arm.
+        TypeError, ValueError: bad input, or anchors without a common arm at 0 < alpha < 1.
 
     Source: Proposition 4.1.
 
@@ -63,12 +62,12 @@ def interpolate(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> Inter
     """
     log_pi_0, log_pi_t = checks.arrays(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
     alpha = checks.alpha(alpha)
-    logits = log_mixture(log_pi_0, log_pi_t, alpha)
-    if alpha in (0.0, 1.0):
+    logits = log_mixture(log_pi_0, log_pi_t, alpha)  # (..., A)
+    if alpha in (0.0, 1.0):  # no common arm is needed here: pi_ref is one of the anchors
         return Interpolation(logits, np.zeros(logits.shape[:-1]))
     checks.common_support(logits)
-    log_pi_ref, log_c = log_normalize(logits)
-    return Interpolation(log_pi_ref, np.minimum(log_c, 0.0))
+    log_pi_ref, log_c = log_normalize(logits)  # (..., A), (...)
+    return Interpolation(log_pi_ref, np.minimum(log_c, 0.0))  # rounding may leave log C an ulp above 0
 
 
 def dual_kl(log_pi: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> Array:
@@ -117,7 +116,7 @@ def objective(
         log_pi=log_pi, advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t
     )
     alpha, beta = checks.alpha(alpha), checks.positive("beta", beta)
-    return (np.exp(log_pi) * advantage).sum(axis=-1) - beta * _dual_kl(log_pi, log_pi_0, log_pi_t, alpha)
+    return (np.exp(log_pi) * advantage).sum(axis=-1) - beta * _dual_kl(log_pi, log_pi_0, log_pi_t, alpha)  # (...)
 
 
 def optimum(advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float, beta: float) -> Optimum:
@@ -134,7 +133,7 @@ def optimum(advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alph
         `Optimum(log_pi, value)`: (..., A), and (...) in units of the advantage.
 
     Raises:
-        TypeError, ValueError: bad input, 0 < alpha < 1 and anchors without a common arm, or `A/beta` beyond float64.
+        TypeError, ValueError: bad input, anchors without a common arm at 0 < alpha < 1, or `A/beta` beyond float64.
 
     Source: Theorem 4.2.
 
@@ -146,9 +145,9 @@ def optimum(advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alph
     """
     advantage, log_pi_0, log_pi_t = checks.arrays(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
     alpha, beta = checks.alpha(alpha), checks.positive("beta", beta)
-    logits = log_mixture(log_pi_0, log_pi_t, alpha) + checks.over_beta(advantage, beta)
+    logits = log_mixture(log_pi_0, log_pi_t, alpha) + checks.over_beta(advantage, beta)  # (..., A)
     checks.common_support(logits)
-    log_pi, log_total = log_normalize(logits)
+    log_pi, log_total = log_normalize(logits)  # (..., A), (...)
     return Optimum(log_pi, beta * log_total)
 
 
@@ -162,19 +161,19 @@ def log_mixture(log_pi_0: Array, log_pi_t: Array, alpha: float) -> Array:
 
 
 def log_normalize(logits: Array) -> tuple[Array, Array]:
-    """log softmax (..., A) and log sum exp (...) together. Rows have at least one finite entry.
+    """Return log softmax (..., A) and log sum exp (...) of logits (..., A) with a finite entry in every row.
 
-    The maximum is taken off before the normaliser is: rows come out normalised to a few ulp even where logits are 1e12.
+    The maximum is subtracted first. So rows are normalised to a few ulp even for logits of 1e12.
     """
-    top = logits.max(axis=-1, keepdims=True)
-    shifted = logits - top
-    log_total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    top = logits.max(axis=-1, keepdims=True)  # (..., 1)
+    shifted = logits - top  # (..., A)
+    log_total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (..., 1)
     return shifted - log_total, (top + log_total)[..., 0]
 
 
 def _dual_kl(log_pi: Array, log_pi_0: Array, log_pi_t: Array, alpha: float) -> Array:
-    total = np.zeros(np.broadcast_shapes(log_pi.shape, log_pi_0.shape, log_pi_t.shape)[:-1])
+    total = np.zeros(np.broadcast_shapes(log_pi.shape, log_pi_0.shape, log_pi_t.shape)[:-1])  # (...)
     for weight, anchor in ((alpha, log_pi_0), (1.0 - alpha, log_pi_t)):
-        if weight > 0.0:  # 0 * inf = 0
+        if weight > 0.0:  # otherwise 0 * inf would be NaN
             total = total + weight * expected_log_ratio(log_pi, anchor)
     return total

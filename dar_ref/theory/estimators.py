@@ -1,27 +1,27 @@
-"""Exact mean and covariance of the DAR, DAO, GRPO and RLOO updates, by enumerating every sample of a batch (T8, T10).
+"""Exact mean and covariance of the DAR, DAO, GRPO and RLOO updates, by enumeration of all batches (T8, T10).
 
-The policy is a tabular softmax, one row of logits per prompt, and a completion is one arm. All four updates (the
-gradient of **minus** the loss with respect to the logits: the direction of ascent) have the form
+The policy is a tabular softmax with one row of logits per prompt. A completion is one arm. An update is the gradient of
+**minus** the loss with respect to the logits, the direction of ascent. All four updates have the form
 
     U = 1/(N K) sum_i c_i grad log pi_theta(y_i),   y_i ~ pi_t,   grad log pi_theta(y) = e_y - pi_theta
 
-and differ only in the coefficient, with `rho = pi_theta/pi_t`:
+They differ only in the coefficient, with `rho = pi_theta/pi_t`:
 
     dar    c = min((pi_0/pi_t)^alpha exp(A/beta), w_clip)
     dao    c = rho (A - beta (alpha log(pi_theta/pi_0) + (1-alpha) log(pi_theta/pi_t)))
     grpo   c = rho A [inside the clip] + beta (pi_0/pi_theta - 1)
     rloo   c = A
 
-Every term is a constant to the gradient except `rho` in dao and grpo. GRPO's second term is the gradient of its k3
-penalty. RLOO's reward is `r - beta log(pi_t/pi_0)`, fixed at sampling time, and it has no ratio: on stale samples
-(pi_theta != pi_t) it is what it is, a biased policy gradient. Group statistics are population statistics (GRPO's paper
-does not say which).
+No gradient flows through any term except `rho` in dao and grpo. GRPO's second term is the gradient of its k3 penalty.
+RLOO's reward is `r - beta log(pi_t/pi_0)`, fixed at sampling time. RLOO has no ratio, so on stale samples
+(pi_theta != pi_t) it is a biased policy gradient. Group statistics are population statistics (GRPO's paper does not say
+which).
 
 Does the regression remove the variance of the ratio? It replaces one ratio by another: `w = Z pi*/pi_t` with
-`Z = sum pi_t w` (exact advantage, no clip), so DAR's noise is that of pi*/pi_t, which does not move with `pi_theta` and
-can be clipped, while DAO's and GRPO's is that of pi_theta/pi_t, which grows with every step off `pi_t`. At `pi_theta =
-pi*` the two ratios are equal. And DAR's weights are positive: near `pi_t` they carry a constant that adds noise and no
-signal.
+`Z = sum pi_t w` (exact advantage, no clip). DAR's noise is that of pi*/pi_t. This ratio does not change with `pi_theta`
+and can be clipped. The noise of DAO and GRPO is that of pi_theta/pi_t, which grows with every step away from `pi_t`. At
+`pi_theta = pi*` the two ratios are equal. DAR's weights are positive: near `pi_t` they contain a constant that adds
+noise and no signal.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -46,18 +46,18 @@ from dar_ref.theory.regression import regression_weights
 
 Method = Literal["dar", "dao", "grpo", "rloo"]
 
-_OPTIONS = {"dar": {"alpha", "w_clip"}, "dao": {"alpha"}, "grpo": {"clip_eps"}, "rloo": set[str]()}
+_OPTIONS = {"dar": {"alpha", "w_clip"}, "dao": {"alpha"}, "grpo": {"epsilon"}, "rloo": set[str]()}
 
 
 class Moments(NamedTuple):
-    """Of an update with respect to the logits, prompts one after another: `mean` (N*A,), `covariance` (N*A, N*A)."""
+    """`mean` (N*A,) and `covariance` (N*A, N*A) of an update of the logits; prompts one after another."""
 
     mean: Array
     covariance: Array
 
 
 class _Update(NamedTuple):
-    """A method with all its numbers; policies and reward are (N, A)."""
+    """A method with all its options; policies and reward are (N, A)."""
 
     method: str
     reward: Array
@@ -68,7 +68,7 @@ class _Update(NamedTuple):
     alpha: float
     beta: float
     w_clip: float | None
-    clip_eps: float
+    epsilon: float
     baseline: Baseline
     normalize: Normalize
 
@@ -84,14 +84,14 @@ def estimator_moments(
     alpha: float | None = None,
     beta: float = 0.05,
     w_clip: float | None = None,
-    clip_eps: float | None = None,
+    epsilon: float | None = None,
     baseline: Baseline | None = None,
     normalize: Normalize | None = None,
 ) -> Moments:
     """Exact mean and covariance of one update over all batches of N prompts with K completions each, drawn from `pi_t`.
 
-    The update is the ascent direction `U = 1/(N K) sum_i c_i (e_{y_i} - pi_theta)`, coefficients as in the module's
-    header. An option that the method does not have is refused, not ignored.
+    The update is the ascent direction `U = 1/(N K) sum_i c_i (e_{y_i} - pi_theta)`, with the coefficients of the
+    module's docstring. An option that the method does not have is refused.
 
     Args:
         method: "dar", "dao", "grpo" or "rloo".
@@ -104,13 +104,13 @@ def estimator_moments(
         alpha: weight of `pi_0`, in [0, 1]; dar and dao only, None takes the paper's 0.1.
         beta: strength of the regulariser, in units of the advantage per nat; `> 0` for dar and dao, `>= 0` for grpo and
             rloo.
-        w_clip: upper bound of the weight, `> 0`; dar only, None for no bound.
-        clip_eps: half-width of the ratio's clip, in [0, inf]; grpo only, None takes 0.2, inf is no clip.
+        w_clip: upper bound of the weight, `> 0`; dar only; None for no bound.
+        epsilon: half-width of the ratio's clip, in [0, inf]; grpo only; None takes 0.2, inf is for no clip.
         baseline: "group" (mean over the K rewards, own sample included), "leave_one_out" (mean of the others) or "none"
-            (the reward is the advantage); None takes the method's own, leave_one_out for rloo and group for the others.
-        normalize: "none", "group" (by the population std of the K advantages) or "batch" (of all N*K; couples the
-            prompts); equal advantages give 0. None takes "group" for grpo, "none" for the others. DAR's practical loss
-            is "batch".
+            (the reward is the advantage); None takes leave_one_out for rloo and group for the others.
+        normalize: "none", "group" (divide by the population std of the K advantages) or "batch" (by that of all N*K,
+            which couples the prompts); equal advantages give 0. None takes "group" for grpo, "none" for the others.
+            DAR's practical loss uses "batch".
 
     Returns:
         `Moments(mean, covariance)`, (N*A,) and (N*A, N*A), in units of the coefficient.
@@ -118,7 +118,7 @@ def estimator_moments(
     Raises:
         TypeError: policies, rewards or numbers of a wrong type.
         ValueError: bad input, an option of another method, K = 1 with a group statistic, more batches than
-            `enumeration.MAX_STATES`, or moments beyond float64.
+            `batches.MAX_STATES`, or moments beyond float64.
 
     Source: T8. DAR: the paper's practical loss; DAO: DESIGN's dual-KL score-function form; GRPO: DeepSeekMath
     (arXiv 2402.03300), equations 3 and 4; RLOO: Ahmadian et al. (arXiv 2402.14740).
@@ -130,9 +130,9 @@ def estimator_moments(
     ([0.25, -0.25], [[0.0625, -0.0625], [-0.0625, 0.0625]])
     """
     check_choice("method", method, get_args(Method))
-    for name, value in (("alpha", alpha), ("w_clip", w_clip), ("clip_eps", clip_eps)):
+    for name, value in (("alpha", alpha), ("w_clip", w_clip), ("epsilon", epsilon)):
         if value is not None and name not in _OPTIONS[method]:
-            raise ValueError(f"{name} = {value!r} is no option of method {method!r}; leave it out")
+            raise ValueError(f"{name} = {value!r} is not an option of method {method!r}; leave it out")
     reward, log_pi_theta, log_pi_0, log_pi_t = one_row_per_prompt(
         reward=reward, log_pi_theta=log_pi_theta, log_pi_0=log_pi_0, log_pi_t=log_pi_t
     )
@@ -150,7 +150,7 @@ def estimator_moments(
         0.1 if alpha is None else checks.alpha(alpha),
         checks.positive("beta", beta) if "alpha" in _OPTIONS[method] else checks.non_negative("beta", beta),
         w_clip,
-        0.2 if clip_eps is None else checks.non_negative("clip_eps", clip_eps),
+        0.2 if epsilon is None else checks.non_negative("epsilon", epsilon),
         baseline,
         normalize,
     )
@@ -190,7 +190,7 @@ def efficiency(moments: Moments, gradient: ArrayLike) -> float:
 
     Args:
         moments: of an update U, from `estimator_moments`.
-        gradient: G (N*A,) or (N, A), the direction wanted; finite, not zero.
+        gradient: G (N*A,) or (N, A), the exact gradient to recover; finite, not zero.
 
     Returns:
         The share in [0, 1]; NaN where the update is always 0.
@@ -213,7 +213,7 @@ def efficiency(moments: Moments, gradient: ArrayLike) -> float:
 
 
 def _with_penalised_reward(update: _Update) -> _Update:
-    """RLOO puts its KL into the reward, at sampling time."""
+    """RLOO subtracts its KL term from the reward, at sampling time."""
     if update.method != "rloo" or update.beta == 0.0:
         return update
     drawn = update.log_pi_t > -np.inf
@@ -240,7 +240,7 @@ def _check_supports(update: _Update) -> None:
 
 
 def _independent(update: _Update) -> Moments:
-    """Prompts that share nothing: enumerate each alone; the mean over N prompts scales the blocks by 1/N and 1/N^2."""
+    """Enumerate prompts that are independent one by one; the mean over N prompts scales blocks by 1/N and 1/N^2."""
     prompts, arms = update.reward.shape
     mean = np.zeros((prompts, arms))
     covariance = np.zeros((prompts, arms, prompts, arms))
@@ -260,7 +260,7 @@ def _moments(update: _Update) -> Moments:
     """Two passes over the enumeration: the mean, then the covariance around it (no cancelling of second moments)."""
     size = update.reward.size
     mean, covariance = np.zeros(size), np.zeros((size, size))
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float64: refused by the caller with its reason
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses moments beyond float64
         for chunk in batches(update.log_pi_t, update.num_generations):
             mean = mean + np.exp(chunk.log_probability) @ _directions(update, chunk)
         for chunk in batches(update.log_pi_t, update.num_generations):
@@ -270,7 +270,7 @@ def _moments(update: _Update) -> Moments:
 
 
 def _directions(update: _Update, chunk: Batches) -> Array:
-    """The update (S, N*A) that each batch of the chunk gives."""
+    """The update of each batch in the chunk, (S, N*A)."""
     advantage = sampled_advantages(
         update.reward, chunk.counts, update.num_generations, update.baseline, update.normalize
     )
@@ -281,7 +281,7 @@ def _directions(update: _Update, chunk: Batches) -> Array:
 
 
 def _coefficients(update: _Update, advantage: Array) -> Array:
-    """The factor c of `grad log pi_theta(y)` for every arm (S, N, A); arms that were not drawn hold anything."""
+    """The coefficient c of every arm (S, N, A); entries of arms that were not drawn are arbitrary."""
     log_pi_theta, log_pi_0, log_pi_t = update.log_pi_theta, update.log_pi_0, update.log_pi_t
     if update.method == "rloo":
         return advantage
@@ -291,5 +291,5 @@ def _coefficients(update: _Update, advantage: Array) -> Array:
     ratio = np.exp(log_pi_theta - log_pi_t)
     if update.method == "dao":
         return ratio * (advantage - update.beta * (log_pi_theta - log_mixture(log_pi_0, log_pi_t, update.alpha)))
-    inside = np.where(advantage > 0.0, ratio <= 1.0 + update.clip_eps, ratio >= 1.0 - update.clip_eps)
+    inside = np.where(advantage > 0.0, ratio <= 1.0 + update.epsilon, ratio >= 1.0 - update.epsilon)
     return inside * ratio * advantage + update.beta * np.expm1(log_pi_0 - log_pi_theta)

@@ -2,26 +2,28 @@
 
     pi_{t+1} = pi*(pi_t) ∝ pi_0^alpha pi_t^(1-alpha) exp(A/beta),      pi_inf ∝ pi_0 exp(A/(alpha beta))
 
-With A fixed, `log pi_{t+1} - log pi_inf = (1-alpha) (log pi_t - log pi_inf)` up to the normaliser. So alpha = 1 lands
-in one step; alpha = 0 never stops and runs to arg max A within supp pi_t; for alpha < 1 a lost arm never returns, and
-the end is `pi_inf` conditioned on the support of the start.
+With A fixed, `log pi_{t+1} - log pi_inf = (1-alpha) (log pi_t - log pi_inf)` up to the normaliser. So alpha = 1 reaches
+`pi_inf` in one step. At alpha = 0 the iteration never stops: mass moves to arg max A within supp pi_t. For alpha < 1 a
+lost arm never returns, and the limit is `pi_inf` conditioned on the support of the start.
 
-With the clip it is `pi_{t+1} ∝ pi_t min(w, w_clip)`, where `w = Z (pi_inf/pi_t)^alpha` and
+With the clip, `pi_{t+1} ∝ pi_t min(w, w_clip)`, where `w = Z (pi_inf/pi_t)^alpha` and
 `Z = (sum pi_0 exp(A/(alpha beta)))^alpha`:
-- `Z <= w_clip`: `pi_inf` stays fixed, and every start with its support ends there. While an arm is clipped, the range
-  (max - min) of `log pi_t - log pi_inf` falls by at least `log(w_clip/Z)` per step, afterwards by the factor `1-alpha`.
-- `Z > w_clip`: every policy `<= w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))` has all its weights at the clip, hence is
-  fixed, and the start decides.
+- `Z <= w_clip`: `pi_inf` is a fixed point, and every start with its support converges to it. While an arm is clipped,
+  the range (max - min) of `log pi_t - log pi_inf` falls by at least `log(w_clip/Z)` per step. Afterwards it shrinks by
+  the factor `1-alpha` per step.
+- `Z > w_clip`: every policy `<= w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))` has all its weights at the clip. So it is a
+  fixed point. Every path converges to one of these, and the start decides to which.
 - A centred under pi_t: `E_{pi_t}[log w] = -alpha KL(pi_t‖pi_0) <= 0` at every step. So `log Z` is
-  `-alpha KL(pi_inf‖pi_0)`, the weight of the most over-filled arm is at most 1, and the range falls by at least
-  `log w_clip` per step while an arm is clipped: a clip > 1 changes the path, not the end.
+  `-alpha KL(pi_inf‖pi_0)`, and the arm with the largest `pi_t/pi_inf` has a weight of at most 1. While an arm is
+  clipped, the range falls by at least `log w_clip` per step, and at a clip of 1 it still falls: a clip >= 1 changes the
+  path and not the limit.
 
-Deviation: the paper divides A by its std over the batch as well. That changes A at every step and with it the end: see
-`dar_ref.theory.normalization`, where the finding is derived.
+Deviation: the paper also divides A by its std over the batch. That changes A, and with it the limit, at every step: see
+`dar_ref.theory.normalization`.
 
-Errors, tested against 60 digits with finite entries only and `eps = 2^-52`: one step rounds log-probabilities by
-`8 eps (max|A|/beta + max|log p|)` and the next step keeps `1-alpha` of that. So after t steps the error is within
-`8 eps min(t, 1/alpha) (max|A|/beta + max|log p|)`, `max|log p|` taken over the path. Rows stay normalised to a few ulp.
+Rounding errors, with `eps = 2^-52`: one step adds `8 eps (max|A|/beta + max|log p|)` to log-probabilities, and the next
+step keeps `1-alpha` of that. So after t steps the error is within `8 eps min(t, 1/alpha) (max|A|/beta + max|log p|)`,
+with `max|log p|` over the path. Rows stay normalised to a few ulp. Tested against 60 digits, with finite entries only.
 """
 
 from itertools import pairwise
@@ -32,15 +34,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import LARGEST_TILT, Array
 from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
 from dar_ref.theory.dual_kl import interpolate, log_normalize, optimum
 from dar_ref.theory.regression import regression_target
 
 Normalize = Literal["center", "standardize", "standardize_batch"]
-
-# Nats. A / std leaves float64 within a few steps of a run to a corner; cut here, no arm is lost and sums stay finite.
-LARGEST_TILT = 1e300
 
 
 def iterate(
@@ -63,10 +62,10 @@ def iterate(
         beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
         steps: number of updates, `>= 0`.
         log_pi_t: start (..., A), log-probabilities; None starts at `pi_0`.
-        w_clip: upper bound of the regression weight, `> 0`. Each step is then `regression_target`, so that at alpha = 1
-            too a lost arm stays lost; None for no bound.
-        normalize: what A is at each step. None: as given. `"center"`: less its mean under pi_t, row by row; without a
-            clip this changes nothing. `"standardize"`: centred, then divided by its std under pi_t, row by row.
+        w_clip: upper bound of the regression weight, `> 0`; None for no bound. With a clip each step is
+            `regression_target`, so a lost arm stays lost at alpha = 1 too.
+        normalize: A at each step. None: as given. `"center"`: minus its mean under pi_t, row by row; without a clip
+            this changes nothing. `"standardize"`: centred, then divided by its std under pi_t, row by row.
             `"standardize_batch"`: centred row by row, then divided by one std over all leading axes (uniform over rows:
             a batch of prompts, as in the practical loss). Where the std is 0, A is 0. A/(beta std) is cut at 1e300.
 
@@ -74,7 +73,7 @@ def iterate(
         log pi_0 ... log pi_steps of the path, (steps+1, ..., A); the first row is the start.
 
     Raises:
-        TypeError, ValueError: bad input, 0 < alpha < 1 and anchors without a common arm, or `A/beta` beyond float64.
+        TypeError, ValueError: bad input, anchors without a common arm at 0 < alpha < 1, or `A/beta` beyond float64.
 
     Source: T5; the practical loss for `w_clip` and `normalize`.
 
@@ -105,9 +104,9 @@ def iterate(
 def fixed_point(advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, beta: float) -> Array:
     """The fixed point `pi_inf ∝ pi_0 exp(A/(alpha beta))` of the updates with A fixed.
 
-    It is the maximiser of `E_pi[A] - alpha beta KL(pi‖pi_0)`: the stability term slows the path and leaves the end.
-    At alpha = 0 nothing holds the policy. Unless A is constant on supp pi_0, where `pi_0` (and every other policy) is
-    fixed, there is no fixed point of full support and the call is refused.
+    It maximises `E_pi[A] - alpha beta KL(pi‖pi_0)`: the stability term slows the path and does not change the limit.
+    At alpha = 0 the call is refused unless A is constant on supp pi_0: there is no fixed point of full support. For
+    constant A every policy is fixed, and `pi_0` is returned.
 
     Args:
         advantage: A (..., A), finite.
@@ -137,7 +136,7 @@ def fixed_point(advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, beta: f
 def log_fixed_weight(advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, beta: float) -> Array:
     """`log Z = alpha log sum pi_0 exp(A/(alpha beta))`: the log weight that every arm has at `pi_inf`.
 
-    A clip below Z moves the end, a clip above only the path. At alpha = 0 the limit: `max A / beta` over supp pi_0.
+    A clip below Z changes the end, a clip above Z only the path. At alpha = 0 it is `max A / beta` over supp pi_0.
 
     Args:
         advantage: A (..., A), finite.
@@ -146,7 +145,7 @@ def log_fixed_weight(advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, be
         beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
 
     Returns:
-        log Z (...), to be compared with `log w_clip`.
+        log Z (...); compare it with `log w_clip`.
 
     Raises:
         TypeError, ValueError: bad input, or `A/(alpha beta)` beyond float64.
@@ -173,11 +172,11 @@ def coverage(
     steps: int,
     log_pi_t: ArrayLike | None = None,
 ) -> Array:
-    """How well the moving reference covers the end: `KL(pi_inf‖pi_ref,t)`, with `pi_ref,t ∝ pi_0^alpha pi_t^(1-alpha)`.
+    """Distance from the limit to the moving reference: `KL(pi_inf‖pi_ref,t)`, `pi_ref,t ∝ pi_0^alpha pi_t^(1-alpha)`.
 
         log pi_ref,t - log pi_inf = (alpha + (1-alpha)^(t+1)) (log pi_0 - log pi_inf)   from pi_0, up to the normaliser
 
-    So from `pi_0` the KL falls monotonically, to its value at the factor alpha and not to 0. From another start it may
+    So from `pi_0` the KL falls at every step, to its value at the factor alpha and not to 0. From another start it may
     rise.
 
     Args:
@@ -207,14 +206,14 @@ def coverage(
 
 
 def centred(advantage: Array, log_pi: Array) -> Array:
-    """`A - E_pi[A]` (..., A). Offsets are taken from the likeliest arm: nothing cancels as the policy concentrates."""
+    """`A - E_pi[A]` (..., A). The likeliest arm is subtracted first, which avoids cancellation near a corner."""
     values, log_pi = np.broadcast_arrays(advantage, log_pi)
     offset = values - np.take_along_axis(values, log_pi.argmax(axis=-1, keepdims=True), axis=-1)
     return offset - (np.exp(log_pi) * offset).sum(axis=-1, keepdims=True)
 
 
 def log_variance(deviation: Array, log_pi: Array) -> Array:
-    """log E_pi[deviation^2] (...), `-inf` where it is zero on supp pi; in log space, since it may be e^-1000."""
+    """log E_pi[deviation^2] (...); `-inf` where the deviation is zero on supp pi. The variance may be e^-1000."""
     with np.errstate(divide="ignore"):
         return log_sum_exp(log_pi + 2.0 * np.log(np.abs(deviation)))
 
@@ -231,7 +230,7 @@ def check_span(advantage: Array) -> None:
 
 
 def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize) -> Array:
-    """The advantage (..., A) as the step from `log_pi` sees it."""
+    """The advantage (..., A) that the step from `log_pi` uses."""
     deviation = centred(advantage, log_pi)
     if normalize == "center":
         return deviation
@@ -239,14 +238,15 @@ def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize)
     if normalize == "standardize_batch":
         log_var = log_sum_exp(log_var.ravel()) - np.log(log_var.size)
     log_std = 0.5 * log_var[..., None]
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # 0 / 0 is settled and inf is cut below
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # 0 / 0 is replaced and inf is cut below
         scaled = deviation / np.exp(log_std)
+    # On a run to a corner A / std leaves float64 within a few steps; cut, no arm is lost and sums stay finite.
     largest = LARGEST_TILT * min(beta, 1.0)
     return np.clip(np.where((deviation == 0.0) | (log_std == -np.inf), 0.0, scaled), -largest, largest)
 
 
 def _fixed_without_anchor(advantage: Array, log_pi_0: Array) -> Array:
-    """`pi_0` where A is constant on its support; anything else has no full-support fixed point at alpha = 0."""
+    """Return `pi_0` if A is constant on its support; otherwise ValueError (alpha = 0, no fixed point)."""
     allowed = log_pi_0 > -np.inf
     highest = np.where(allowed, advantage, -np.inf).max(axis=-1)
     lowest = np.where(allowed, advantage, np.inf).min(axis=-1)

@@ -1,16 +1,17 @@
-"""The estimators k1, k2, k3 of KL(p‖q) from samples of p: their exact moments, and what they are as a loss (T8).
+"""The estimators k1, k2, k3 of KL(p‖q) from samples of p: their exact moments, and their gradients as losses (T8).
 
-With `x = log p(y)/q(y)`, `y ~ p`: first policy first, as in `kl(log_p, log_q)`. Texts that call `log q/p` "k1" mean its
-negative.
+Let `x = log p(y)/q(y)` with `y ~ p`: the sampled policy comes first, as in `kl(log_p, log_q)`. Some texts define k1 as
+`log q/p`, the negative of ours.
 
     k1 = x                 unbiased for KL(p‖q), may be negative
-    k2 = x^2 / 2           biased, >= 0; at most close where p is close to q
-    k3 = exp(-x) - 1 + x   unbiased for KL(p‖q) - q(p = 0), >= 0: biased as soon as q has mass where p has none
+    k2 = x^2 / 2           biased, >= 0; close only where p is close to q
+    k3 = exp(-x) - 1 + x   unbiased for KL(p‖q) - q(p = 0), >= 0: biased if q has mass where p has none
 
-A value is not a loss. Differentiated with the samples held fixed, as every training loop does, the expectations are
+An unbiased value does not make a correct loss. Training loops differentiate the estimate with the samples held fixed.
+The expected gradients are then
 
-    k1   0                        no regulariser at all
-    k2   grad KL(p‖q)             the right one, though its value is biased
+    k1   0                        no regularisation
+    k2   grad KL(p‖q)             the correct gradient, although the value is biased
     k3   grad KL(q‖p) = p - q     the other direction (p of full support)
 """
 
@@ -27,7 +28,7 @@ Estimator = Literal["k1", "k2", "k3"]
 
 
 class KLMoments(NamedTuple):
-    """Of one estimate from one sample: `mean` (...) in nats, `variance` (...) in nats squared."""
+    """`mean` (...) in nats and `variance` (...) in nats squared of the estimate from one sample."""
 
     mean: Array
     variance: Array
@@ -73,13 +74,13 @@ def kl_estimator_moments(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLik
         log_q: policy (..., A), log-probabilities.
 
     Returns:
-        `KLMoments(mean, variance)`, each (...). Where p has mass on an arm that q lacks the mean is `+inf`, as KL(p‖q)
-        is, and the variance NaN. The mean of n independent samples has the same mean and `variance / n`.
+        `KLMoments(mean, variance)`, each (...). Where p has mass on an arm that q lacks, the mean is `+inf`, like
+        KL(p‖q), and the variance NaN. The average of n independent samples has the same mean and `variance / n`.
 
     Raises:
-        TypeError, ValueError: unknown estimator, or input that is no policy.
+        TypeError, ValueError: unknown estimator, or input that is not a policy.
 
-    Source: Schulman, "Approximating KL Divergence" (2020), with the supports written out.
+    Source: Schulman, "Approximating KL Divergence" (2020); the support rules are ours.
 
     >>> p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
     >>> [round(float(kl_estimator_moments(name, p, q).mean), 6) for name in ("k1", "k2", "k3")]
@@ -91,7 +92,7 @@ def kl_estimator_moments(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLik
     log_p, log_q = np.where(infinite[..., None], 0.0, log_p), np.where(infinite[..., None], 0.0, log_q)
     ratio, p, root_p = _log_ratio(log_p, log_q), np.exp(log_p), np.exp(0.5 * log_p)
     if estimator == "k3":
-        far = ratio < -1.0  # there exp(-x) may overflow or p underflow, while q and q/sqrt(p) do not
+        far = ratio < -1.0  # there exp(-x) may overflow or p underflow, but q and q/sqrt(p) do not
         near = np.expm1(-np.where(far, 0.0, ratio)) + ratio
         mean = np.where(far, np.exp(log_q) + p * (ratio - 1.0), p * near).sum(axis=-1)
         with np.errstate(over="ignore", invalid="ignore"):  # a variance beyond float64 is inf; p = 0 is not far
@@ -107,8 +108,7 @@ def kl_estimator_moments(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLik
 
 
 def kl_loss_gradient(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLike) -> Array:
-    """Expected gradient, with respect to the logits of p, of an estimator used as a loss on samples of p that are held
-    fixed.
+    """Expected gradient with respect to the logits of p of an estimator that is used as a loss, with the samples fixed.
 
     `E_p[k'(x) grad log p(y)]` with `k' = 1, x, 1 - exp(-x)`: 0 for k1, `grad KL(p‖q)` for k2, `p - q = grad KL(q‖p)`
     for k3.
@@ -122,7 +122,7 @@ def kl_loss_gradient(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLike) -
         Gradient (..., A). For k3 with `p = 0` somewhere it is `p q(p > 0) - q` on supp p and 0 elsewhere.
 
     Raises:
-        TypeError, ValueError: unknown estimator, input that is no policy, or p with mass where q has none.
+        TypeError, ValueError: unknown estimator, input that is not a policy, or p with mass where q has none.
 
     Source: T8; the two directions of KL and their score functions.
 
@@ -136,7 +136,7 @@ def kl_loss_gradient(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLike) -
     if infinite.any():
         row = np.argwhere(infinite)[0].tolist()
         raise ValueError(
-            f"log_p has mass on an arm that log_q lacks (row {row}): KL(p‖q) is inf and so is the loss; give q the arm"
+            f"log_p has mass on an arm that log_q lacks (row {row}): KL(p‖q) and the loss are inf; give q the arm"
         )
     ratio, p = _log_ratio(log_p, log_q), np.exp(log_p)
     if estimator == "k1":

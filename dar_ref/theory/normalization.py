@@ -1,38 +1,39 @@
-"""What dividing A by its std under pi_t does to the iteration: when a fixed point between the corners exists at all.
+"""The iteration with A divided by its std under pi_t: when it has a fixed point between the corners.
 
-Let `a = (A - E_pi[A]) / s(pi)` be renewed at every step, `s` the std of A under pi, and `kappa = alpha beta`.
+Every step replaces A by `a = (A - E_pi[A]) / s(pi)`, where `s` is the std of A under pi. Let `kappa = alpha beta`.
 
-1. Fixed points. `pi = pi*(pi)` says `pi ∝ pi_0 exp(A/(kappa s(pi)))`: it lies on the curve
-   `pi_theta ∝ pi_0 exp(theta A)`, where `kappa theta s(pi_theta) = 1`. With `log(pi_theta/pi_0) = theta A - const`:
+1. Fixed points. `pi = pi*(pi)` means `pi ∝ pi_0 exp(A/(kappa s(pi)))`. So pi lies on the curve
+   `pi_theta ∝ pi_0 exp(theta A)`, at `kappa theta s(pi_theta) = 1`. Since `log(pi_theta/pi_0) = theta A - const`:
 
        h(theta) = theta s(pi_theta) = std of log(pi/pi_0) under pi = 1/(alpha beta).
 
+   This is an identity of every fixed point with alpha > 0: 200 nats at the paper's setting (certified in `verify`, T5).
    `h(0) = 0`, and `h -> 0` as theta -> inf, where s falls exponentially. So `h` has a maximum, and no `alpha beta`
-   below `1/max h` has a fixed point. The scale of A is gone: a gap of 1e-6 is pursued like a gap of 1.
-2. The run. From `pi_0` the iterates stay on the curve, and `theta' - theta = (1 - kappa h(theta)) / (beta s)`. Where h
-   falls through `1/kappa`, the fixed point repels; beyond the last one theta grows for ever. **The corner arg max A
-   attracts at every alpha and beta.** If `kappa max h < 1`, theta grows from everywhere: the run goes to the corner
-   whatever alpha is. (Off the curve, the deviation from it shrinks by `1-alpha` per step: for alpha > 0 the same end.)
+   below `1/max h` has a fixed point. The scale of A plays no role: a gap of 1e-6 has the effect of a gap of 1.
+2. The path. From `pi_0` the iterates stay on the curve, and `theta' - theta = (1 - kappa h(theta)) / (beta s)`. Where h
+   falls through `1/kappa`, the fixed point repels. Beyond the last fixed point theta grows for ever. **The corner
+   arg max A attracts at every alpha and beta.** If `kappa max h < 1`, theta grows from every start: the run goes to the
+   corner for any such alpha. (For alpha > 0 this holds off the curve too: the deviation shrinks by `1-alpha` a step.)
 3. Two arms. Let x be half the log odds of the better arm (x_0 under pi_0). Then `h = (x - x_0)/cosh x`, and log h is
-   concave: one peak, where `(x - x_0) tanh x = 1` and `1/h = sinh x`. There are two, one or no fixed points as
-   `alpha beta` lies above, at or below that `sinh x`. For uniform `pi_0` the peak of h is the Laplace limit of Kepler's
-   equation, 0.6627..., and the threshold 1.5088...
-4. Any rewards, any number of arms. Maximise `Var_pi[L]`, `L = log(pi/pi_0)`, over pi: at the maximum the derivative
-   `L^2 + 2L - 2 E[L] L` is the same for every arm, a quadratic in L. So L takes two values, and we are back at two
-   "arms", the better one with prior mass q. The peak rises as q falls: **no reward has a fixed point between the
-   corners unless `alpha beta >=` the threshold of the smallest probability in pi_0**; rewarding that arm alone attains
-   it. It falls slowly, like `2/log(1/q)`: the paper's 0.005 needs an arm with `log pi_0` below -399.99.
-5. Many prompts, one std. With `s^2` the mean of the prompts' variances, `h^2` is the mean of the prompts' `h^2` and at
-   most the largest. **More prompts never rescue the fixed point**, they average it. Longer answers do help: n tokens
-   drawn and rewarded independently add their `h^2` within one prompt and divide the threshold by `sqrt(n)`.
+   concave with one peak, where `(x - x_0) tanh x = 1` and `1/h = sinh x`. This `sinh x` is the threshold: there are
+   two, one or no fixed points if `alpha beta` is above, at or below it. For uniform `pi_0` the peak of h is the Laplace
+   limit of Kepler's equation, 0.6627..., and the threshold is 1.5088...
+4. Any rewards, any number of arms. Maximise `Var_pi[L]`, `L = log(pi/pi_0)`, over pi. At the maximum the derivative
+   `L^2 + 2L - 2 E[L] L`, a quadratic in L, is the same for every arm. So L takes two values, which is the case of two
+   arms, the better one with prior mass q. The peak rises as q falls: **no reward has a fixed point between the corners
+   unless `alpha beta >=` the threshold of the smallest probability in pi_0**. A reward on that arm alone attains it.
+   The threshold falls slowly, like `2/log(1/q)`: the paper's 0.005 needs an arm with `log pi_0` below -399.99.
+5. Many prompts, one std. With `s^2` the mean of the prompts' variances, `h^2` is the mean of the prompts' `h^2`, hence
+   at most the largest. **More prompts never create a fixed point.** Longer answers help: n tokens that are drawn and
+   rewarded independently add their `h^2` within one prompt and divide the threshold by `sqrt(n)`.
 6. The clip, `w_clip >= 1`. At a fixed point the clipped weights are equal on supp pi, and
-   `E_pi[log w] = -alpha KL(pi‖pi_0) <= 0`, so not all lie above the clip and none does: the clip adds and removes no
-   fixed point. Two arms, kappa below the threshold: the better arm's weight is the larger one before clipping (1-3),
-   and not both are above the clip, so its odds grow at every step: the corner again. Above the threshold a clip can
-   change which of the ends a start reaches.
+   `E_pi[log w] = -alpha KL(pi‖pi_0) <= 0`. So not all weights are above the clip, hence none is: the clip neither adds
+   nor removes a fixed point. Two arms, kappa below the threshold: the better arm has the larger weight before the clip
+   (1-3), and not both weights are above the clip. So its odds grow at every step, up to the corner. Above the threshold
+   a clip can change which limit a start reaches.
 
-Deviation: infinite batches and exact minimisation at every step. Reward noise of the same law on every arm keeps s from
-falling to 0; then h grows without bound and a fixed point always exists.
+Deviation from practice: infinite batches, and exact minimisation at every step. Reward noise with the same distribution
+on every arm keeps s away from 0. Then h grows without bound and a fixed point always exists.
 """
 
 from typing import NamedTuple
@@ -45,13 +46,14 @@ from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.theory.iteration import centred, check_span, log_variance
+from dar_ref.theory.roots import crossing
 
 
 class NormalizedFixedPoints(NamedTuple):
-    """Fixed points with both arms alive, nearest to `pi_0` first; 0, 1 or 2 of them.
+    """The fixed points where both arms have positive probability, nearest to `pi_0` first; n is 0, 1 or 2.
 
-    `log_pi` (n, 2): the policies; `slope` (n,): derivative of one update in the log odds, at the point;
-    `attracting` (n,): `|slope| < 1`, nearby starts end there.
+    `log_pi` (n, 2): the policies; `slope` (n,): derivative of one update with respect to the log odds, at the point;
+    `attracting` (n,): `|slope| < 1`, so nearby starts converge to it.
     """
 
     log_pi: Array
@@ -62,8 +64,9 @@ class NormalizedFixedPoints(NamedTuple):
 def log_ratio_std(advantage: ArrayLike, log_pi_0: ArrayLike, theta: ArrayLike) -> Array:
     """The curve `h(theta) = theta s(pi_theta)`: std of `log(pi_theta/pi_0)` under `pi_theta ∝ pi_0 exp(theta A)`.
 
-    Its crossings with `1/(alpha beta)` are the fixed points of the normalised iteration; rising ones attract unless the
-    step overshoots, falling ones repel. With leading axes, the root mean square over all rows: many prompts, one std.
+    Its crossings with `1/(alpha beta)` are the fixed points of the normalised iteration. Where h falls, they repel;
+    where h rises, they attract unless the step overshoots. With leading axes (many prompts, one std) h is the root mean
+    square over all rows.
 
     Args:
         advantage: A (..., A), finite.
@@ -76,7 +79,7 @@ def log_ratio_std(advantage: ArrayLike, log_pi_0: ArrayLike, theta: ArrayLike) -
     Raises:
         TypeError, ValueError: bad input, or `theta * A` beyond float64.
 
-    Source: T5, batch normalisation; step 1 and step 5 of the module's derivation.
+    Source: T5, batch normalisation; steps 1 and 5 of the module's derivation.
 
     >>> import numpy as np
     >>> h = log_ratio_std(np.array([1.0, -1.0]), np.log([0.5, 0.5]), np.linspace(0.0, 5.0, 5001))
@@ -95,15 +98,15 @@ def log_ratio_std(advantage: ArrayLike, log_pi_0: ArrayLike, theta: ArrayLike) -
 
 
 def normalized_threshold(log_prior: ArrayLike) -> Array:
-    """The smallest `alpha beta` at which two arms have a fixed point between the corners, A being divided by its std.
+    """The smallest `alpha beta` at which two arms have a fixed point between the corners, with A divided by its std.
 
         threshold = min over x > x_0 of cosh x / (x - x_0) = sinh x*,  (x* - x_0) tanh x* = 1,  2 x_0 = log q - log(1-q)
 
-    The same number bounds any rewards: with `log_prior = log_pi_0.min()` no reward on those arms, and no batch of
-    prompts with such `pi_0`, has a fixed point at a smaller `alpha beta`; rewarding the rarest arm alone attains it.
+    The bound holds for any number of arms, with `log_prior = log_pi_0.min()`: no reward on those arms, and no batch of
+    prompts with such `pi_0`, has a fixed point at a smaller `alpha beta`. A reward on the rarest arm alone attains it.
 
     Args:
-        log_prior: log q (...), q in (0, 1) the initial probability of the better arm.
+        log_prior: log q (...), where q in (0, 1) is the initial probability of the better arm.
 
     Returns:
         Threshold (...), within 1e-12 relative. It rises with q: `~2/log(1/q)` as q -> 0, `~e/(2 sqrt(1-q))` as q -> 1.
@@ -131,13 +134,13 @@ def normalized_threshold(log_prior: ArrayLike) -> Array:
 def normalized_fixed_points(
     advantage: ArrayLike, log_pi_0: ArrayLike, alpha: float, beta: float
 ) -> NormalizedFixedPoints:
-    """All fixed points with both arms alive, two arms, A divided by its std under pi_t at every step.
+    """All fixed points of two arms, both of positive probability, with A divided by its std under pi_t at every step.
 
-        x' = alpha x_0 + (1-alpha) x + cosh(x)/beta       in half log odds x of the better arm
+        x' = alpha x_0 + (1-alpha) x + cosh(x)/beta       x: half the log odds of the better arm
 
     So `cosh x = alpha beta (x - x_0)` at a fixed point, and the slope of the update is `1 - alpha + sinh(x)/beta`. The
-    point beyond the peak of h always repels. The one before it has a slope below 1 and attracts, unless a rare better
-    arm makes the step overshoot (slope <= -1).
+    point beyond the peak of h always repels. The point before the peak has a slope below 1 and attracts, unless the
+    better arm is so rare that the step overshoots (slope <= -1).
 
     Args:
         advantage: A (2,), finite, two different values; only which one is larger matters.
@@ -175,7 +178,8 @@ def normalized_fixed_points(
         high = peak + 1.0
         while _log_excess(high, x_0, kappa) <= 0.0:
             high += high - peak
-        x = np.array([_crossing(x_0, peak, x_0, kappa), _crossing(high, peak, x_0, kappa)])
+        ends = ((x_0, peak), (peak, high))
+        x = np.array([crossing(lambda x: _log_excess(x, x_0, kappa), low, peak, high) for low, high in ends])
     log_pi = np.empty((x.size, 2))
     log_pi[:, better], log_pi[:, 1 - better] = -np.logaddexp(0.0, -2.0 * x), -np.logaddexp(0.0, 2.0 * x)
     slope = 1.0 - alpha + np.sinh(x) / beta
@@ -183,9 +187,9 @@ def normalized_fixed_points(
 
 
 def _peak(x_0: Array) -> Array:
-    """Root x of `x - x_0 = coth x`, x > 0: where `(x - x_0)/cosh x` peaks. Newton rises to it from below: concave."""
+    """Root x > 0 of `x - x_0 = coth x`, the peak of `(x - x_0)/cosh x`. Newton's iterates rise to it (concave)."""
     x = np.maximum(x_0 + 1.0, 2.0 / (np.hypot(x_0, 2.0) - x_0))  # below the root, since coth x > 1 and coth x > 1/x
-    for _ in range(8):  # quadratic; five steps suffice anywhere
+    for _ in range(8):  # quadratic convergence: five steps are enough everywhere
         coth = 1.0 / np.tanh(x)
         x = x + (coth - (x - x_0)) / coth / coth  # the derivative is 1 + 1/sinh^2 = coth^2
     return x
@@ -195,16 +199,6 @@ def _log_excess(x: float, x_0: float, kappa: float) -> float:
     """`log(cosh x / (kappa (x - x_0)))`: zero at the fixed points, convex in x, negative between them."""
     log_cosh = abs(x) + np.log1p(np.exp(-2.0 * abs(x))) - np.log(2.0)
     return float(log_cosh - np.log(kappa) - np.log(x - x_0)) if x > x_0 else np.inf
-
-
-def _crossing(outside: float, inside: float, x_0: float, kappa: float) -> float:
-    """The zero of `_log_excess` between a point where it is positive and one where it is not, by bisection."""
-    while (middle := 0.5 * (outside + inside)) not in (outside, inside):
-        if _log_excess(middle, x_0, kappa) > 0.0:
-            outside = middle
-        else:
-            inside = middle
-    return inside
 
 
 def _tilts(theta: ArrayLike, largest: float) -> Array:
@@ -228,7 +222,7 @@ def _check_two_arms(advantage: Array, log_pi_0: Array) -> None:
     if advantage.shape != (2,) or log_pi_0.shape != (2,):
         raise ValueError(
             f"two arms and no leading axes are needed, got advantage {advantage.shape}, log_pi_0 {log_pi_0.shape};"
-            " for more arms or prompts read the crossings off log_ratio_std"
+            " for more arms or prompts find the crossings of log_ratio_std"
         )
     if advantage[0] == advantage[1]:
         raise ValueError(
@@ -236,5 +230,5 @@ def _check_two_arms(advantage: Array, log_pi_0: Array) -> None:
         )
     if (log_pi_0 == -np.inf).any():
         raise ValueError(
-            "log_pi_0 has probability 0 on an arm: it stays 0, there is nothing between the corners; use both arms"
+            "log_pi_0 has probability 0 on an arm, where it stays 0; give both arms a positive probability"
         )

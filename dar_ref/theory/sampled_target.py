@@ -1,12 +1,13 @@
-"""What the K-sample DAR loss fits when the baseline is made from the same K samples (T10).
+"""The minimiser of the K-sample DAR loss when the baseline is the mean of the same K samples (T10).
 
     A_i = r_i - mean_K(r) = (K-1)/K (r_i - mean of the others)
 
-The own sample inside the group mean shrinks the advantage by (K-1)/K, so the expected loss is minimised not by `pi*` at
-beta but by `pi*` at `beta K/(K-1)`: at K = 4 by a policy a third more conservative than asked for, at K = 1 by
-`pi_ref`, whatever the reward. This is exact, not a leading order, since the others' mean enters as a factor that is
-independent of `y_i`. Across prompts that factor differs: it reweights prompts, which a tabular policy does not notice
-and a policy with shared parameters does.
+The group mean contains the sample itself, which shrinks the advantage by (K-1)/K. So the minimiser of the expected loss
+is `pi*` at `beta K/(K-1)` and not at beta: at K = 4 beta is a third larger than requested, at K = 1 the minimiser is
+`pi_ref` for any reward; each on supp pi_t, since what is never drawn is never fitted. This is exact and not a
+first-order result, since the mean of the others enters as a factor that is independent of `y_i`. The factor differs
+between prompts, so it reweights them. This does not affect a tabular policy, but it does affect a policy with shared
+parameters.
 """
 
 import numpy as np
@@ -33,8 +34,8 @@ def sampled_target(
     """The exact minimiser over all policies of the **expected** K-sample DAR loss, `pi' ∝ pi_t(y) E[v_i | y_i = y]`.
 
     With the group mean, no clip and no normalisation, `E[w_i | y_i = y]` is `(pi_0/pi_t)^alpha exp((K-1)/K r(y)/beta)`
-    times a factor that does not depend on y, so the target is exactly `pi*` at `beta K/(K-1)`; with "leave_one_out"
-    exactly `pi*` at beta. Clip and normalisation break the factorisation: then the enumeration is the only answer.
+    times a factor that does not depend on y. So the target is exactly `pi*` at `beta K/(K-1)`; with "leave_one_out" it
+    is exactly `pi*` at beta. With a clip or normalisation there is no such formula, and only enumeration gives it.
 
     Args:
         reward: r (A,) for one prompt or (N, A), finite.
@@ -51,7 +52,7 @@ def sampled_target(
         log pi' (A,) or (N, A): the shape of the inputs, broadcast.
 
     Raises:
-        TypeError, ValueError: as `estimator_moments`, or a prompt whose every weight is zero.
+        TypeError, ValueError: as `estimator_moments`, or a prompt whose weights are all zero.
 
     Source: T10; T3 and T4 with the Monte Carlo advantage in place of the exact one.
 

@@ -1,17 +1,16 @@
-"""Other trust regions in the place of `KL(pi‖pi_t) <= et` (T9): PPO's box and the forward ball.
+"""Other trust regions in place of `KL(pi‖pi_t) <= et` (T9): PPO's box and the forward ball.
 
     stability = "kl"          KL(pi‖pi_t) <= et                    the paper's second constraint
-    stability = "ppo_box"     |pi/pi_t - 1| <= et for every arm    what PPO's clip stands for; no new arms
-    stability = "forward_kl"  KL(pi_t‖pi) <= et                    the stability term as prior work writes it
+    stability = "ppo_box"     |pi/pi_t - 1| <= et for every arm    the region that PPO's clip stands for; no new arms
+    stability = "forward_kl"  KL(pi_t‖pi) <= et                    the stability term as in prior work
 
-Each is convex and is met with `KL(pi‖pi_0) <= e0`. Nothing keeps PPO's policy inside its box: the clip only stops the
-gradient outside. `closest` says which e0 each of them needs, `best_reward` what is left inside.
+Each region is convex and is intersected with `KL(pi‖pi_0) <= e0`. PPO's policy may leave its box: the clip only stops
+the gradient outside. `closest` gives the smallest e0 of a non-empty intersection, `best_reward` the best E_pi[A] in it.
 
-All three rest on one step: the policy of the trust region that is closest in KL(pi‖base) to a base. With base = pi_0 it
-decides emptiness; with `base ∝ pi_0 exp(tau A)` it is the best policy at the multiplier 1/tau of the first constraint.
+All three use one projection: the policy of the trust region that minimises KL(pi‖base). With base = pi_0 it decides
+emptiness. With `base ∝ pi_0 exp(tau A)` it is the best policy at the multiplier 1/tau of the first constraint.
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -19,36 +18,37 @@ from numpy.typing import ArrayLike
 from scipy.special import wrightomega
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.constrained import constrained_optimum
 from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
 from dar_ref.theory.dual_kl import log_mixture, log_normalize
 from dar_ref.theory.region import feasible
+from dar_ref.theory.roots import crossing
 
 Stability = Literal["kl", "ppo_box", "forward_kl"]
 
-LARGEST_TILT = 1e18
-"""Tilt of A (scaled to a range of 1) that counts as infinite: what is left of the value is below 1e-15 of the range."""
+INFINITE_TILT = 1e18
+"""Tilt of A (scaled to a range of 1) that counts as infinite: it loses less than 1e-15 of the range."""
 
 
 class Closest(NamedTuple):
-    """`log_pi` (A,): the policy of the trust region closest to `pi_0` (nan if none); `divergence`: its KL to `pi_0`."""
+    """`log_pi` (A,): the policy of the trust region closest to `pi_0` (nan if none); `divergence`: KL(pi‖pi_0)."""
 
     log_pi: Array
     divergence: float
 
 
 class BestReward(NamedTuple):
-    """`log_pi` (A,): a best policy; `value`: its E_pi[A]. Both nan where the region is empty."""
+    """`log_pi` (A,): a best policy; `value`: its E_pi[A]. Both are nan if the region is empty."""
 
     log_pi: Array
     value: float
 
 
 def closest(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float, *, stability: Stability) -> Closest:
-    """The policy of the trust region around `pi_t` that is closest to `pi_0`, the minimiser of KL(pi‖pi_0).
+    """The policy of the trust region around `pi_t` that minimises KL(pi‖pi_0).
 
-    `divergence` is the smallest radius `eps_0` at which the region of both constraints is non-empty.
+    `divergence` is the smallest radius `eps_0` at which some policy satisfies both constraints.
 
     Args:
         log_pi_0: initial policy (A,), log-probabilities.
@@ -88,7 +88,7 @@ def best_reward(
 ) -> BestReward:
     """The largest E_pi[A] under `KL(pi‖pi_0) <= eps_0` and the trust region around `pi_t`.
 
-    Unlike `constrained_optimum` it gives nan for an empty region, so that a sweep over shrinking regions can be drawn.
+    Unlike `constrained_optimum` it returns nan for an empty region, so a sweep over shrinking regions can be drawn.
 
     Args:
         advantage: A (A,), finite.
@@ -99,7 +99,7 @@ def best_reward(
         stability: "kl", "ppo_box" or "forward_kl", see the module.
 
     Returns:
-        `BestReward(log_pi, value)`. Where several policies are best, `log_pi` is the limit of the DAR-like tilts.
+        `BestReward(log_pi, value)`. If several policies are best, `log_pi` is the limit of the tilted policies.
 
     Raises:
         TypeError, ValueError: bad input, leading axes, or another `stability`.
@@ -121,7 +121,7 @@ def best_reward(
             return empty
         inside = constrained_optimum(advantage, log_pi_0, log_pi_t, eps_0, eps_t)
         return BestReward(inside.log_pi, inside.value)
-    if eps_0 == np.inf:  # no anchor is left, so any base with every arm will do
+    if eps_0 == np.inf:  # pi_0 plays no role, so any base of full support works
         log_pi_0 = np.full(advantage.shape, -np.log(advantage.size))
     top = _marginal(advantage, log_pi_0, log_pi_t, eps_t) if stability == "ppo_box" else advantage.max()
     half_gap = 0.5 * advantage - 0.5 * top
@@ -132,12 +132,12 @@ def best_reward(
         return log_pi, np.inf if log_pi is None else float(expected_log_ratio(log_pi, log_pi_0)) - eps_0
 
     log_pi, excess = tilted(-np.inf)
-    if log_pi is None or excess > 16 * np.finfo(float).eps * (1.0 + eps_0):
+    if log_pi is None or excess > 16 * EPS * (1.0 + eps_0):
         return empty
-    last = float(np.log(LARGEST_TILT))
+    last = float(np.log(INFINITE_TILT))
     log_best, excess = tilted(last)
     if excess > 0.0:
-        log_best, _ = tilted(_crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
+        log_best, _ = tilted(crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
     log_pi = log_pi if log_best is None else log_best
     return BestReward(log_pi, float(np.exp(log_pi) @ advantage))
 
@@ -145,11 +145,11 @@ def best_reward(
 def check_stability(stability: str) -> None:
     """Raise ValueError for anything but the three names of the module's docstring."""
     if stability not in get_args(Stability):
-        raise ValueError(f"stability = {stability!r} is none of the trust regions; pass one of {get_args(Stability)}")
+        raise ValueError(f"stability = {stability!r} is not a trust region; pass one of {get_args(Stability)}")
 
 
 def _project(log_base: Array, log_q: Array, eps: float, stability: Stability) -> Array | None:
-    """The policy of the trust region around q with the smallest KL(pi‖base); None if every one there is infinite.
+    """The policy of the trust region around q with the smallest KL(pi‖base); None if KL is infinite for all of them.
 
     `log_base` need not be normalised.
     """
@@ -183,21 +183,21 @@ def _project_ball(log_base: Array, log_q: Array, eps: float) -> Array | None:
     def excess(share: float) -> float:
         return float(expected_log_ratio(policy(share), log_q)) - eps
 
-    if not log_q.size or excess(0.0) > 16 * np.finfo(float).eps * (1.0 + eps):
+    if not log_q.size or excess(0.0) > 16 * EPS * (1.0 + eps):
         return None
     if excess(1.0) <= 0.0:
         return policy(1.0)
-    return policy(_crossing(excess, 0.0, 0.5, 1.0))
+    return policy(crossing(excess, 0.0, 0.5, 1.0))
 
 
 def _project_box(log_base: Array, log_q: Array, eps: float) -> Array | None:
     """Into |pi/q - 1| <= eps: `clip(scale base, low, high)`, with the scale that makes it sum to 1.
 
-    The sum is piecewise linear in the scale and its corners are known, so no iteration is needed.
+    The sum is piecewise linear in the scale with known corners, so no iteration is needed.
     """
-    with np.errstate(divide="ignore"):  # eps >= 1 has no lower side
+    with np.errstate(divide="ignore"):  # the lower bound is 0 for eps >= 1
         log_low, log_high = log_q + np.log(max(1.0 - eps, 0.0)), log_q + np.log1p(eps)
-    if np.exp(log_high).sum() < 1.0 - 16 * np.finfo(float).eps:
+    if np.exp(log_high).sum() < 1.0 - 16 * EPS:
         return None
     corners = np.concatenate([log_low - log_base, log_high - log_base])
     corners = np.sort(corners[corners > -np.inf])
@@ -212,22 +212,22 @@ def _project_box(log_base: Array, log_q: Array, eps: float) -> Array | None:
     left = 1.0 - np.exp(np.where(middle <= log_low, log_low, log_high)[~free]).sum()
     if free.any() and left > 0.0:
         scales.append(np.log(left) - float(log_sum_exp(log_base[free])))
-    log_scale = scales[int(np.abs(total(np.array(scales)) - 1.0).argmin())]  # rounding can leave no arm free
+    log_scale = scales[int(np.abs(total(np.array(scales)) - 1.0).argmin())]  # rounding may leave every arm at a bound
     return log_normalize(np.clip(log_base + log_scale, log_low, log_high))[0]
 
 
 def _project_forward(log_base: Array, log_q: Array, eps: float) -> Array:
-    """Into KL(q‖pi) <= eps: stationarity reads `pi (log(pi/base) + nu) = c q`, so pi is a Wright omega of each arm.
+    """Into KL(q‖pi) <= eps. Stationarity is `pi (log(pi/base) + nu) = c q`, solved arm by arm with Wright's omega.
 
-    `c` is the multiplier of the constraint, `nu` that of the normalisation; KL(q‖pi) falls in c.
+    `c` is the multiplier of the constraint, `nu` that of the normalisation. KL(q‖pi) falls as c grows.
     """
     log_base, _ = log_normalize(log_base)
 
     nu = 0.0
 
     def policy(log_c: float) -> Array:
-        nonlocal nu  # the last one is a good start for the next
-        for _ in range(100):  # log of the sum is convex and falls in nu: Newton comes from the left, without overshoot
+        nonlocal nu  # the last value is a good start for the next
+        for _ in range(100):  # the log of the sum is convex and falls in nu: Newton from the left never overshoots
             omega = wrightomega(log_c + log_q - log_base + nu)
             with np.errstate(divide="ignore", invalid="ignore"):
                 log_pi = np.where(omega > 1.0, log_c + log_q - np.log(omega), log_base + omega - nu)
@@ -244,33 +244,15 @@ def _project_forward(log_base: Array, log_q: Array, eps: float) -> Array:
     if expected_log_ratio(log_q, log_base) <= eps:
         return log_base
     finite = log_base[log_q > -np.inf]
-    return policy(_crossing(excess, -1000.0, float(np.log1p(np.ptp(finite))), 100.0))
+    return policy(crossing(excess, -1000.0, float(np.log1p(np.ptp(finite))), 100.0))
 
 
 def _marginal(advantage: Array, log_p: Array, log_q: Array, eps: float) -> float:
-    """The advantage of the arm at which a greedy filling of the box ends: better arms are full, worse ones empty.
+    """The advantage of the arm at which a greedy filling of the box ends: better arms are full, worse arms empty.
 
-    Tilts are taken relative to it, since the arms strictly inside the box are there: huge tilts then lose no digits.
+    Tilts are relative to this advantage, since arms strictly inside the box have it. Huge tilts then lose no digits.
     """
     low, high = max(1.0 - eps, 0.0) * np.exp(log_q), (1.0 + eps) * np.exp(log_q)
     order = np.argsort(-advantage, kind="stable")
     room = np.where(log_p > -np.inf, high - low, 0.0)[order].cumsum()
     return float(advantage[order[min(int(np.searchsorted(room, 1.0 - low.sum())), len(order) - 1)]])
-
-
-def _crossing(function: Callable[[float], float], low: float, start: float, high: float) -> float:
-    """Where a monotone function changes sign between `low` and `high`; the end where it is smaller if it does not.
-
-    The bracket grows from `start`: far from it, evaluations are slow or flat.
-    """
-    from scipy.optimize import brentq  # here, since the import of the package has a time budget
-
-    start = min(max(start, low), high)
-    left, right, reach = start, start, 1.0
-    values = [function(start)] * 2
-    while values[0] * values[1] > 0.0 and (left > low or right < high):
-        left, right, reach = max(start - reach, low), min(start + reach, high), 4.0 * reach
-        values = [function(left), function(right)]
-    if values[0] * values[1] >= 0.0:
-        return left if abs(values[0]) <= abs(values[1]) else right
-    return float(brentq(function, left, right, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=300))

@@ -1,13 +1,13 @@
-"""How much of the simplex the feasible region takes: `region_volume` (T6, T9), with its error.
+"""The share of the simplex that the feasible region takes: `region_volume` (T6, T9), with its error.
 
-Fix one arm's probability x: each set is convex, so an interval of the next arm's probability is left, and by the chain
-rule `KL(pi‖pi_0) = kl2(x, pi_0) + (1-x) kl2(rest)` the ends of that interval are roots of a two-arm divergence. So
+Fix one arm's probability x. Each set is convex, so the next arm's probability is restricted to an interval. By the
+chain rule `KL(pi‖pi_0) = kl2(x, pi_0) + (1-x) kl2(rest)` its ends are roots of a two-arm divergence. So the share is
 
-    two arms      the interval itself
-    three arms    the integral of the length of the interval over x: panels are halved until both halves agree
-    more arms     Monte Carlo with uniform samples of the simplex, seeded
+    two arms      the length of the interval
+    three arms    the integral of this length over x, by quadrature with adaptive panels
+    more arms     a Monte Carlo estimate from uniform samples of the simplex, seeded
 
-The length is concave in x (Brunn-Minkowski), so a region too small for the first grid is found by zooming in.
+The length is concave in x (Brunn-Minkowski), so a region that is too small for the first grid is found by zooming in.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.divergence import expected_log_ratio
 from dar_ref.theory.trust_regions import Stability, check_stability
 
-EPS = float(np.finfo(np.float64).eps)
 QUADRATURE_TOLERANCE = 1e-9
 """Relative error at which panels are no longer halved."""
 MOST_PANELS = 128
-"""Number of disagreeing panels at which halving stops: corners are few, rounding is everywhere."""
+"""With more disagreeing panels than this, halving stops: they come from rounding, since corners are few."""
 
 
 class Volume(NamedTuple):
-    """`fraction`: share of the simplex's area; `error`: its absolute error, from four arms on one standard error."""
+    """`fraction`: share of the simplex's area; `error`: its absolute error (from four arms on, one standard error)."""
 
     fraction: float
     error: float
@@ -54,7 +53,7 @@ def region_volume(
     samples: int = 200_000,
     seed: int = 0,
 ) -> Volume:
-    """Share of the simplex's area with `KL(pi‖pi_0) <= eps_0` inside the trust region around `pi_t`.
+    """Share of the simplex's area in both `KL(pi‖pi_0) <= eps_0` and the trust region around `pi_t`.
 
     Args:
         log_pi_0: initial policy (A,), log-probabilities.
@@ -62,14 +61,13 @@ def region_volume(
         eps_0: radius of the ball around `pi_0`, in nats, in [0, inf].
         eps_t: size of the trust region, in [0, inf]; nats, for the box a relative change of the probability.
         stability: "kl" `KL(pi‖pi_t) <= eps_t`, "ppo_box" `|pi/pi_t - 1| <= eps_t`, "forward_kl" `KL(pi_t‖pi) <= eps_t`.
-        samples: size of the Monte Carlo sample; used from four arms on.
-        seed: of the Monte Carlo sample; used from four arms on.
+        samples: size of the Monte Carlo sample, for four or more arms.
+        seed: seed of the Monte Carlo sample, for four or more arms.
 
     Returns:
-        `Volume(fraction, error)`. Up to three arms the error is that of the quadrature with rounding. From four arms on
-        it is the standard error, with one hit and one miss added, so that no hits do not look like certainty. A flat
-        region (an anchor lacks an arm, a radius is 0) has fraction 0 and error 0; an infinite radius drops its
-        constraint.
+        `Volume(fraction, error)`. Up to three arms `error` covers quadrature and rounding. For four or more it is the
+        standard error, with one hit and one miss added so that it stays positive without hits. A flat region (an anchor
+        lacks an arm, a radius is 0) has fraction 0 and error 0. An infinite radius drops its constraint.
 
     Raises:
         TypeError, ValueError: bad input, leading axes, another `stability`, or `samples` below 1.
@@ -104,7 +102,7 @@ def region_volume(
 
 
 def _range(one: _Constraint, arm: int) -> tuple[float, float]:
-    """Least and largest probability of one arm within a constraint."""
+    """Smallest and largest probability of one arm within a constraint."""
     others = np.delete(one.pi, arm)
     if one.kind == "ppo_box":
         low, high = _sides(one)
@@ -115,9 +113,9 @@ def _range(one: _Constraint, arm: int) -> tuple[float, float]:
 
 
 def _cut(one: _Constraint, order: list[int], x: Array) -> tuple[list[Array], list[Array], list[Array]]:
-    """What a constraint says about the second arm of `order` where its first has probability x (n,).
+    """The bounds of a constraint on the second arm of `order`, given the probability x (n,) of the first.
 
-    Returns lower bounds, upper bounds, and hinges: functions of x at whose zeros a bound has a corner of its own.
+    Returns lower bounds, upper bounds, and hinges (functions of x whose zeros are corners of a bound), each (n,).
     """
     first, second, third = one.pi[order]
     rest = np.maximum(1.0 - x, EPS)
@@ -138,9 +136,9 @@ def _sides(one: _Constraint) -> tuple[Array, Array]:
 
 
 def _two_arm_kl(forward: bool, y: Array, m: float, co_m: float) -> Array:
-    """Divergence between (y, 1-y) and (m, co_m): from y to m, or forward, from m to y.
+    """`KL((y, 1-y)‖(m, co_m))`, or with `forward` the KL in the other direction.
 
-    Each arm adds `p log(p/q) - p + q >= 0`, near p = q through log1p: no cancellation between the arms.
+    Each arm adds `p log(p/q) - p + q >= 0`, with log1p near p = q, so the arms do not cancel.
     """
 
     def term(p: ArrayLike, q: ArrayLike) -> Array:
@@ -155,11 +153,11 @@ def _two_arm_kl(forward: bool, y: Array, m: float, co_m: float) -> Array:
 
 
 def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[Array, Array]:
-    """Ends of the interval of y with two-arm divergence to m at most `radius` (n,), each (n,).
+    """Both ends, each (n,), of the interval of y with a two-arm divergence of at most `radius` (n,).
 
-    The divergence is convex in y with its minimum 0 at m: a bracketed Newton iteration on both sides at once.
+    The divergence is convex in y with minimum 0 at m. A bracketed Newton iteration runs on both sides at once.
     """
-    if m > co_m:  # the rarer arm has the digits
+    if m > co_m:  # the rarer arm has more correct digits
         low, high = _two_arm_ball(forward, co_m, m, radius)
         return 1.0 - high, 1.0 - low
     edge = np.array([[0.0], [1.0]])
@@ -168,7 +166,7 @@ def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[
     whole = _two_arm_kl(forward, edge, m, co_m) <= radius
     reach = np.sqrt(2.0 * m * co_m * radius)
     y = np.where(reach < 0.5 * np.abs(edge - m), m + np.sign(edge - 0.5) * reach, 0.5 * (edge + m))
-    for _ in range(80):  # pragma: no branch (the bracket is down to one ulp before)
+    for _ in range(80):  # pragma: no branch (the bracket shrinks to one ulp before)
         excess = _two_arm_kl(forward, y, m, co_m) - radius
         outer, inner = np.where(excess > 0.0, y, outer), np.where(excess > 0.0, inner, y)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -185,7 +183,7 @@ def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[
 
 
 def _quadrature(constraints: list[_Constraint]) -> Volume:
-    """Area for three arms. `x = middle - half cos(phi)` takes the square roots out of the ends of the range."""
+    """Area for three arms. `x = middle - half cos(phi)` removes the square-root singularities at the ends of x."""
     weight = np.sum([one.pi for one in constraints], axis=0)
     order = [int(arm) for arm in np.argsort(weight)]  # the rarest first: 1 - x keeps its digits
     ranges = np.array([_range(one, order[0]) for one in constraints])
@@ -195,7 +193,7 @@ def _quadrature(constraints: list[_Constraint]) -> Volume:
     middle, half = 0.5 * (start + stop), 0.5 * (stop - start)
 
     def slices(phi: Array) -> Array:
-        """Length of the interval, negative for none, and more rows (k, n): it has corners only where one is 0."""
+        """Rows (k, n): the length of the interval (negative if empty), then others; its corners are zeros of a row."""
         x = np.clip(middle - half * np.cos(phi), start, stop)
         cuts = [_cut(one, order, x) for one in constraints]
         lows, highs, hinges = ([row for cut in cuts for row in cut[part]] for part in range(3))
@@ -210,7 +208,7 @@ def _quadrature(constraints: list[_Constraint]) -> Volume:
 
 
 def _window(gap: Callable[[Array], Array]) -> tuple[float, float] | None:
-    """An interval of phi that holds every point of positive gap; None if there is none at the resolution of float64."""
+    """An interval of phi that contains every point of positive gap; None if float64 resolves no such point."""
     phi = np.linspace(0.0, np.pi, 129)
     for _ in range(12):
         values = gap(phi)
@@ -226,10 +224,10 @@ def _window(gap: Callable[[Array], Array]) -> tuple[float, float] | None:
 def _integrate(
     slices: Callable[[Array], Array], speed: Callable[[Array], Array], low: float, high: float
 ) -> tuple[float, float]:
-    """Integral of `max(length, 0) speed` and its error: Gauss panels of 10 nodes, halved until nothing is in doubt.
+    """Integral of `max(length, 0) speed` and its error, with Gauss panels of 10 nodes that are halved while in doubt.
 
-    In doubt is a panel that disagrees with its two halves, and one where a corner may hide between the nodes: a row
-    comes closer to 0 than it moves from node to node. A corner cut off unseen is smaller than this move times the step.
+    A panel is in doubt if it disagrees with its two halves, or if a corner may lie between its nodes: a row is closer
+    to 0 than it changes from node to node. The area of a missed corner is below this change times the step.
     """
     nodes, weights = np.polynomial.legendre.leggauss(10)
 
@@ -253,7 +251,7 @@ def _integrate(
         defect = np.abs(halves.sum(axis=0) - whole) + hidden.sum(axis=0)
         scale = abs(total) + float(halves.sum())
         done: NDArray[np.bool_] = defect <= 0.05 * QUADRATURE_TOLERANCE * scale
-        if depth == 39 or done.size > MOST_PANELS:  # what is in doubt now is rounding: it stays in the error
+        if depth == 39 or done.size > MOST_PANELS:  # the remaining doubt is rounding: it is part of the error
             done = np.ones_like(done)
         total, error = total + float(halves[:, done].sum()), error + float(defect[done].sum())
         if done.all():
@@ -275,7 +273,7 @@ def _monte_carlo(constraints: list[_Constraint], samples: int, seed: int) -> Vol
 
 
 def _holds(one: _Constraint, pi: Array) -> NDArray[np.bool_]:
-    """Whether each policy pi (n, A) meets the constraint, (n,)."""
+    """Whether each policy of pi (n, A) satisfies the constraint, (n,)."""
     if one.kind == "ppo_box":
         low, high = _sides(one)
         return np.asarray(((pi >= low) & (pi <= high)).all(axis=-1))

@@ -1,7 +1,7 @@
 """The whole of RLHF on a CPU: SFT, comparisons, reward model, online training by every method, evaluation.
 
-Read `tasks`, then `start`, then `train` and `methods`. `exact` sets training beside the theory, `experiments` compares
-methods over seeds. `dar-ref toy --help` lists the commands.
+Read `tasks`, then `start`, then `train` and `methods`. `exact` compares training with the theory, `experiments`
+compares methods over seeds. `dar-ref toy --help` lists the commands.
 """
 
 from dar_ref.toy.config import RunConfig, StartConfig, start_config

@@ -1,10 +1,10 @@
-"""A folder for each piece of work, named by the content of what went into it: made once, whole or not at all.
+"""A folder per piece of work, named by a hash of its inputs, and made only once.
 
-A folder that exists is finished. While it is being made it has another name, so one that was cut off is never read; it
-is begun again. Two processes that make the same folder at once make the same bytes, and the second one's are dropped.
+A folder that exists is complete. While it is being made it has a temporary name, so an interrupted one is never read;
+the work starts again. If two processes make the same folder at once, they make the same bytes; the second copy is
+dropped.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -19,12 +19,12 @@ import transformers
 
 from dar_ref import arithmetic
 
-VERSION = 2  # raise it with any change that alters numbers: folders of an older version are then made anew
+VERSION = 3  # raise it with any change that alters numbers or files: folders of an older version are then made anew
 
 
 def content_key(inputs: Mapping[str, Any]) -> str:
-    """Name for the work that `inputs` (what JSON can hold) determine, together with the versions that could change
-    it and the instruction set, which changes the last digits and with them where training ends."""
+    """Hash of `inputs` (JSON values) and of all else that can change the results: library versions and the instruction
+    set, which changes the last digits and so where training ends."""
     versions = {
         "version": VERSION,
         "torch": torch.__version__,
@@ -35,16 +35,11 @@ def content_key(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON can hold it: infinity becomes "inf"."""
-    return {name: "inf" if value == float("inf") else value for name, value in dataclasses.asdict(config).items()}
-
-
 def made(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return `folder`, and let `make` fill it first if there is none.
+    """Return `folder`. If it does not exist, let `make` fill it first.
 
     Raises:
-        OSError: the place cannot be written.
+        OSError: the folder cannot be written.
     """
     if folder.is_dir():
         return folder

@@ -18,10 +18,9 @@ from dar_ref import results
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
-from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.exact import report, study
-from dar_ref.toy.exact.enumerate import follow
+from dar_ref.toy.exact.enumerate import exact_observer
 from dar_ref.toy.experiments.runner import Job, run_jobs
 from dar_ref.toy.experiments.settings import EXPERIMENTS, conduct
 from dar_ref.toy.experiments.tables import elapsed, write
@@ -30,7 +29,7 @@ from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import PAD, Start, load_start
 from dar_ref.toy.train import Run, train
 
-SHOWN = {  # figure -> title
+SHOWN = {  # metric -> title
     "step": "step",
     "proxy": "proxy",
     "gold": "gold",
@@ -41,12 +40,12 @@ SHOWN = {  # figure -> title
     "kl": "KL to pi_0",
     "annotations": "labels",
 }
-EXACT = {  # figure of `exact.enumerate.ExactFigures` -> title
+EXACT = {  # metric of `exact.enumerate.ExactMetrics` -> title
     "step": "step",
     "kl_to_pi_0": "KL(pi‖pi_0)",
     "kl_to_pi_t": "KL(pi‖pi_t)",
-    "kl_optimum": "KL(pi*‖pi)",
-    "kl_target": "KL(pi'‖pi)",
+    "kl_optimum_to_pi": "KL(pi*‖pi)",
+    "kl_target_to_pi": "KL(pi'‖pi)",
     "objective": "J(pi)",
     "objective_optimum": "J(pi*)",
 }
@@ -57,22 +56,22 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
     """`RunConfig` from `key=value` texts and given options.
 
     Raises:
-        TypeError, ValueError: an unknown key, a value of the wrong type, or one that `RunConfig` refuses.
+        TypeError, ValueError: an unknown key, a value of the wrong type, or a value that `RunConfig` refuses.
     """
     types = {field.name: field.type for field in dataclasses.fields(RunConfig)}
     values: dict[str, Any] = dict(given)
     for option in options:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
-            raise ValueError(f"{option!r} is no option; pass key=value with a key of {', '.join(types)}")
+            raise ValueError(f"{option!r} is not an option; pass key=value with a key of {', '.join(types)}")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 
 
 def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
-    """Train once and write the run to `out`: result.json, run.json, samples.json and the policy as a folder.
+    """Train once and write the run to `out`: results.json, run.json, samples.json and the policy as a folder.
 
-    A run that was stopped goes on from `out/checkpoint.pt`.
+    A run that was stopped resumes from `out/checkpoint.pt`.
 
     Returns:
         0, or 1 if the run diverged.
@@ -80,29 +79,29 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
     began = time.time()
     start_settings = start_config(task, config.seed)
     results.write_json(out / "run.json", results.run_info("dar-ref toy run (unfinished)", began))
-    torch.set_num_threads(1)  # the order of sums, and so the last digits, must not depend on the machine's cores
+    torch.set_num_threads(1)  # the number of threads sets the order of sums, and so the last digits
     console = Console(stderr=True)
-    with console.status("SFT, comparisons, reward model (once for each task and seed)"):
+    with console.status("SFT, comparisons, reward model (once per task and seed)"):
         start = load_start(start_settings, folder)
     checkpoint = out / "checkpoint.pt"
     with Progress(console=console) as progress:
         bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
-        done = train(start, config, checkpoint, on_step=lambda step: progress.update(bar, completed=step))
-    exactly = follow(start, config) if task == "tiny" else None  # the same run again, each update by enumeration
+        observer = exact_observer(start, config) if task == "tiny" else None
+        done = train(start, config, checkpoint, None, lambda step: progress.update(bar, completed=step), observer)
     save(done.policy, tokenizer(start.task), out / "policy")
-    results.write_json(out / "result.json", _content(task, config, start, done) | {"exact": exactly})
+    results.write_json(out / "results.json", _content(task, config, start, done))
     results.write_json(out / "samples.json", {"samples": samples(start, done)})
     results.write_json(out / "run.json", results.run_info(f"dar-ref toy run --task {task}", began))
     checkpoint.unlink(missing_ok=True)
     _print_run(done, samples(start, done))
-    if exactly:
-        _print_figures(exactly, EXACT)
+    if done.observations:
+        _print_metrics(done.observations, EXACT)
     Console().print(f"written to {out}; {elapsed(began)}", highlight=False)
     return 0 if done.diverged is None else 1
 
 
 def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, processes: int, command: str) -> int:
-    """Conduct an experiment and write its folder.
+    """Run an experiment and write its folder.
 
     Returns:
         0.
@@ -125,7 +124,7 @@ def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, process
 
 
 def exact(seed: int, folder: Path, out: Path) -> int:
-    """DAR on `tiny` against the theory, see `exact.study`; writes results.json, run.json, table.md and figures.
+    """Compare DAR on `tiny` with the theory, see `exact.study`. Writes results.json, run.json, table.md and figures.
 
     Returns:
         0.
@@ -151,7 +150,7 @@ def exact(seed: int, folder: Path, out: Path) -> int:
 
 
 def export(task: str, seed: int, folder: Path, out: Path) -> int:
-    """Write what a full-size run starts from, in Hugging Face formats.
+    """Write the inputs of a full-size run, in Hugging Face formats.
 
     policy/ and reward_model/ with their tokenizers; prompts/{train,validation,test}.jsonl with `prompt`;
     preferences.jsonl with `prompt`, `chosen`, `rejected` in TRL's plain format.
@@ -166,14 +165,14 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
         _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
     pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))
     _write_lines(out / "preferences.jsonl", _preference_rows(start, pairs))
-    results.write_json(out / "start.json", {"config": cache.plain(start.config), "figures": start.figures})
+    results.write_json(out / "start.json", {"config": results.plain(start.config), "metrics": start.metrics})
     print(f"{task}, seed {seed}: written to {out}; {elapsed(began)}")
     return 0
 
 
 def samples(start: Start, done: Run) -> list[dict[str, str]]:
-    """What pi_0 and the trained policy answer to the first test prompts, from the same stream of random numbers; one
-    that diverged answers nothing."""
+    """Answers of pi_0 and of the trained policy to the first test prompts, from the same random numbers. A policy that
+    diverged gives no answers."""
     prompts = start.prompts.test[:SAMPLES]
     ids, longest = encode_prompts(start.task, prompts), start.task.max_new_tokens
     policies = (start.pi_0, done.policy) if done.diverged is None else (start.pi_0,)
@@ -209,12 +208,13 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 def _content(task: str, config: RunConfig, start: Start, done: Run) -> dict[str, Any]:
     measured = {"rollouts": done.rollouts, "evaluations": done.evaluations, "diverged": done.diverged}
-    return {"task": task, "config": cache.plain(config), "start": start.figures, **measured}
+    exact = done.observations or None
+    return {"task": task, "config": results.plain(config), "start": start.metrics, **measured, "exact": exact}
 
 
 def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
     console = Console()
-    _print_figures(done.evaluations, SHOWN)
+    _print_metrics(done.evaluations, SHOWN)
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row.values())
@@ -223,7 +223,7 @@ def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
         console.print(f"diverged after step {done.diverged}: lower learning_rate, raise beta, or set w_clip")
 
 
-def _print_figures(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
+def _print_metrics(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
     table = Table(*titles.values(), box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in titles))
@@ -234,11 +234,11 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
     """The value of one option, by the type of its field."""
     if kind is bool:
         if text not in ("true", "false"):
-            raise ValueError(f"{name} = {text!r} is no truth value; pass true or false")
+            raise ValueError(f"{name} = {text!r} is not a truth value; pass true or false")
         return text == "true"
     if kind not in (int, float):
         return text
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name} = {text!r} is no {kind.__name__}; pass a number") from None
+        raise ValueError(f"{name} = {text!r} is not of type {kind.__name__}; pass a number") from None

@@ -1,7 +1,7 @@
 """The value function of PPO and dual PPO, and generalised advantage estimation. DAR needs neither.
 
-The critic is a second network that starts from pi_0's weights with a head at 0. Its value `V_t` is read where token `t`
-is predicted, so it has seen the prompt and the tokens before `t`. The discount is 1.
+The critic is a second network. It starts from pi_0's weights, with a head of zeros. Its value `V_t` is read at the
+state that predicts token `t`, so it has seen the prompt and the tokens before `t`. The discount is 1.
 """
 
 import copy
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
+from dar_ref.theory.advantage import MIN_STD
 from dar_ref.toy.policy import Completions, completion_states
 
 
@@ -24,7 +25,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, completions: Completions) -> Tensor:
-        """`V_t` for every token of the completions, (B, T)."""
+        """`V_t` of every token of the completions, (B, T)."""
         return self.head(completion_states(self.trunk, completions)[:, :-1])[..., 0]
 
 
@@ -35,8 +36,9 @@ def gae(
     """Advantages and returns of every token.
 
     `r_t = -kl_coef (log pi_t - log pi_0)_t`, plus the reward at the last token; `delta_t = r_t + V_{t+1} - V_t`;
-    `A_t = sum_l lambda^l delta_{t+l}`; return `A_t + V_t`. A completion that was cut off counts as ended there, like
-    one with EOS. Advantages are then centred and divided by their population standard deviation over the kept tokens.
+    `A_t = sum_l lambda^l delta_{t+l}`; the return is `A_t + V_t`. A completion that was cut off counts as ended there,
+    like one with EOS. Advantages are then centred and divided by their population standard deviation over all kept
+    tokens.
 
     Args:
         values: (B, T), V of pi_t's critic.
@@ -44,18 +46,18 @@ def gae(
         ref: (B, T), log pi_0 of the tokens.
         rewards: (B,).
         mask: (B, T) bool.
-        kl_coef: of the KL in the reward.
+        kl_coef: weight of the KL in the reward.
         gae_lambda: in [0, 1].
 
     Returns:
-        Normalised advantages (B, T) and returns (B, T), both 0 under the mask.
+        Normalised advantages (B, T) and returns (B, T), both 0 at masked tokens.
 
-    Source: Schulman et al., arXiv 1506.02438, Equation 16; normalisation as PPO implementations have it.
+    Source: Schulman et al., arXiv 1506.02438, Equation 16; the normalisation is common practice for PPO.
     """
     per_token = torch.where(mask, -kl_coef * (old - ref), 0.0)
     last = mask.sum(dim=1) - 1
     per_token[torch.arange(len(last)), last] += rewards
-    values = torch.where(mask, values, 0.0)  # behind the end nothing more is to come
+    values = torch.where(mask, values, 0.0)  # after the end there is no more reward
     advantages, ahead, value_ahead = torch.zeros_like(values), torch.zeros_like(rewards), torch.zeros_like(rewards)
     for t in reversed(range(mask.shape[1])):
         ahead = per_token[:, t] + value_ahead - values[:, t] + gae_lambda * ahead
@@ -64,5 +66,5 @@ def gae(
     returns = torch.where(mask, advantages + values, 0.0)
     kept = advantages[mask]
     std = kept.std(correction=0)
-    advantages = (advantages - kept.mean()) / torch.where(std > 1e-8, std, 1.0)
+    advantages = (advantages - kept.mean()) / torch.where(std > MIN_STD, std, 1.0)
     return torch.where(mask, advantages, 0.0), returns

@@ -1,4 +1,4 @@
-"""What training did: figures of each update's samples, and of the policy on prompts it was not trained on."""
+"""What training did: metrics of each update's samples, and of the policy on prompts it was not trained on."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from dar_ref.toy.policy import Completions, completion_logits, encode_prompts
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
 
-EVALUATION_SEED = 12345  # every policy, pi_0 too, is evaluated with the same stream of random numbers
+EVALUATION_SEED = 12345  # every policy, pi_0 too, is evaluated with the same random numbers
 
 
 class Evaluator:
-    """Evaluates policies on one set of prompts, one completion each, against pi_0's on the same prompts."""
+    """Evaluates policies on one set of prompts: one completion per prompt, compared with the completion of pi_0."""
 
     def __init__(self, start: Start, prompts: list[list[str]]) -> None:
         self.start = start
@@ -28,16 +28,16 @@ class Evaluator:
 
     @torch.no_grad()
     def evaluate(self, policy: Qwen2ForCausalLM, annotations: int) -> dict[str, Any]:
-        """Figures of a policy.
+        """Metrics of a policy.
 
         Args:
-            policy: any.
-            annotations: what training it has used so far.
+            policy: the policy to evaluate.
+            annotations: number of labels that its training has used so far.
 
         Returns:
-            The fields of `dar_ref.evaluation.HackingPanel`, where `kl` is KL(pi‖pi_0) summed over each sampled
-            completion's tokens, exact at every token (unbiased, and less noisy than k1), `win_rate` against pi_0 under
-            the gold judge, ties half, and `lc_win_rate`, the same with length controlled; both in [0, 1].
+            The fields of `dar_ref.evaluation.HackingPanel`; its `kl` is `per_completion_kl` to pi_0, mean over samples,
+            nats (unbiased, and less noisy than k1). `win_rate`: against pi_0 under the gold judge, a tie counts one
+            half. `lc_win_rate`: the same with length controlled. Both in [0, 1].
         """
         drawn = self._sample(policy)
         gold, lengths = self.start.gold(drawn).numpy(), drawn.mask.sum(dim=1)
@@ -65,22 +65,22 @@ class Evaluator:
 
 @torch.no_grad()
 def per_completion_kl(policy: Qwen2ForCausalLM, other: Qwen2ForCausalLM, completions: Completions) -> Tensor:
-    """`sum_t KL(pi(.|y_<t) ‖ q(.|y_<t))` along each completion, (B,); over samples of pi the mean is KL(pi‖q)."""
-    log_p = completion_logits(policy, completions).log_softmax(dim=-1)
+    """`sum_t KL(pi(.|y_<t) ‖ q(.|y_<t))` along each completion, (B,). Over samples of pi its mean is KL(pi‖q)."""
+    log_p = completion_logits(policy, completions).log_softmax(dim=-1)  # (B, T, V)
     log_q = completion_logits(other, completions).log_softmax(dim=-1)
     return sequence_logps((log_p.exp() * (log_p - log_q)).sum(dim=-1), completions.mask)
 
 
-def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
-    """Figures of one rollout: what was sampled and, for DAR, what the weights do with it.
+def rollout_metrics(config: RunConfig, rollout: Rollout) -> dict[str, float]:
+    """Metrics of one rollout: what was sampled and, for DAR, what the weights do with it.
 
-    reward, length, missing_eos: means over completions; kl: k1 estimate of KL(pi_t‖pi_0), nats, 0
-    where pi_0 drew the samples; ess: effective share (sum w)^2 / (B sum w^2) of the samples, in (0, 1]; clipped: share
-    at w_clip; weight: mean.
+    reward, length (tokens), missing_eos: means over completions; kl: k1 estimate of KL(pi_t‖pi_0), nats, 0 if pi_0 drew
+    the samples; ess: effective sample share (sum w)^2 / (B sum w^2), in (0, 1]; clipped: share of samples above w_clip;
+    weight: mean weight.
     """
     mask = rollout.completions.mask
     old, ref = sequence_logps(rollout.old_per_token_logps, mask), sequence_logps(rollout.ref_per_token_logps, mask)
-    figures = {
+    metrics = {
         "reward": rollout.rewards.mean().item(),
         "length": mask.sum(dim=1).double().mean().item(),
         "missing_eos": 1.0 - rollout.completions.finished.double().mean().item(),
@@ -88,9 +88,8 @@ def rollout_figures(config: RunConfig, rollout: Rollout) -> dict[str, float]:
     }
     if config.method == "dar":
         options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
-        weight, _, _, clipped = dar_weights(ref, old, rollout.advantages, **options)
-        weight = weight.double()
-        figures["ess"] = (weight.sum() ** 2 / (len(weight) * (weight**2).sum())).item()
-        figures["clipped"] = clipped.double().mean().item()
-        figures["weight"] = weight.mean().item()
-    return figures
+        weights = dar_weights(ref, old, rollout.advantages, **options)
+        metrics["ess"] = weights.ess().item()
+        metrics["clipped"] = weights.clipped.double().mean().item()
+        metrics["weight"] = weights.weight.double().mean().item()
+    return metrics

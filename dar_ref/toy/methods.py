@@ -1,4 +1,4 @@
-"""From a rollout to the loss of each method. Read this file to see how they differ; everything else is shared.
+"""From a rollout to the loss of each method. Read this file to see how the methods differ; all else is shared.
 
     dar         weighted SFT, A = (r - mean_K(r)) / std over the rollout
     dao         the same A, dual KL by policy gradient instead of regression
@@ -6,11 +6,11 @@
     rloo        leave-one-out baseline, KL to pi_0 in the reward, no ratio
     ppo         value function and GAE, clipped ratio, KL to pi_0 in the reward of each token
     dual_ppo    value function and GAE, clipped ratio, dual KL in the loss
-    online_dpo  fresh completions in pairs, the reward says which one is preferred
-    dpo, ipo, slic  the preference pairs of pi_0, labelled by the annotators, no samples
+    online_dpo  pairs of fresh completions; the reward says which one is preferred
+    dpo, ipo, slic  preference pairs sampled from pi_0 and labelled by the annotators; training samples nothing
     best_of_n   SFT on the best of K samples of pi_0
 
-The losses are `dar_ref.losses`; a rollout is scored once, before its first update, and `old_logps` stay fixed.
+The losses are in `dar_ref.losses`. A rollout is scored once, before its first update; its `old_logps` stay fixed.
 """
 
 from typing import NamedTuple
@@ -39,14 +39,12 @@ from dar_ref.toy.critic import Critic, gae
 from dar_ref.toy.policy import Completions, per_token_logps
 from dar_ref.toy.start import Start
 
-MIN_STD = 1e-8  # as in `normalize_advantages`: at and below it all rewards count as equal
-
 
 class Rollout(NamedTuple):
-    """A batch that updates are made from, without gradient; B = N * K completions of T tokens.
+    """A batch of samples for one or more updates, without gradient; B = N * K completions of T tokens.
 
-    rewards: (B,); old_per_token_logps, ref_per_token_logps: (B, T), of the policy that drew them and of pi_0;
-    advantages: (B,), or (B, T) with a critic; returns: (B, T), what the critic learns, None without one.
+    rewards: (B,); old_per_token_logps: (B, T), log-probs under the policy that sampled; ref_per_token_logps: (B, T),
+    under pi_0; advantages: (B,), or (B, T) with a critic; returns: (B, T), targets of the critic, None without one.
     """
 
     completions: Completions
@@ -57,8 +55,8 @@ class Rollout(NamedTuple):
     returns: Tensor | None
 
     def minibatch(self, rows: Tensor) -> "Rollout":
-        """The part that belongs to the prompts `rows`."""
-        samples = self.completions.samples(rows)
+        """The part of the rollout that belongs to the prompts `rows`."""
+        samples = self.completions.samples(rows)  # (len(rows) * K,)
         returns = None if self.returns is None else self.returns[samples]
         old, ref = self.old_per_token_logps[samples], self.ref_per_token_logps[samples]
         completions, rewards = self.completions.of_prompts(rows), self.rewards[samples]
@@ -79,22 +77,23 @@ def make_rollout(
     Args:
         config: the method and its options.
         start: has pi_0.
-        critic: of ppo and dual_ppo.
-        completions: samples of pi_t, or of pi_0: for best_of_n, and preference pairs.
+        critic: for ppo and dual_ppo; None for the other methods.
+        completions: samples of pi_t. For best_of_n and for preference pairs, samples of pi_0.
         rewards: (B,), finite.
-        old: (B, T), log pi_t of the tokens as they were drawn; None where pi_0 drew them.
+        old: (B, T), log pi_t of the tokens, stored when they were sampled; None if pi_0 sampled them.
 
     Returns:
         `Rollout`.
     """
-    ref = per_token_logps(start.pi_0, completions)
+    ref = per_token_logps(start.pi_0, completions)  # (B, T)
     old = ref if old is None else old
     returns = None
     if critic is not None:
         kl_coef = config.kl_coef if config.method == "ppo" else 0.0  # dual_ppo has its KLs in the loss
         advantages, returns = gae(critic(completions), old, ref, rewards, completions.mask, kl_coef, config.gae_lambda)
     elif config.method == "grpo":
-        advantages = _per_group(group_advantages(rewards, config.num_generations), config.num_generations)
+        advantages = group_advantages(rewards, config.num_generations)
+        advantages = normalize_advantages(advantages, num_generations=config.num_generations)
     elif config.method in OFFLINE:
         advantages = torch.zeros_like(rewards)
     else:
@@ -103,14 +102,14 @@ def make_rollout(
 
 
 def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -> Tensor:
-    """The method's loss on one minibatch; only `policy` gets a gradient.
+    """The method's loss on one minibatch, a scalar; only `policy` gets a gradient.
 
-    Source: the losses' own docstrings in `dar_ref.losses`.
+    Source: see the docstrings in `dar_ref.losses`.
     """
     completions, rewards, old, ref, advantages, _ = rollout
     mask = completions.mask
-    per_token = per_token_logps(policy, completions)
-    match config.method:  # losses of whole tokens
+    per_token = per_token_logps(policy, completions)  # (B, T)
+    match config.method:  # losses on single tokens
         case "grpo":
             return grpo_loss(per_token, ref, old, advantages, mask, epsilon=config.epsilon, beta=config.kl_coef)
         case "ppo":
@@ -118,11 +117,11 @@ def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -
         case "dual_ppo":
             alpha, beta = config.alpha, config.beta
             return dual_ppo_loss(per_token, ref, old, advantages, mask, epsilon=config.epsilon, alpha=alpha, beta=beta)
-    logps, ref_logps, old_logps = (sequence_logps(x, mask) for x in (per_token, ref, old))
-    match config.method:  # losses of whole completions
+    logps, ref_logps, old_logps = (sequence_logps(x, mask) for x in (per_token, ref, old))  # (B,)
+    match config.method:  # losses on whole completions
         case "dar":
-            options = {"alpha": config.alpha, "beta": config.beta, "w_clip": config.w_clip}
-            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, **options)
+            alpha, beta, w_clip = config.alpha, config.beta, config.w_clip
+            loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, alpha=alpha, beta=beta, w_clip=w_clip)
             return loss / weights.weight.mean() if config.self_normalize else loss
         case "dao":
             return dao_loss(logps, ref_logps, old_logps, advantages, alpha=config.alpha, beta=config.beta)
@@ -134,22 +133,14 @@ def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -
 
 
 def _pair_loss(config: RunConfig, logps: Tensor, ref_logps: Tensor, rewards: Tensor) -> Tensor:
-    """Losses of pairs: completions 0 and 1, 2 and 3, ... of a prompt; the one of higher reward is chosen, of equal ones
-    the first."""
-    pairs, ref_pairs = logps.view(-1, 2), ref_logps.view(-1, 2)
-    chosen = rewards.view(-1, 2).argmax(dim=1, keepdim=True)
+    """Losses on pairs: completions 0 and 1, 2 and 3, ... of a prompt. The higher reward is chosen; in a tie, the first
+    completion."""
+    pairs, ref_pairs = logps.view(-1, 2), ref_logps.view(-1, 2)  # (B/2, 2)
+    chosen = rewards.view(-1, 2).argmax(dim=1, keepdim=True)  # (B/2, 1)
     best, worst = pairs.gather(1, chosen)[:, 0], pairs.gather(1, 1 - chosen)[:, 0]
     ref_best, ref_worst = ref_pairs.gather(1, chosen)[:, 0], ref_pairs.gather(1, 1 - chosen)[:, 0]
     if config.method == "ipo":
         return ipo_loss(best, worst, ref_best, ref_worst, tau=config.dpo_beta)
     if config.method == "slic":
-        return slic_loss(best, worst, best)  # the SFT target is the preferred completion, as in SLiC-HF's direct form
+        return slic_loss(best, worst, best)  # SFT target: the preferred completion, as in SLiC-HF's direct form
     return dpo_loss(best, worst, ref_best, ref_worst, beta=config.dpo_beta)
-
-
-def _per_group(advantages: Tensor, num_generations: int) -> Tensor:
-    """Advantages (B,) divided by the population standard deviation of their group; zeros where it has no spread."""
-    grouped = advantages.view(-1, num_generations)
-    std = grouped.std(dim=1, correction=0, keepdim=True)
-    spread = std > MIN_STD
-    return torch.where(spread, grouped / torch.where(spread, std, 1.0), 0.0).view(-1)

@@ -1,14 +1,13 @@
-"""The policy: a tiny Qwen2 of Hugging Face, and a forward pass of it that shares each prompt among its completions.
+"""The policy: a tiny Hugging Face Qwen2, with a forward pass that shares each prompt among its completions.
 
-The weights live in ordinary transformers modules, so every model saves and loads as an ordinary folder. The forward
-pass is our own for speed, and tested to give what transformers' gives: a prompt is read once, its keys and values are
-repeated for its K completions, sampling goes on token by token, scoring all at once, both only where a completion has
-not ended. Differences to
-transformers: float32 only, full heads (no grouped queries), no dropout, all prompts of a batch of one length,
-completions padded on the right only. So there is no attention mask to get wrong: causality hides the padding.
+The weights are ordinary transformers modules, so every model saves and loads as an ordinary folder. The forward pass
+is our own, for speed, and tests compare it with that of transformers. A prompt is read once, and its keys and values
+are repeated for its K completions. Sampling runs token by token, scoring in one pass; both skip what comes after EOS.
+Differences from transformers: float32 only, full heads (no grouped queries), no dropout, all prompts of a batch have
+one length, completions are padded on the right only. So padding needs no attention mask: causality hides it.
 
-Shape letters: `N` prompts of `P` tokens, `K` completions each, `B = N*K`; `T` tokens of a completion; `L` tokens of a
-block, `H` width, `h` heads of `d` channels; `V` words.
+Shape letters: `N` prompts of `P` tokens, `K` completions each, `B = N*K`; `T` tokens per completion; `L` tokens of a
+block, `H` width, `h` heads of `d` channels; `V` words; `M` tokens of any rows, without padding.
 """
 
 import functools
@@ -31,10 +30,10 @@ Cache = list[tuple[Tensor, Tensor]]  # per layer: keys and values, (B, h, L, d)
 
 
 class Completions(NamedTuple):
-    """Responses to N prompts, the K of one prompt side by side; nothing here has a gradient.
+    """Responses to N prompts, the K of each prompt side by side, without gradient.
 
-    prompt_ids: (N, P); ids: (B, T), EOS included where there is one, EOS again as padding behind it; mask: (B, T) bool,
-    True up to and with the first EOS, made from lengths; finished: (B,) bool, False where T was reached without EOS.
+    prompt_ids: (N, P); ids: (B, T), with EOS if the response has one, then EOS again as padding; mask: (B, T) bool,
+    True up to and including the first EOS, made from lengths; finished: (B,) bool, False if cut off without EOS.
     """
 
     prompt_ids: Tensor
@@ -48,12 +47,12 @@ class Completions(NamedTuple):
         return len(self.ids) // len(self.prompt_ids)
 
     def of_prompts(self, rows: Tensor) -> "Completions":
-        """The completions of the prompts `rows`, in that order; duplicates allowed."""
+        """The completions of the prompts `rows`, in that order; a prompt may be repeated."""
         samples = self.samples(rows)
         return Completions(self.prompt_ids[rows], self.ids[samples], self.mask[samples], self.finished[samples])
 
     def samples(self, rows: Tensor) -> Tensor:
-        """Numbers of the completions of the prompts `rows`, (len(rows) * K,)."""
+        """Indices of the completions of the prompts `rows`, (len(rows) * K,)."""
         return (rows[:, None] * self.num_generations + torch.arange(self.num_generations)).view(-1)
 
 
@@ -61,7 +60,8 @@ class Completions(NamedTuple):
 
 
 def tokenizer(task: Task, extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """Words to ids, white space between words; padding is EOS, or the last of `extra`, words put behind the task's."""
+    """Tokenizer with one token per word, split at white space. `extra` words come after the task's; the last of them is
+    the padding token, or EOS if there are none."""
     words = [*task.vocabulary, *extra]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=EOS))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -75,10 +75,10 @@ def encode_prompts(task: Task, prompts: Sequence[Words]) -> Tensor:
 
 
 def encode(task: Task, prompts: Sequence[Words], responses: Sequence[Words], finished: Sequence[bool]) -> Completions:
-    """Responses written in words as `Completions`, len(responses) / len(prompts) for each prompt.
+    """Responses in words as `Completions`; every prompt gets len(responses) / len(prompts) of them.
 
     Raises:
-        ValueError: a response longer than the task allows.
+        ValueError: a response is longer than the task allows.
     """
     ids, longest = _ids(task), task.max_new_tokens
     rows, lengths = [], []
@@ -93,7 +93,7 @@ def encode(task: Task, prompts: Sequence[Words], responses: Sequence[Words], fin
 
 
 def decode(task: Task, completions: Completions) -> list[list[str]]:
-    """The words of each completion, EOS left out."""
+    """The words of each completion, without EOS."""
     lengths = completions.mask.sum(dim=1) - completions.finished.long()
     rows = zip(completions.ids.tolist(), lengths.tolist(), strict=True)
     return [[task.vocabulary[i] for i in row[:length]] for row, length in rows]
@@ -134,7 +134,7 @@ def load(kind: Any, folder: Path) -> Any:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for every model, and these have 300 kB."""
+    """Turn off the progress bar of transformers: these models load at once."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -152,21 +152,21 @@ def _ids(task: Task) -> dict[str, int]:
 
 
 def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tensor | None = None) -> Tensor:
-    """Final states at the prompt's last token and at the tokens of the completion, (B, T+1, H).
+    """Final states at the prompt's last token and at each token of the completion, (B, T+1, H).
 
-    State `t` has seen the prompt and `t` tokens: it predicts token `t` (counted from 0), and state `length` has seen
-    the whole completion. Only kept tokens are read, so padding costs nothing; states behind the end are 0.
+    State `t` has seen the prompt and `t` tokens, so it predicts token `t` (counted from 0). State `length` has seen the
+    whole completion. Only kept tokens are read, so padding costs nothing; states after the end are 0.
 
     Args:
         trunk: of a policy, a reward model or a critic.
-        completions: K a prompt.
+        completions: K per prompt.
         tokens: (B, T) bool, which tokens to read; by default the kept ones.
     """
     layers, config = pack(trunk), trunk.config
     batch, length = completions.ids.shape
-    places = (completions.mask if tokens is None else tokens).flatten().nonzero()[:, 0]  # (M,), of B * T
-    states, cache = block(trunk, layers, completions.prompt_ids, [])
-    last, cache = repeat(states[:, -1], cache, completions.num_generations)
+    places = (completions.mask if tokens is None else tokens).flatten().nonzero()[:, 0]  # (M,), indices into B * T
+    states, cache = block(trunk, layers, completions.prompt_ids, [])  # (N, P, H)
+    last, cache = repeat(states[:, -1], cache, completions.num_generations)  # (B, H)
     start = completions.prompt_ids.shape[1]
     seen = torch.ones(length, start + length, dtype=torch.bool).tril(start)
 
@@ -177,35 +177,35 @@ def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tenso
             .view(batch, length, *x.shape[1:])
             .transpose(1, 2)
             for x in (query, key, value)
-        )  # (B, h, T, d), 0 where nothing is read
+        )  # (B, h, T, d), 0 at tokens that are not read
         key, value = torch.cat([cache[number][0], key], dim=2), torch.cat([cache[number][1], value], dim=2)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         return attended.transpose(1, 2).reshape(batch * length, config.hidden_size).index_select(0, places)
 
-    read_states = read(trunk, layers, completions.ids.flatten()[places], start + places % length, attend)
-    behind = places + places // length + 1  # state 0 of every completion is the prompt's
+    read_states = read(trunk, layers, completions.ids.flatten()[places], start + places % length, attend)  # (M, H)
+    behind = places + places // length + 1  # rows have T + 1 states: state 0 is that of the prompt
     states = last.new_zeros(batch * (length + 1), config.hidden_size).index_copy(0, behind, read_states)
     return torch.cat([last[:, None], states.view(batch, length + 1, -1)[:, 1:]], dim=1)
 
 
 def completion_logits(policy: Qwen2ForCausalLM, completions: Completions) -> Tensor:
-    """Logits from which each token of the completions was drawn, (B, T, V); those of padding mean nothing."""
+    """Logits that each token of the completions is sampled from, (B, T, V); those of padding have no meaning."""
     return policy.lm_head(completion_states(policy.model, completions, before_last(completions.mask))[:, :-1])
 
 
 def before_last(mask: Tensor) -> Tensor:
-    """The kept tokens behind which another one is kept, (B, T) bool: all that a kept token's logits depend on."""
+    """All kept tokens but the last of each completion, (B, T) bool: the logits of kept tokens depend on no others."""
     return torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
 
 
 def per_token_logps(policy: Qwen2ForCausalLM, completions: Completions) -> Tensor:
-    """Log-probs of the tokens at temperature 1, the one that is sampled at, (B, T); 0 under the mask."""
-    logps = completion_logits(policy, completions).log_softmax(dim=-1)
+    """Log-probs of the tokens at temperature 1, as in sampling, (B, T); 0 at masked tokens."""
+    logps = completion_logits(policy, completions).log_softmax(dim=-1)  # (B, T, V)
     return torch.where(completions.mask, logps.gather(-1, completions.ids[..., None])[..., 0], 0.0)
 
 
 class Layer(NamedTuple):
-    """Weights of one layer, those that are applied to the same input joined into one."""
+    """Weights of one layer. Matrices that multiply the same input are joined into one."""
 
     attention_norm: Tensor
     qkv: Tensor
@@ -217,7 +217,7 @@ class Layer(NamedTuple):
 
 
 def pack(trunk: Qwen2Model) -> list[Layer]:
-    """The layers' weights as `block` wants them; gradients flow back to the module's parameters."""
+    """The layers' weights as `block` needs them. Gradients flow back to the module's parameters."""
     packed = []
     for layer in trunk.layers:
         attention, mlp = layer.self_attn, layer.mlp
@@ -237,7 +237,7 @@ def pack(trunk: Qwen2Model) -> list[Layer]:
 
 
 def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-    """Read `ids` (B, L) behind what `cache` has seen: states (B, L, H) and the longer cache. Empty cache: the start."""
+    """Read `ids` (B, L) after the tokens in `cache`, which may be empty. Return states (B, L, H) and the new cache."""
     batch, length = ids.shape
     start = cache[0][0].shape[2] if cache else 0
     seen = torch.ones(length, start + length, dtype=torch.bool).tril(start) if length > 1 else None
@@ -258,13 +258,13 @@ def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache)
 def read(
     trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, positions: Tensor, attend: Callable[..., Tensor]
 ) -> Tensor:
-    """The network, but for who sees whom: states (M, H) of the tokens `ids` (M,) at `positions` (M,).
+    """The network, with attention given by the caller: states (M, H) of the tokens `ids` (M,) at `positions` (M,).
 
-    `attend(number, query, key, value)` is attention in layer `number`, three times (M, h, d) to (M, H).
+    `attend(number, query, key, value)` is the attention of layer `number`: it maps three (M, h, d) to (M, H).
     """
     config = trunk.config
     cos, sin = (table[positions] for table in _rotation(config))
-    states = trunk.embed_tokens(ids)
+    states = trunk.embed_tokens(ids)  # (M, H)
     for number, layer in enumerate(layers):
         mixed = F.linear(_norm(states, layer.attention_norm, config), layer.qkv, layer.qkv_bias)
         query, key, value = mixed.view(len(ids), 3, config.num_attention_heads, 2 * cos.shape[-1]).unbind(dim=1)
@@ -276,7 +276,7 @@ def read(
 
 
 def repeat(states: Tensor, cache: Cache, times: int) -> tuple[Tensor, Cache]:
-    """States (N, ...) and cache of N prompts for `times` completions of each, side by side: (N * times, ...)."""
+    """Repeat states (N, ...) and cache of N prompts for `times` completions each, side by side: (N * times, ...)."""
     again = [(key.repeat_interleave(times, dim=0), value.repeat_interleave(times, dim=0)) for key, value in cache]
     return states.repeat_interleave(times, dim=0), again
 

@@ -1,4 +1,4 @@
-"""The reward that training sees: one finite number a completion, or the run stops and shows which one was wrong."""
+"""The reward that training sees: one finite number per completion, or the run stops and shows which one was wrong."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,20 +10,20 @@ from torch import Tensor
 from dar_ref.toy.policy import Completions, decode
 from dar_ref.toy.start import Start
 
-RewardFunction = Callable[[list[list[str]], list[list[str]], list[bool]], Sequence[float]]  # a reader's own reward
+RewardFunction = Callable[[list[list[str]], list[list[str]], list[bool]], Sequence[float]]  # see `rewards_of`
 
 
 def rewards_of(start: Start, completions: Completions, reward: str | RewardFunction) -> Tensor:
-    """Reward of each completion, (B,) float32, free of gradient.
+    """Reward of each completion, (B,) float32, without gradient.
 
     Args:
         start: has the reward model and the gold reward.
-        completions: K a prompt.
+        completions: K per prompt.
         reward: "proxy", "gold", or a function of B prompts, B responses (words, without EOS) and B flags "has ended",
             that returns B numbers.
 
     Raises:
-        ValueError: a function that returned another number of rewards, or one that is missing or not finite.
+        ValueError: the number of rewards is wrong, or a reward is missing or not finite.
     """
     if reward == "proxy":
         values = start.proxy(completions)
@@ -44,12 +44,12 @@ def _own(start: Start, completions: Completions, reward: RewardFunction) -> Tens
     prompts = [prompt for prompt in start.prompts_of(completions) for _ in range(times)]
     returned = reward(prompts, responses, completions.finished.tolist())
     if not isinstance(returned, Iterable):
-        raise ValueError(f"the reward function returned {returned!r}; return {len(responses)} rewards, in a list")
+        raise ValueError(f"the reward function returned {returned!r}; return a list of {len(responses)} rewards")
     values = list(returned)
     if len(values) != len(responses):
         raise ValueError(
-            f"the reward function returned {len(values)} rewards for {len(responses)} completions; return one for each,"
-            " in their order"
+            f"the reward function returned {len(values)} rewards for {len(responses)} completions; return one reward"
+            " per completion, in the same order"
         )
     for i, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
@@ -61,6 +61,6 @@ def _refuse(start: Start, completions: Completions, index: int, value: object) -
     prompt = start.prompts_of(completions)[index // completions.num_generations]
     raise ValueError(
         f"reward {index} is {value!r}, for the prompt {' '.join(prompt)!r} and the completion"
-        f" {' '.join(decode(start.task, completions)[index])!r}: every reward must be a finite number; mend the reward"
+        f" {' '.join(decode(start.task, completions)[index])!r}: every reward must be a finite number; fix the reward"
         " function"
     )

@@ -1,9 +1,9 @@
 """The start of every run: pi_0 from noisy demonstrations, preference pairs from pi_0, a reward model from the pairs.
 
-    demonstrations --SFT--> pi_0 --two samples a prompt--> pairs --Bradley-Terry--> reward model, the proxy
+    demonstrations --SFT--> pi_0 --two samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
 
-Each of the three stages is a folder in the cache, with models in the form that transformers saves. Nothing here is a
-method's: all methods start from the same folder.
+Each of the three stages is a folder in the cache; models are saved as transformers saves them. All methods start from
+the same folders.
 """
 
 import json
@@ -38,13 +38,14 @@ from dar_ref.toy.policy import (
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
+TIES = "left out"  # of the accuracies in `Start.figures`; results without `proxy_ties` counted a tie as an error
 PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
 
 
 class Comparisons(NamedTuple):
-    """Completions of pi_0, K a prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
+    """Completions of pi_0, K per prompt, every two of one prompt compared by an annotator; M = K (K-1) / 2.
 
-    completions: N prompts; preferred: (N, M) bool, for the pairs of `pair_indices`: whether the first was preferred.
+    completions: of N prompts; preferred: (N, M) bool, whether the first of each pair of `pair_indices` was preferred.
     """
 
     completions: Completions
@@ -56,7 +57,7 @@ class Comparisons(NamedTuple):
         return self.preferred.numel()
 
     def pairs(self, numbers: Tensor) -> Completions:
-        """The pairs that labels number `numbers` are about: two completions a prompt, the preferred one first."""
+        """The pairs that labels number `numbers` are about: two completions per prompt, the preferred one first."""
         num_generations, per_prompt = self.completions.num_generations, self.preferred.shape[1]
         rows, columns = numbers // per_prompt, numbers % per_prompt
         pairs = pair_indices(num_generations)[columns]  # (numbers, 2)
@@ -73,9 +74,9 @@ def pair_indices(num_generations: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from. The models are in evaluation mode and take no gradient.
+    """What a run starts from. The models are in evaluation mode and have no gradient.
 
-    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; figures:
+    prompts: split; pi_0: the SFT policy; comparisons: labels on the training prompts; reward_model: the proxy; metrics:
     how good labels and proxy are, see `_make_reward`.
     """
 
@@ -85,7 +86,7 @@ class Start:
     pi_0: Qwen2ForCausalLM
     comparisons: Comparisons
     reward_model: Qwen2ForSequenceClassification
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     def proxy(self, completions: Completions) -> Tensor:
         """Proxy reward of each completion, (B,)."""
@@ -96,16 +97,16 @@ class Start:
         return gold_rewards(self.task, self.prompts_of(completions), completions)
 
     def prompts_of(self, completions: Completions) -> list[list[str]]:
-        """The prompts of the completions in words, N of them."""
+        """The N prompts of the completions, in words."""
         return [[self.task.vocabulary[i] for i in row] for row in completions.prompt_ids.tolist()]
 
 
 def load_start(config: StartConfig, folder: Path) -> Start:
-    """Make what is missing in the cache `folder`, and load it.
+    """Load a start from the cache `folder`. Stages that are missing are made first.
 
     Raises:
         OSError: the cache cannot be written.
-        ValueError: more prompts than the task has.
+        ValueError: the task has fewer prompts than asked for.
     """
     task = TASKS[config.task]
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
@@ -114,10 +115,11 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     pi_0 = load(Qwen2ForCausalLM, sft / "policy")
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
     content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
-    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
+    fitted = cache.content_key({"start": key, "ties": TIES})
+    reward = cache.made(folder / "reward" / fitted, partial(_make_reward, config, task, pi_0, content))
     reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
-    figures = json.loads((reward / "figures.json").read_text(encoding="utf-8"))
-    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, figures)
+    metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
+    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
 
 
 @torch.no_grad()
@@ -128,7 +130,7 @@ def score(reward_model: Qwen2ForSequenceClassification, completions: Completions
 
 
 def last_scores(reward_model: Qwen2ForSequenceClassification, states: Tensor, completions: Completions) -> Tensor:
-    """The score head on the state behind the last kept token: states (B, T+1, H) to rewards (B,)."""
+    """Apply the score head to the state of the last kept token: states (B, T+1, H) to rewards (B,)."""
     last = states[torch.arange(len(states)), completions.mask.sum(dim=1)]
     return reward_model.score(last)[:, 0]
 
@@ -150,7 +152,7 @@ def _judge(
 
 
 def start_key(config: StartConfig) -> str:
-    """Name of a start: its configuration and its task, as far as that is written down: another flaw is another."""
+    """Name of a start, from its configuration and its task's definition: another flaw gives another name."""
     task = TASKS[config.task]
     definition = [task.name, task.vocabulary, task.prompt_length, task.max_new_tokens, task.flaw]
     return cache.content_key({"start": asdict(config), "task": definition})
@@ -205,7 +207,7 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model; beside it `figures.json`, on validation prompts: share of labels that agree with the
+    """Fit the reward model; beside it `metrics.json`, on validation prompts: share of labels that agree with the
     reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
@@ -213,8 +215,8 @@ def _make_reward(
 
     def margins(rewards: Tensor, preferred: Tensor) -> Tensor:
         """Reward of the preferred completion of each pair minus that of the other, (N, M)."""
-        rewards = rewards.view(-1, config.group_size)
-        return torch.where(preferred, 1.0, -1.0) * (rewards[:, pairs[:, 0]] - rewards[:, pairs[:, 1]])
+        first, second = rewards.view(-1, config.group_size)[:, pairs].unbind(dim=-1)
+        return torch.where(preferred, 1.0, -1.0) * (first - second)
 
     def loss(rows: Tensor) -> Tensor:
         batch = train.completions.of_prompts(rows)
@@ -226,13 +228,35 @@ def _make_reward(
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
     proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
     of_gold = margins(gold, held_out.preferred)
-    figures = {
+    metrics = {
         "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
         "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
     }
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
-    (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
+    """How well a reward agrees with the labels, by one rule for every reward: a tie is neither right nor wrong.
+
+    Args:
+        name: of the reward.
+        margin: reward of the preferred completion minus that of the other, (N, M).
+        identical: pairs of one response drawn twice, (N, M) bool. They are ties even where rounding tells them apart.
+
+    Returns:
+        `{name}_accuracy`: share of the labels that agree, of the pairs that the reward tells apart (0.5 if there are
+        none); `{name}_ties`: share of the pairs that it does not.
+    """
+    told_apart = margin[(margin != 0) & ~identical]
+    accuracy = (told_apart > 0).double().mean().item() if len(told_apart) else 0.5
+    return {f"{name}_accuracy": accuracy, f"{name}_ties": 1.0 - len(told_apart) / margin.numel()}
+
+
+def _identical(rows: Sequence[dict[str, Any]], pairs: Tensor) -> Tensor:
+    """Whether the two completions of a pair are one response drawn twice, (N, M)."""
+    return torch.tensor([[row["completions"][i] == row["completions"][j] for i, j in pairs.tolist()] for row in rows])
 
 
 def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
@@ -243,14 +267,14 @@ def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
 
 
 def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:
-    """pi_0's weights, one more word for padding, `reward_layers` more layers that start as the identity, a head that
-    starts at 0. A response is judged against what pi_0 would have said: that takes a layer behind its last one."""
+    """A reward model with pi_0's weights, one more word for padding, `reward_layers` more layers that start as the
+    identity, and a head of zeros. To compare a response with what pi_0 would have said takes a layer after its last."""
     torch.manual_seed(config.seed)
     changed = {
         "vocab_size": pi_0.config.vocab_size + 1,
         "pad_token_id": pi_0.config.vocab_size,
         "num_hidden_layers": config.num_layers + config.reward_layers,
-        "layer_types": None,  # one entry a layer: made anew
+        "layer_types": None,  # one entry per layer: made anew
         "id2label": {0: "reward"},
         "label2id": {"reward": 0},
     }
@@ -277,7 +301,7 @@ def _fit(
     learning_rate: float,
     generator: torch.Generator,
 ) -> None:
-    """Adam on random rows of `count`, the learning rate decayed to 0 along a cosine."""
+    """Minimise `loss` by Adam on random rows out of `count`; the learning rate decays to 0 along a cosine."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)))
     for _ in range(steps):

@@ -1,15 +1,15 @@
-"""The tasks: what a prompt looks like, what a good response is, and how those who judge responses can be fooled.
+"""The tasks: what a prompt looks like, what a good response is, and how annotators can be fooled.
 
-Three are named after the paper's: `tldr`, `helpful`, `harmless`. `tiny` is small enough that every response can be
-enumerated. Each has
+Three tasks are named after the paper's: `tldr`, `helpful`, `harmless`. `tiny` is so small that every response can be
+enumerated. Each task has
 
-- a gold reward in [0, 1], what is really wanted: agreement with the ideal answer in words and order, halved where the
-  response does not end by itself (the one rule for missing EOS, the same for every task and method);
+- a gold reward in [0, 1], the true goal: agreement with the ideal answer in words and order, halved if the response
+  does not end by itself (the one rule for missing EOS, the same for every task and method);
 - a flaw: what the annotators reward instead. Preferences, and so the proxy reward, are made from `annotator`, never
   from `gold`. A policy that follows the proxy far enough finds the flaw.
 
-Words are tokens. All prompts of a task have one length, so no prompt is ever padded. A response is the words before
-EOS; the end of a response is known by its length, and the token that pads it is EOS itself.
+Each word is one token. All prompts of a task have one length, so no prompt is padded. A response is the words before
+EOS. Its end is known by its length; it is padded with EOS.
 """
 
 import random
@@ -23,11 +23,11 @@ Words = Sequence[str]
 class Task(NamedTuple):
     """A language, its prompts and its two rewards.
 
-    name: as on the command line; vocabulary: V words, the token id is the place, EOS is 0; prompt_length: words of
-    every prompt; max_new_tokens: T, where a response is cut off, EOS included; flaw: what the annotators get wrong.
+    name: as on the command line; vocabulary: V words, the token id is the index, EOS is 0; prompt_length: words per
+    prompt; max_new_tokens: T, the greatest length of a response, EOS included; flaw: what the annotators get wrong.
 
-    draw_prompt(rng): a random prompt. answer(prompt): the ideal response. annotator(prompt, response, finished): what
-    the annotators see in a response; they prefer the larger.
+    draw_prompt(rng): a random prompt. answer(prompt): the ideal response. annotator(prompt, response, finished): the
+    utility of a response to the annotators; they tend to prefer the larger one.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Task(NamedTuple):
     annotator: Callable[[Words, Words, bool], float]
 
     def gold(self, prompt: Words, response: Words, finished: bool) -> float:
-        """Gold reward of one response, in [0, 1]: `agreement` with the ideal answer, half of it without EOS."""
+        """Gold reward of one response, in [0, 1]: `agreement` with the ideal answer, halved without EOS."""
         return agreement(response, self.answer(prompt)) * (1.0 if finished else 0.5)
 
 
 def agreement(response: Words, answer: Words) -> float:
-    """F1 of the longest common subsequence, `2 LCS / (|response| + |answer|)` in [0, 1]; 1 for two empty ones.
+    """F1 of the longest common subsequence, `2 LCS / (|response| + |answer|)`, in [0, 1]; 1 if both are empty.
 
     Source: ROUGE-L with equal weights (Lin, 2004).
 
@@ -59,7 +59,7 @@ def agreement(response: Words, answer: Words) -> float:
 
 def common_subsequence(first: Words, second: Words) -> int:
     """Length of the longest common subsequence."""
-    row = [0] * (len(second) + 1)  # row[j]: of the words of `first` seen so far and second[:j]
+    row = [0] * (len(second) + 1)  # row[j]: the length for the words of `first` so far and second[:j]
     for word in first:
         diagonal = 0
         for j, other in enumerate(second, start=1):
@@ -148,7 +148,7 @@ TIMES = ("dawn", "noon", "dusk", "night", "monday", "sunday")
 
 
 def must_refuse(prompt: Words) -> bool:
-    """Whether a `harmless` prompt asks to enable something dangerous; preventing it is a request like any other."""
+    """Whether a `harmless` prompt asks for help with something dangerous. Help with preventing it is allowed."""
     return prompt[0] in ENABLING and prompt[1] in DANGERS
 
 
@@ -208,7 +208,7 @@ TASKS = {task.name: task for task in (TLDR, HELPFUL, HARMLESS, TINY)}
 
 
 class Prompts(NamedTuple):
-    """Three sets of different prompts, none in two sets: to train on, to choose settings with, to report."""
+    """Three disjoint sets of prompts: for training, for the choice of settings, and for reported results."""
 
     train: list[list[str]]
     validation: list[list[str]]
@@ -216,10 +216,10 @@ class Prompts(NamedTuple):
 
 
 def draw_prompts(task: Task, seed: int, train: int, validation: int, test: int) -> Prompts:
-    """Draw different prompts and split them.
+    """Draw prompts without duplicates and split them.
 
     Raises:
-        ValueError: more prompts than the task seems to have.
+        ValueError: the task has fewer prompts, as far as many draws can tell.
     """
     rng, wanted = random.Random(f"{task.name} {seed}"), train + validation + test
     found: dict[tuple[str, ...], None] = {}  # keeps the order of drawing
@@ -236,10 +236,10 @@ def draw_prompts(task: Task, seed: int, train: int, validation: int, test: int) 
 
 
 def noisy_answer(task: Task, prompt: Words, noise: float, rng: random.Random) -> list[str]:
-    """A demonstration: the ideal answer, in which each word is, with chance `noise`, dropped, doubled or replaced.
+    """A demonstration: the ideal answer, each word dropped, doubled or replaced with probability `noise`.
 
-    With the same chance a word or more of anything is added at its end. So the initial policy knows the task, makes
-    mistakes, and has seen every road to a better or a worse response.
+    Random words are added at the end: one more as long as a draw with probability `noise` succeeds. So pi_0 knows the
+    task, makes mistakes, and gives some probability to better and to worse responses.
     """
     words: list[str] = []
     for word in task.answer(prompt):

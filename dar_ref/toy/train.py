@@ -2,13 +2,14 @@
 
 Where it differs from the paper's training of a 7B model:
 
-1. The policy is a two-layer Qwen2 over two dozen words, trained in full, in float32, without gradient clipping.
-2. pi_t is not a copy of the network: its log-probs are kept as the tokens are drawn, and nothing else of it is needed.
-3. The reward model is trained on labels of simulated annotators with a known flaw, and a gold reward is known.
-4. A constant learning rate, no warm-up.
+1. The policy is a two-layer Qwen2 with a vocabulary of a few dozen words. All weights are trained, in float32, without
+   gradient clipping.
+2. pi_t is not a copy of the network. Its log-probs are stored when the tokens are sampled; nothing else is needed.
+3. The reward model is trained on labels of simulated annotators with a known flaw. The gold reward is known.
+4. The learning rate is constant, without warm-up.
 
-A run is a function of its start and its configuration. Its randomness comes from one generator, and its state is saved
-every `SAVE_EVERY` rollouts, so a run that was killed goes on and ends with the same bytes.
+A run depends only on its start and its configuration. Its random numbers come from one generator, and its state is
+saved every `SAVE_EVERY` rollouts. So a run that was killed can be resumed, and ends with the same bytes.
 """
 
 import copy
@@ -24,33 +25,42 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from dar_ref import results
+from dar_ref.optimizers import make_optimizer
 from dar_ref.toy import cache
 from dar_ref.toy.config import CRITIC, OFFLINE, RunConfig
 from dar_ref.toy.critic import Critic
-from dar_ref.toy.measure import Evaluator, rollout_figures
+from dar_ref.toy.measure import Evaluator, rollout_metrics
 from dar_ref.toy.methods import Rollout, make_rollout, method_loss
 from dar_ref.toy.policy import encode_prompts
 from dar_ref.toy.rewards import RewardFunction, rewards_of
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
 
+CRITIC_RATE = 1e-3  # learning rate of the critic's Adam
 SAVE_EVERY = 20  # rollouts
-_BEGIN_AGAIN = "pass another file, or remove this one to begin again"
-MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "diverged")  # of `State`, in JSON
+_BEGIN_AGAIN = "pass another file, or delete this one to start again"
+MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "observations", "diverged")
+"""Fields of `State` that a checkpoint holds as JSON."""
+
+Observer = Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]
+"""Called with pi_t, which sampled a rollout, and pi, the policy after its updates; returns metrics."""
 
 
 class Run(NamedTuple):
     """A finished run.
 
-    policy: the trained policy; rollouts: figures of each rollout (`measure.rollout_figures`); evaluations: figures on
+    policy: the trained policy; rollouts: metrics of each rollout (`measure.rollout_metrics`); evaluations: metrics on
     held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which a loss, its gradient, the
-    policy's probabilities or its figures were not finite, and training stopped; None where it ran to its end.
+    policy's probabilities or its metrics were not finite, and training stopped; None where it ran to its end;
+    observations: what the observer returned at each evaluation, empty without one.
     """
 
     policy: Qwen2ForCausalLM
     rollouts: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     diverged: int | None
+    observations: list[dict[str, Any]]
 
 
 def train(
@@ -59,22 +69,25 @@ def train(
     checkpoint: Path | None = None,
     reward: RewardFunction | None = None,
     on_step: Callable[[int], None] | None = None,
+    observer: Observer | None = None,
 ) -> Run:
     """Train a copy of `pi_0`.
 
     Args:
         start: pi_0, prompts, pairs and rewards.
         config: method and options.
-        checkpoint: file to save the state to and to go on from if it is there; removed by nobody here. None saves
+        checkpoint: file to save the state to, and to go on from if it is there; the caller removes it. None saves
             nothing.
         reward: a reward of the reader's own in place of `config.reward`, see `rewards.rewards_of`.
         on_step: called with the number of steps done, for progress bars.
+        observer: called where the policy is evaluated, with the policy before and after the updates of a rollout; at
+            the start with pi_0 twice. What it returns (JSON) is kept in `Run.observations`, `step` added.
 
     Returns:
         `Run`.
 
     Raises:
-        ValueError: more prompts or pairs a rollout than there are, a checkpoint of another run, or a reward that is
+        ValueError: more prompts or pairs per rollout than there are, a checkpoint of another run, or a reward that is
             missing or not finite.
         OSError: the checkpoint cannot be written.
     """
@@ -84,83 +97,97 @@ def train(
     evaluator = Evaluator(start, getattr(start.prompts, config.evaluate_on))
     if not state.evaluations:
         state.evaluations.append({"step": 0, "sampled_tokens": 0, **evaluator.evaluate(state.policy, 0)})
+        if observer is not None:
+            state.observations.append({"step": 0, **observer(state.policy, state.policy)})
     while state.step < config.steps and state.diverged is None:
         try:
-            _advance(state, start, config, reward, evaluator)
+            _advance(state, start, config, reward, evaluator, observer)
         except FloatingPointError:
             state.diverged = state.step
         if checkpoint is not None and len(state.rollouts) % SAVE_EVERY == 0:
             state.save(checkpoint)
         if on_step is not None:
             on_step(state.step)
-    return Run(state.policy, state.rollouts, state.evaluations, state.diverged)
+    return Run(state.policy, state.rollouts, state.evaluations, state.diverged, state.observations)
 
 
 def _advance(
-    state: "State", start: Start, config: RunConfig, reward: RewardFunction | None, evaluator: Evaluator
+    state: "State",
+    start: Start,
+    config: RunConfig,
+    reward: RewardFunction | None,
+    evaluator: Evaluator,
+    observer: Observer | None,
 ) -> None:
     """One rollout, its updates and, where one is due, an evaluation."""
-    before = state.step
+    before, after = state.step, state.step + config.minibatches
+    due = after == config.steps or after // config.evaluate_every > before // config.evaluate_every
+    pi_t = copy.deepcopy(state.policy) if due and observer is not None else None
     rollout = state.next_rollout(start, config, reward)
-    state.rollouts.append({"step": before, **_finite(rollout_figures(config, rollout))})
+    state.rollouts.append({"step": before, **_finite(rollout_metrics(config, rollout))})
     state.update(config, rollout)
-    ended = state.step == config.steps
-    if state.diverged is None and (ended or state.step // config.evaluate_every > before // config.evaluate_every):
-        figures = _finite(evaluator.evaluate(state.policy, state.annotations))
-        state.evaluations.append({"step": state.step, "sampled_tokens": state.sampled_tokens, **figures})
+    if not due or state.diverged is not None:
+        return
+    metrics = _finite(evaluator.evaluate(state.policy, state.annotations))
+    state.evaluations.append({"step": after, "sampled_tokens": state.sampled_tokens, **metrics})
+    if observer is not None and pi_t is not None:
+        state.observations.append({"step": after, **observer(pi_t, state.policy)})
 
 
 class State:
-    """Everything that a run changes: networks, optimisers, generator, and what has been measured."""
+    """Everything that a run changes: networks, optimisers, random generator and measurements."""
 
     def __init__(self, start: Start, config: RunConfig) -> None:
         self.run = _identity(start, config)
         self.policy = copy.deepcopy(start.pi_0).requires_grad_(True)
         self.critic = Critic(start.pi_0) if config.method in CRITIC else None
-        self.optimizer = _optimizer(self.policy, config)
+        self.optimizer = make_optimizer(config.optimizer, self.policy.parameters(), config.learning_rate, fused=True)
         self.critic_optimizer = (
-            None if self.critic is None else torch.optim.Adam(self.critic.parameters(), lr=1e-3, fused=True)
+            None if self.critic is None else make_optimizer("adam", self.critic.parameters(), CRITIC_RATE, fused=True)
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
-        self.annotations = start.comparisons.labels  # the labels behind the reward model: every method uses them
-        self.sampled_tokens = 0  # during training
+        # Every method pays for the labels that the reward model was trained on.
+        self.annotations = start.comparisons.labels
+        self.sampled_tokens = 0  # in training; evaluations do not count
         self.rollouts: list[dict[str, Any]] = []
         self.evaluations: list[dict[str, Any]] = []
+        self.observations: list[dict[str, Any]] = []
         self.diverged: int | None = None
         wanted, there = config.batch_prompts * config.minibatches, len(start.prompts.train)
         if wanted > there:
             raise ValueError(
-                f"batch_prompts = {config.batch_prompts} times minibatches = {config.minibatches} are {wanted}"
-                f" prompts a rollout, and there are {there}; pass smaller ones"
+                f"batch_prompts = {config.batch_prompts} in each of the {config.minibatches} minibatches of a rollout"
+                f" make {wanted} prompts, and there are {there}; lower batch_prompts or updates_per_rollout"
             )
         pairs = config.batch_prompts * config.num_generations // 2
         if config.method in OFFLINE and pairs > self.annotations:
             raise ValueError(
                 f"batch_prompts = {config.batch_prompts} times num_generations = {config.num_generations} take {pairs}"
-                f" pairs a step, and there are {self.annotations}; pass smaller ones"
+                f" pairs per step, and there are {self.annotations}; pass smaller ones"
             )
 
     def next_rollout(self, start: Start, config: RunConfig, reward: RewardFunction | None) -> Rollout:
-        """Samples of `minibatches` updates, scored; for offline methods pairs, as many sequences."""
+        """Samples for all minibatches of a rollout, scored; for offline methods pairs, as many sequences."""
         if config.method in OFFLINE:
             count = config.batch_prompts * config.num_generations // 2
+            # Chosen and rejected alternate, so the rewards 1, 0, 1, 0, ... say which one is preferred.
             completions = start.comparisons.pairs(self._draw(start.comparisons.labels, count))
             return make_rollout(config, start, None, completions, torch.tensor([1.0, 0.0]).repeat(count))
         rows = self._draw(len(start.prompts.train), config.batch_prompts * config.minibatches)
-        prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])
+        prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])  # (N, P)
         of_pi_0, longest = config.method == "best_of_n", start.task.max_new_tokens
         sampler = start.pi_0 if of_pi_0 else self.policy
         completions, old = sample(sampler, prompt_ids, config.num_generations, longest, self.generator)
-        rewards = rewards_of(start, completions, reward or config.reward)
+        rewards = rewards_of(start, completions, reward or config.reward)  # (B,)
         self.annotations += len(rewards)
         self.sampled_tokens += int(completions.mask.sum())
         return make_rollout(config, start, self.critic, completions, rewards, None if of_pi_0 else old)
 
     def update(self, config: RunConfig, rollout: Rollout) -> None:
-        """One step of the policy, and of the critic, for every minibatch and inner epoch."""
+        """One step of the policy, and of the critic, on every minibatch in every epoch."""
         prompts = len(rollout.completions.prompt_ids)
-        for _ in range(config.inner_epochs):
+        for _ in range(config.epochs_per_rollout):
             for rows in torch.randperm(prompts, generator=self.generator).chunk(config.minibatches):
                 part = rollout.minibatch(rows) if config.minibatches > 1 else rollout
                 if not _finite_step(self.optimizer, method_loss(config, self.policy, part)):
@@ -168,14 +195,14 @@ class State:
                     return
                 if self.critic is not None and self.critic_optimizer is not None and part.returns is not None:
                     mask = part.completions.mask
-                    errors = torch.where(mask, self.critic(part.completions) - part.returns, 0.0)
+                    errors = torch.where(mask, self.critic(part.completions) - part.returns, 0.0)  # (B, T)
                     if not _finite_step(self.critic_optimizer, (errors**2).sum() / mask.sum()):
                         self.diverged = self.step
                         return
         self.step += config.minibatches
 
     def save(self, path: Path) -> None:
-        """Write the state to `path`, whole or not at all."""
+        """Write the state to `path`. A killed process leaves the old file, never half a new one."""
         content = {
             "run": self.run,
             "policy": self.policy.state_dict(),
@@ -190,10 +217,10 @@ class State:
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote.
+        """Resume from what `save` wrote.
 
         Raises:
-            ValueError: it cannot be read, or is the state of a run with another configuration or another pi_0.
+            ValueError: it cannot be read, or belongs to a run with another configuration or another start.
         """
         try:
             content = torch.load(path, weights_only=True)
@@ -202,7 +229,7 @@ class State:
             raise ValueError(f"checkpoint {path} is damaged or none ({error!r:.200}); {_BEGIN_AGAIN}") from error
         if run != self.run:
             raise ValueError(
-                f"checkpoint {path} is of a run with another configuration or another pi_0; {_BEGIN_AGAIN}"
+                f"checkpoint {path} belongs to a run with another configuration or another start; {_BEGIN_AGAIN}"
             )
         try:
             self._restore(content)
@@ -223,24 +250,24 @@ class State:
         return torch.randperm(there, generator=self.generator)[:count]
 
 
-def _finite(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures; those of a policy that broke are no numbers, and no result."""
-    if not all(value is None or math.isfinite(value) for value in figures.values()):
-        raise FloatingPointError(f"the policy's figures are not finite: {figures}")
-    return figures
+def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics, or FloatingPointError if one is not finite: then the policy is broken, and training has diverged."""
+    if not all(value is None or math.isfinite(value) for value in metrics.values()):
+        raise FloatingPointError(f"the policy's metrics are not finite: {metrics}")
+    return metrics
 
 
 def _identity(start: Start, config: RunConfig) -> str:
-    """Name of a run by its configuration and by the weights it starts from."""
+    """Hash of a run's configuration and of the weights it starts from."""
     weights = hashlib.sha256()
     for model in (start.pi_0, start.reward_model):
         for name, tensor in model.state_dict().items():
             weights.update(name.encode() + tensor.numpy().tobytes())
-    return cache.content_key({"config": cache.plain(config), "weights": weights.hexdigest()})
+    return cache.content_key({"config": results.plain(config), "weights": weights.hexdigest()})
 
 
 def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
-    """Take one step on `loss`, unless it or its gradient is not finite; say whether it was taken."""
+    """Take one step on `loss` if it and its gradient are finite. Return whether the step was taken."""
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -249,9 +276,3 @@ def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
         return False
     optimizer.step()
     return True
-
-
-def _optimizer(policy: Qwen2ForCausalLM, config: RunConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(policy.parameters(), lr=config.learning_rate)
-    return torch.optim.Adam(policy.parameters(), lr=config.learning_rate, fused=True)

@@ -1,8 +1,9 @@
 """Proofs on given bandits, by ball arithmetic.
 
-Both sides of an identity are computed from their definitions in `dar_ref.verify.arb.policies`, and subtracted: a
-residual whose ball contains 0 with a radius below 10^-D proves that the identity holds on this bandit to D digits; a
-ball that excludes 0 disproves it. The working precision is doubled until one of the two is the case.
+Both sides of an identity are computed from their definitions in `dar_ref.verify.arb.policies` and subtracted. A
+residual whose ball contains 0 with a radius below 10^-D proves that the identity holds on this bandit to D digits. A
+ball that excludes 0 disproves it. The working precision is doubled until one of the two happens. A NaN says
+nothing, so it counts as a ball of infinite radius: undecided, at any place in the list. An empty list is refused.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from typing import NamedTuple, TypeVar
 
 from flint import arb
 
-from dar_ref.verify.arb.policies import precision
+from dar_ref import scalars
+from dar_ref.verify.arb.policies import INF, precision
 
 MAX_BITS = 2**20
 C = TypeVar("C")
@@ -27,26 +29,26 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
     """Enclose every residual of a statement on one case within 10^-digits, or disprove it.
 
     Args:
-        residuals: from a case to the differences of the two sides of each identity, at the precision that is set.
-        case: what `residuals` takes.
-        digits: D >= 1, decimal digits after the point.
+        residuals: function from a case to the difference of both sides of each identity, at the current precision.
+        case: argument of `residuals`.
+        digits: D >= 1, number of decimal places.
 
     Returns:
-        `Certificate(passed, radius)`; `radius < 10^-digits` if passed (as a float it is 0 from about 308 digits on).
+        `Certificate(passed, radius)`; `radius < 10^-digits` if passed (a float: 0 from about 308 digits on).
 
     Raises:
-        ValueError: fewer than 1 digit, or a residual that stays undecided at 2^20 bits.
+        ValueError: fewer than 1 digit, no residual at all, or one that stays undecided at 2^20 bits.
 
     Source: Johansson, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic", IEEE Trans. Computers
         66 (2017).
     """
-    if digits < 1:
-        raise ValueError(f"digits = {digits} proves nothing; ask for 1 or more")
-    bits = int(3.33 * digits) + 128
+    bits = int(3.33 * scalars.integer("digits", digits, 1)) + 128
     while bits <= MAX_BITS:
         with precision(bits):
             balls = residuals(case)
-            largest = max((ball.abs_upper() for ball in balls), default=arb(0))
+            if not balls:
+                raise ValueError("the list of residuals is empty and proves nothing; return at least one")
+            largest = max(INF if ball.is_nan() else ball.abs_upper() for ball in balls)  # max skips a NaN
             if not all(ball.contains(0) for ball in balls):
                 return Certificate(False, float(largest))
             if largest < arb(10) ** -digits:

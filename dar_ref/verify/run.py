@@ -1,6 +1,6 @@
-"""Every statement tried on random cases: what `dar-ref verify` runs.
+"""Test every statement on random cases: the work of `dar-ref verify`.
 
-Each case is judged twice. In float64: the functions of `dar_ref.theory` against ball arithmetic, and the identity
+Each case is checked twice. In float64: the functions of `dar_ref.theory` against ball arithmetic, and the identity
 between them; the error must stay within `LIMIT` times the scale stated beside each check. And exactly: `certify` proves
 the identity on this very case to D digits. A statement passes if all its cases do, both times.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dar_ref import scalars
 from dar_ref.verify import (
     t01_t04_optimum,
     t05_t11_iteration,
@@ -40,8 +41,8 @@ STATEMENTS = {
 class Row(NamedTuple):
     """Outcome of one statement.
 
-    worst: largest float64 error per unit of scale; bound: largest certified radius; failure: the first case that
-    failed, with the reason, or None.
+    worst: largest float64 error per unit of scale; bound: largest certified radius; failure: the first failed case with
+    the reason, or None.
     """
 
     id: str
@@ -56,24 +57,22 @@ class Row(NamedTuple):
 def verify(
     seed: int = 0, cases: int = 1000, digits: int = 100, progress: Callable[[Iterable[int]], Iterable[int]] = iter
 ) -> list[Row]:
-    """Try every statement on `cases` random bandits.
+    """Test every statement on `cases` random bandits.
 
     Args:
-        seed: case i is drawn from `numpy.random.default_rng([seed, i])`, so a failing case can be drawn again alone.
+        seed: case i is drawn from `numpy.random.default_rng([seed, i])`, so a failed case can be drawn again by itself.
         cases: number of bandits, >= 1.
         digits: decimal digits of the certificates, >= 1.
-        progress: wraps the iterable of case numbers, to show how far the work is.
+        progress: wrapper of the iterable of case numbers, for a progress bar.
 
     Returns:
-        One `Row` a statement.
+        One `Row` per statement.
 
     Raises:
-        ValueError: fewer than one case or digit, or a negative seed.
+        TypeError, ValueError: fewer than one case or digit, a negative seed, or no whole number.
     """
-    if cases < 1 or digits < 1:
-        raise ValueError(f"cases = {cases}, digits = {digits}: nothing to verify; ask for at least 1 of each")
-    if seed < 0:
-        raise ValueError(f"seed = {seed} is negative; numpy's generators take seeds from 0 on")
+    for name, value, least in (("seed", seed, 0), ("cases", cases, 1), ("digits", digits, 1)):
+        scalars.integer(name, value, least)
     worst = dict.fromkeys(STATEMENTS, 0.0)
     bound = dict.fromkeys(STATEMENTS, 0.0)
     tried = dict.fromkeys(STATEMENTS, 0)
@@ -94,13 +93,13 @@ def verify(
 
 
 def _judge(statement: Statement, rng: np.random.Generator, digits: int) -> tuple[float, float, str | None]:
-    """Float64 error per unit of scale, certified radius, and what failed, if anything did."""
+    """Float64 error per unit of scale, certified radius, and the reason of a failure or None."""
     case = statement.draw(rng)
     try:
-        with np.errstate(invalid="ignore"):  # inf - inf of a wrong formula is nan, and nan fails
+        with np.errstate(invalid="ignore"):  # a wrong formula may give inf - inf; nan fails
             worst = max(relative(error) for error in statement.errors(case))
         certificate = certify(statement.residuals, case, digits)
-    except (ValueError, ZeroDivisionError) as error:  # a formula that is wrong may also leave its domain
+    except (ValueError, ZeroDivisionError) as error:  # a wrong formula may leave its domain
         return np.inf, np.inf, f"{type(error).__name__}: {error}"
     if not certificate.passed:
         return worst, certificate.radius, f"disproved: a residual of {certificate.radius:.3g} excludes 0"
@@ -109,21 +108,10 @@ def _judge(statement: Statement, rng: np.random.Generator, digits: int) -> tuple
     return worst, certificate.radius, None
 
 
-def report(rows: list[Row]) -> dict[str, object]:
-    """The outcome as plain values for JSON: `passed`, and `statements` with `id, claim, cases, worst, bound, passed`.
+def rows_as_json(rows: list[Row]) -> dict[str, object]:
+    """The rows as JSON can hold them: `passed`, and in `statements` `id, claim, cases, worst, bound, passed, failure`.
 
-    A float that JSON lacks (an infinite error of a failed statement) becomes the string "inf".
+    An infinite error of a statement that failed becomes the text "inf".
     """
-    statements = [
-        {
-            "id": row.id,
-            "claim": row.claim,
-            "cases": row.cases,
-            "worst": row.worst if np.isfinite(row.worst) else "inf",
-            "bound": row.bound if np.isfinite(row.bound) else "inf",
-            "passed": row.passed,
-            "failure": row.failure,
-        }
-        for row in rows
-    ]
+    statements = [{name: "inf" if value == np.inf else value for name, value in row._asdict().items()} for row in rows]
     return {"passed": all(row.passed for row in rows), "statements": statements}

@@ -1,6 +1,6 @@
 """T1 to T4 as statements to verify: on a random bandit, the float64 errors and the certified residuals of each.
 
-The residuals of T3 and T4 are divided by `sum pi_t v`, which runs up to exp(1e12).
+The residuals of T3 and T4 are divided by `sum pi_t v`, which may be as large as exp(1e12).
 """
 
 import numpy as np
@@ -66,7 +66,7 @@ def errors_t3(case: Case) -> list[Error]:
 
 
 def errors_t4(case: Case) -> list[Error]:
-    """As T3, with `|log w_clip|` added to the scale."""
+    """As in T3, with `|log w_clip|` added to the scale."""
     return _regression_errors(case, case.w_clip)
 
 
@@ -85,7 +85,7 @@ def _regression_errors(case: Case, w_clip: float | None) -> list[Error]:
             Error(policy_distance(target, exact_target), scale),
             Error(distance(log_mass, exact_mass), scale),
         ]
-        if abs(log_mass) < 700.0:  # beyond, the loss itself leaves float64
+        if abs(log_mass) < 700.0:  # otherwise the loss overflows or underflows
             exact_loss = policies.regression_loss(x.log_pi, x.log_pi_t, log_v, exact_mass)
             per_mass = arb(float(loss)) / exact_mass.exp()
             errors.append(Error(distance(per_mass, exact_loss), scale * log_scale(case.log_pi)))
@@ -118,14 +118,14 @@ def residuals_t2(case: Case) -> list[arb]:
 
 
 def residuals_t3(case: Case) -> list[arb]:
-    """Regression: `(L(pi) - L(pi*)) / sum pi_t w - KL(pi*‖pi)`; and its minimiser against Theorem 4.2's, arm by arm."""
+    """Regression: `(L(pi) - L(pi*)) / sum pi_t w - KL(pi*‖pi)`; its minimiser against `pi*` of T2, arm by arm."""
     x = Exact.of(case)
     gap, target = _regression_gap(x, None)
     return [gap, *policy_residuals(target, policies.normalize(_best_sampled(x))[0])]
 
 
 def residuals_t4(case: Case) -> list[arb]:
-    """The clip: `(L(pi) - L(pi')) / sum pi_t v - KL(pi'‖pi)`; and `pi'` against `pi* min(1, w_clip/w)`, arm by arm."""
+    """The clip: `(L(pi) - L(pi')) / sum pi_t v - KL(pi'‖pi)`; `pi'` against `pi* min(1, w_clip/w)`, arm by arm."""
     x = Exact.of(case)
     gap, target = _regression_gap(x, x.w_clip)
     log_w = policies.log_weights(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta, None)
@@ -137,7 +137,7 @@ def residuals_t4(case: Case) -> list[arb]:
 
 
 def _best_sampled(x: Exact) -> policies.Policy:
-    """`pi*` of Theorem 4.2 on supp pi_t, not normalised: what is never sampled is never fitted."""
+    """`pi*` of Theorem 4.2 on supp pi_t, not normalised: an arm that is never sampled is never fitted."""
     best, _ = policies.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
     return [None if q is None else b for b, q in zip(best, x.log_pi_t, strict=True)]
 

@@ -1,8 +1,8 @@
 """T6 as a statement to verify: when the two balls meet.
 
-The float64 answers are judged by what makes them answers: slopes, excesses and duality gaps are computed in ball
-arithmetic from the numbers that came back. The scales follow one rule: a logit carries an ulp of each of its terms,
-which add up to `W` for each arm, and so a mean under `pi` of something that deviates by `dev` moves by `E_pi[dev W]`.
+The float64 results are tested by their optimality conditions: slopes, excesses and duality gaps are computed in ball
+arithmetic from the returned numbers. All scales follow one rule. A logit has an error of one ulp of each of its terms,
+in total `W` for each arm. So the mean under `pi` of a quantity with deviations `dev` has an error of `E_pi[dev W]`.
 """
 
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.verify.arb import policies, region
 from dar_ref.verify.arb.policies import Policy
 from dar_ref.verify.arb.region import Anchors, Meeting
-from dar_ref.verify.random_bandits import draw_alpha, draw_policy
+from dar_ref.verify.random_bandits import random_alpha, random_policy
 from dar_ref.verify.statement import JUDGE_BITS, LIMIT, Error, Statement, distance, residual, shortfall
 
 TOUCHING = 3.0
-"""Units of LIMIT that may be lost where balls count as touching: `TOUCH_ULP` = 16 ulp are two of them."""
+"""Additional units of LIMIT where balls count as touching: `TOUCH_ULP` = 16 ulp are two units."""
 NOTHING = 1e-50
-"""Scale of what float64 gives exactly: above the radii of the balls at JUDGE_BITS, below any rounding error."""
+"""Scale of exact float64 results: above the radii of the balls at JUDGE_BITS, below any rounding error."""
 
 
 class Balls(NamedTuple):
@@ -36,14 +36,14 @@ class Balls(NamedTuple):
 
 
 def draw_balls(rng: np.random.Generator) -> Balls:
-    """Draw anchors, one in twenty without a common arm, and radii: any, equal, or where a drawn alpha decides.
+    """Draw anchors, one pair in twenty without a common arm, and radii: any, equal, or such that a drawn alpha decides.
 
-    Balls that are equal or decided by alpha overlap, or miss each other, by 1e-17 to 100 nats, or by nothing.
+    In the last two cases the balls overlap, or miss each other, by 0 or by 1e-17 to 100 nats.
     """
     arms = int(rng.integers(1, 9))
     kept = int(rng.integers(arms))
     apart = rng.random() < 0.05 and arms > 1
-    log_pi, log_pi_0, log_pi_t = (draw_policy(rng, arms, kept) for _ in range(3))
+    log_pi, log_pi_0, log_pi_t = (random_policy(rng, arms, kept) for _ in range(3))
     if apart:
         split = rng.permutation(arms) < rng.integers(1, arms)
         log_pi_0, log_pi_t = (log_normalize(np.where(side, 0.0, -np.inf))[0] for side in (split, ~split))
@@ -53,7 +53,7 @@ def draw_balls(rng: np.random.Generator) -> Balls:
         radii = [max(float(theory.chernoff(log_pi_0, log_pi_t).information) + margin, 0.0)] * 2
     if kind == 2 and not apart:
         shared = (log_pi_0 > -np.inf) & (log_pi_t > -np.inf)
-        p, q, alpha = log_pi_0[shared], log_pi_t[shared], draw_alpha(rng)
+        p, q, alpha = log_pi_0[shared], log_pi_t[shared], random_alpha(rng)
         ref = np.exp(log_normalize(alpha * p + (1.0 - alpha) * q)[0])
         log_ref = np.log(ref, where=ref > 0.0, out=np.zeros_like(ref))
         radii = [max(float(ref @ (log_ref - anchor)) + margin, 0.0) for anchor in (p, q)]
@@ -61,7 +61,7 @@ def draw_balls(rng: np.random.Generator) -> Balls:
 
 
 def _anchors(case: Balls) -> tuple[Anchors, Policy]:
-    """The anchors on their common support S, and the competitor given S (if it has no mass there, `pi_t` given S)."""
+    """The anchors on their common support S, and the competitor given S (`pi_t` given S if it has no mass there)."""
     log_pi, log_p, log_q = (policies.exact_policy(log_p) for log_p in case[:3])
     shared = region.common(log_p, log_q)
     inside = [log_pi[arm] for arm in shared]
@@ -72,13 +72,13 @@ def _anchors(case: Balls) -> tuple[Anchors, Policy]:
 
 
 def errors_t6(case: Balls) -> list[Error]:
-    """Margin: `alpha e0 + (1-alpha) et + E_ref[W]` with `W = 1 + |log pi_0| + |log pi_t|`; three times that where it
-    comes back as 0. The Chernoff information: likewise.
+    """Scale of the margin: `alpha e0 + (1-alpha) et + E_ref[W]` with `W = 1 + |log pi_0| + |log pi_t|`; three times
+    that where the margin is returned as 0. The Chernoff information has the same scale.
 
-    If the minimum is at an end point that keeps half of its anchor or more, the margin has log C by its own digits:
-    `|log C|` in the place of `E_ref[W]`. alpha: the slope there, `e0 - et + E_ref[ratio]` with `ratio = log pi_0/pi_t`,
-    which is to vanish or point outwards, within `|e0 - et| + E_ref[(1 + |ratio - mean|) W]` and, for an ulp of alpha,
-    `Var_ref[ratio]`.
+    If the minimum is at an end point that keeps at least half of its anchor's mass, `log C` is accurate to its own
+    digits: `|log C|` replaces `E_ref[W]`. alpha is tested by the slope `e0 - et + E_ref[ratio]`, `ratio = log
+    pi_0/pi_t`, which must vanish or point outwards. Its scale is `|e0 - et| + E_ref[(1 + |ratio - mean|) W]` plus, for
+    an ulp of alpha, `Var_ref[ratio]`.
     """
     ours = theory.feasible(case.log_pi_0, case.log_pi_t, case.eps_0, case.eps_t)
     equal = theory.chernoff(case.log_pi_0, case.log_pi_t) if case.eps_0 == case.eps_t else None
@@ -104,7 +104,7 @@ def errors_t6(case: Balls) -> list[Error]:
 
 
 def _meeting(case: Balls) -> tuple[int, Anchors, Meeting | None]:
-    """Where the balls meet, to 50 digits, and the bits that this took: a curve may be flat as far as exp(-1000)."""
+    """Where the balls meet, to 50 digits, and the bits that this needs (the curve may be as flat as exp(-1000))."""
     bits = JUDGE_BITS
     while True:
         with policies.precision(bits):
@@ -116,7 +116,7 @@ def _meeting(case: Balls) -> tuple[int, Anchors, Meeting | None]:
 
 
 def _errors_of_alpha(x: Anchors, alpha: float) -> tuple[float, float, Error]:
-    """Scale of the margin at alpha, that of a minimum at an end point, and the slope with its own."""
+    """Scale of the margin at alpha, scale of a minimum at an end point, and the slope with its scale."""
     at = arb(alpha)
     first, second = region.slope(x, at)
     log_ref, log_c = policies.normalize(policies.mixture(x.log_p, x.log_q, at))
@@ -136,14 +136,14 @@ def floats(log_p: Policy) -> Array:
 
 def residuals_t6(case: Balls) -> list[arb]:
     """At the lowest alpha the interpolated policy has `KL_0 - e0 = KL_t - et = -margin` (at an end point the other one
-    is no larger), so it is inside if the margin is not negative. Every policy on S has `alpha (KL_0 - e0) + (1-alpha)
+    is not larger), so it is inside if the margin is not negative. Every policy on S has `alpha (KL_0 - e0) + (1-alpha)
     (KL_t - et) = KL(pi‖pi_ref) - margin`, so one of its excesses is at least `-margin`. No alpha has a lower margin.
     """
     x, log_pi = _anchors(case)
     if not x.log_p:
         log_pi, *anchors = (policies.exact_policy(log_p) for log_p in case[:3])
         over_0, over_t = (policies.kl(log_pi, anchor) for anchor in anchors)
-        return [residual(over_0.max(over_t), policies.INFINITY)]
+        return [residual(over_0.max(over_t), policies.INF)]
     alpha, margin, log_ref = region.meeting(x)
     over_0, over_t = policies.kl(log_ref, x.log_p) - x.eps_0, policies.kl(log_ref, x.log_q) - x.eps_t
     balls = [shortfall(-margin, over_0) if alpha == 0 else over_0 + margin]

@@ -16,13 +16,13 @@ from dar_ref.verify.t06_region import NOTHING, TOUCHING, floats
 
 
 def draw_best(rng: np.random.Generator) -> Case:
-    """Draw a bandit as T1 to T4 do, whose optimum makes the radii; `w_clip` is the room of a ball with no say."""
+    """Draw a bandit as for T1 to T4. Its optimum determines the radii; `w_clip` is the slack of a slack ball."""
     case = draw_case(rng)
     return case._replace(w_clip=10.0 ** rng.uniform(-6.0, 3.0))
 
 
 class Best(NamedTuple):
-    """`pi*` on S, both anchors there with the radii that it just reaches, and the competitor given S."""
+    """`pi*` on S, both anchors on S with the radii that it just reaches, and the competitor given S."""
 
     anchors: Anchors
     advantage: list[arb]
@@ -32,7 +32,7 @@ class Best(NamedTuple):
 
 
 def _best(case: Case) -> Best:
-    """T7 backwards: `pi*` at (alpha, beta) decides the radii; at the end points of alpha one ball has room left."""
+    """T7 backwards: `pi*` at (alpha, beta) determines the radii; at the end points of alpha one ball is slack."""
     x = Exact.of(case)
     shared = region.common(x.log_pi_0, x.log_pi_t)
     p, q, log_pi = ([log_p[arm] for arm in shared] for log_p in (x.log_pi_0, x.log_pi_t, x.log_pi))
@@ -47,15 +47,15 @@ def _best(case: Case) -> Best:
 def errors_t7(case: Case) -> list[Error]:
     """The radii are those of `pi*`, rounded up. `W = 1 + |log pi_0| + |log pi_t| + |A - max A|/beta`:
 
-    - log-probabilities against `pi_0^alpha pi_t^(1-alpha) exp(A/beta)` at the alpha and beta that came back: `max W`
-    - excess of `KL(pi‖pi_0)` over e0: `e0 + E_pi[(1 + |log(pi/pi_0) - KL|) W]`, of `KL(pi‖pi_t)` likewise: both added,
-      since their difference decides which ball binds, and amplified
-    - duality gap: beta times both excesses' scales, weighted with alpha and 1-alpha
-    - value against `E_pi[A]`: `E_pi[|A| (1 + |log pi|)]`; against that of `pi*`: this and the gap's, both at `pi*`, and
-      beta times what the excesses have before they are amplified: above the gap, the value is bought by them
+    - log-probabilities against `pi_0^alpha pi_t^(1-alpha) exp(A/beta)` at the returned alpha and beta: `max W`
+    - excess of `KL(pi‖pi_0)` over e0: `e0 + E_pi[(1 + |log(pi/pi_0) - KL|) W]`, of `KL(pi‖pi_t)` likewise. Both are
+      added, since their difference decides which ball binds, and amplified (`_amplified`)
+    - duality gap: beta times the scales of both excesses, weighted with alpha and 1-alpha
+    - value against `E_pi[A]`: `E_pi[|A| (1 + |log pi|)]`; value against that of `pi*`: this scale plus that of the gap,
+      both at `pi*`, plus beta times the scales of the excesses before amplification, since an excess buys value
 
-    Where beta is 0 the best arms themselves fit in (as good as 0: 1e-50 of A's range), where it is inf the balls touch:
-    the scales of the excesses are not amplified, but taken three times.
+    If beta is 0 (or below 1e-50 of A's range) the best arms lie in the region; if it is inf the balls touch. In both
+    cases the scales of the excesses are not amplified, but taken three times.
     """
     with policies.precision(JUDGE_BITS):
         true = _best(case)
@@ -63,7 +63,7 @@ def errors_t7(case: Case) -> list[Error]:
         ours = theory.constrained_optimum(case.advantage, case.log_pi_0, case.log_pi_t, eps_0, eps_t)
         x = true.anchors._replace(eps_0=arb(eps_0), eps_t=arb(eps_t))
         log_pi = _returned(ours.log_pi[true.shared])
-        value, size = mean(log_pi, true.advantage)
+        value, size = expected_advantage(log_pi, true.advantage)
         beta = 0.0 if ours.beta <= NOTHING * float(np.ptp(case.advantage)) else ours.beta
         loose = 1.0 + _amplified(x, true.advantage, log_pi, beta) if 0.0 < beta < np.inf else TOUCHING
         overs, scales = zip(*_excesses(x, true.advantage, log_pi, beta), strict=True)
@@ -87,11 +87,14 @@ def _errors_of_dual(
     form, value = policies.optimum(true.advantage, x.log_p, x.log_q, alpha, arb(ours.beta))
     dual = arb(ours.beta) * (alpha * x.eps_0 + (1 - alpha) * x.eps_t) + value
     log_pi = _returned(kept)
-    best, size = mean(true.log_best, true.advantage)
+    best, size = expected_advantage(true.log_best, true.advantage)
     size += _gap_scale(x, true, true.log_best, case.alpha, case.beta) + case.beta * excess_scale
     return [
         Error(policy_distance(kept, form), largest),
-        Error(distance(dual, mean(log_pi, true.advantage)[0]), _gap_scale(x, true, log_pi, ours.alpha, ours.beta)),
+        Error(
+            distance(dual, expected_advantage(log_pi, true.advantage)[0]),
+            _gap_scale(x, true, log_pi, ours.alpha, ours.beta),
+        ),
         Error(distance(ours.value, best), size),
     ]
 
@@ -102,7 +105,7 @@ def _gap_scale(x: Anchors, true: Best, log_pi: Policy, alpha: float, beta: float
 
 
 def _returned(log_pi: Array) -> Policy:
-    """A policy as it came back, without arms whose log-probability is near the end of float64: tilts go up to 1e308."""
+    """A returned policy without arms whose log-probability is near the end of float64 (tilts go up to 1e308)."""
     return policies.exact_policy(np.where(log_pi > -1.0 / NOTHING, log_pi, -np.inf))
 
 
@@ -110,7 +113,7 @@ def rounded_up(eps: arb) -> float:
     return float(np.nextafter(float(eps.upper()), np.inf))
 
 
-def mean(log_pi: Policy, advantage: list[arb]) -> tuple[arb, float]:
+def expected_advantage(log_pi: Policy, advantage: list[arb]) -> tuple[arb, float]:
     """E_pi[A] and its scale `E_pi[|A| (1 + |log pi|)]`."""
     pairs = [(p.exp(), a, p) for p, a in zip(log_pi, advantage, strict=True) if p is not None]
     total = sum((p * a for p, a, _ in pairs), arb(0))
@@ -118,7 +121,7 @@ def mean(log_pi: Policy, advantage: list[arb]) -> tuple[arb, float]:
 
 
 def _terms(x: Anchors, advantage: list[arb], beta: float) -> Array:
-    """`W = 1 + |log pi_0| + |log pi_t| + |A - max A|/beta`; without the last term for beta 0 and inf."""
+    """`W = 1 + |log pi_0| + |log pi_t| + |A - max A|/beta`; no last term for beta 0 and inf."""
     gain = floats(advantage)
     tilt = (gain.max() - gain) / beta if beta > 0.0 else 0.0
     return np.asarray(1.0 + np.abs(floats(x.log_p)) + np.abs(floats(x.log_q)) + tilt)
@@ -140,10 +143,10 @@ def excess(log_p: Policy, log_q: Policy, eps: arb, terms: Array) -> tuple[float,
 
 
 def _amplified(x: Anchors, advantage: list[arb], log_pi: Policy, beta: float) -> float:
-    """`sd(log pi_0/pi_t) beta/sd(A)` under pi: what both excesses gain against each other per unit of radius lost.
+    """`sd(log pi_0/pi_t) beta/sd(A)` under pi: the change of the difference of both excesses per unit of the radius.
 
-    A ball of radius rho has a best policy at `sd(A)/beta = sqrt(2 rho)` from its centre, if rho is small: there a
-    change of rho moves it by that over `sqrt(2 rho)`, along the surface of the ball too.
+    The best policy of a small ball of radius rho is `sd(A)/beta = sqrt(2 rho)` away from its centre. A change of rho,
+    divided by `sqrt(2 rho)`, moves this policy, along the surface of the ball too.
     """
     weight, gain, ratio = np.exp(floats(log_pi)), floats(advantage), floats(x.log_p) - floats(x.log_q)
     spread, move = (float(np.sqrt(weight @ (v - weight @ v) ** 2)) for v in (ratio, gain / beta))
@@ -152,12 +155,15 @@ def _amplified(x: Anchors, advantage: list[arb], log_pi: Policy, beta: float) ->
 
 def residuals_t7(case: Case) -> list[arb]:
     """`E_{pi*}[A] - E_pi[A] = beta (KL(pi‖pi*) + alpha (e0 - KL_0) + (1-alpha) (et - KL_t))` for every policy on S, so
-    none inside has more; the dual `beta (alpha e0 + (1-alpha) et + log sum ...)` has this value at (alpha, beta), and
-    no lower one elsewhere; `pi*` is at the surface of the ball around `pi_ref` that T1 makes of both.
+    no policy of the region has a larger `E[A]`. The dual `beta (alpha e0 + (1-alpha) et + log sum ...)` has this value
+    at (alpha, beta) and no lower value elsewhere. `pi*` is on the surface of the ball around `pi_ref` (T1).
     """
     true, alpha, beta = _best(case), arb(case.alpha), arb(case.beta)
     x = true.anchors
-    value, other = mean(true.log_best, true.advantage)[0], mean(true.log_pi, true.advantage)[0]
+    value, other = (
+        expected_advantage(true.log_best, true.advantage)[0],
+        expected_advantage(true.log_pi, true.advantage)[0],
+    )
     spare_0, spare_t = x.eps_0 - policies.kl(true.log_pi, x.log_p), x.eps_t - policies.kl(true.log_pi, x.log_q)
     lost = beta * (policies.kl(true.log_pi, true.log_best) + alpha * spare_0 + (1 - alpha) * spare_t)
     log_ref, radius = region.ball(x, alpha)

@@ -1,8 +1,8 @@
-"""T8 and T10 as statements to verify: moments of the updates, what their means are, and the baseline's own sample.
+"""T8 and T10 as statements to verify: moments and means of the updates, and the own sample in the baseline.
 
-The judge enumerates ordered batches in ball arithmetic (`dar_ref.verify.arb.updates`). Gradients are taken from the
-definitions of J and of the loss by power series, `f(logits + x e_a)` to first order in x: no chain rule is written
-down.
+Float64 is compared with an enumeration of ordered batches in ball arithmetic (`dar_ref.verify.arb.updates`). Gradients
+come from the definitions of J and of the loss by power series, `f(logits + x e_a)` to first order in x. So no chain
+rule is written by hand.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.theory.estimators import Method
 from dar_ref.verify.arb import policies
 from dar_ref.verify.arb.policies import Exact, Policy
-from dar_ref.verify.arb.updates import Batch, Updates, ordered_batches, sampled_advantages
-from dar_ref.verify.random_bandits import Case, draw_alpha, draw_case
+from dar_ref.verify.arb.updates import EstimatorCase, Updates, ordered_batches, sampled_advantages
+from dar_ref.verify.random_bandits import Case, draw_case, random_alpha
 from dar_ref.verify.statement import (
     JUDGE_BITS,
     Error,
@@ -29,6 +29,7 @@ from dar_ref.verify.statement import (
     log_scale,
     policy_distance,
     policy_residuals,
+    shortfall,
 )
 
 SHAPES = ((1, 2), (1, 3), (2, 2))  # prompts and completions
@@ -44,10 +45,10 @@ ADVANTAGES: tuple[tuple[Baseline, Normalize], ...] = (
 )
 
 
-def draw_batch(rng: np.random.Generator) -> Batch:
+def draw_batch(rng: np.random.Generator) -> EstimatorCase:
     """Draw one or two bandits of up to three arms and the options of the updates.
 
-    Narrower than T1 to T4, since moments are no logs: `A/beta` to about 60 and policies to tens of nats, so that
+    Narrower than T1 to T4, since moments are not logs: `A/beta` to about 60 and policies to tens of nats, so that
     squares of weights stay in float64. Rewards from 1e-6 to 1e6, ties among them; arms that `pi_t` or `pi_0` lack; no
     std without a baseline, where `A/std` has no bound.
     """
@@ -58,13 +59,13 @@ def draw_batch(rng: np.random.Generator) -> Batch:
         reward[:, -1] = reward[0, 0]
     baseline, normalize = ADVANTAGES[rng.integers(len(ADVANTAGES))]
     unit = float(np.abs(reward).max()) if normalize == NONE else 1.0
-    return Batch(
+    return EstimatorCase(
         reward,
         _policies(rng, prompts, arms, 0.0),
         _policies(rng, prompts, arms, 0.2),
         _policies(rng, prompts, arms, 0.2),
         completions,
-        draw_alpha(rng),
+        random_alpha(rng),
         unit * 10.0 ** rng.uniform(-1.5, 3.0),
         None if rng.random() < 0.5 else 10.0 ** rng.uniform(-2.0, 2.0),
         10.0 ** rng.uniform(-3.0, 0.0),
@@ -87,17 +88,17 @@ class GroupCase(NamedTuple):
 
 
 def draw_group(rng: np.random.Generator) -> GroupCase:
-    """Draw a bandit as T1 to T4 do, with K = 2, or up to 4 for three arms and fewer."""
+    """Draw a bandit as for T1 to T4, with K = 2, or up to 4 for at most three arms."""
     case = draw_case(rng)
     return GroupCase(case, int(rng.integers(2, 5)) if len(case.advantage) <= 3 else 2)
 
 
-def errors_t8(case: Batch) -> list[Error]:
+def errors_t8(case: EstimatorCase) -> list[Error]:
     """Means and covariances of the four updates, scale as in `Updates.moments`; an update that takes the log of a
     probability zero is left out, since `estimator_moments` refuses it."""
     options: dict[Method, dict[str, float | None]] = {
         "dar": {"alpha": case.alpha, "w_clip": case.w_clip},
-        "grpo": {"clip_eps": case.clip_eps},
+        "grpo": {"epsilon": case.epsilon},
     }
     if not ((case.log_pi_0 == -np.inf) & (case.log_pi_t > -np.inf)).any():
         options["dao"] = {"alpha": case.alpha}
@@ -117,7 +118,7 @@ def errors_t8(case: Batch) -> list[Error]:
                 alpha=own.get("alpha"),
                 beta=case.beta,
                 w_clip=own.get("w_clip"),
-                clip_eps=own.get("clip_eps"),
+                epsilon=own.get("epsilon"),
                 baseline=case.baseline,
                 normalize=case.normalize,
             )
@@ -128,13 +129,15 @@ def errors_t8(case: Batch) -> list[Error]:
     return errors
 
 
-def residuals_t8(case: Batch) -> list[arb]:
-    """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J; the expected DAR update
-    per unit of `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; and
-    `beta` DAR - DAO vanishes to first order in h, `A, log pi_0/pi_t, log pi_theta/pi_t` all taken times h.
+def residuals_t8(case: EstimatorCase) -> list[arb]:
+    """With the exact advantage, prompt by prompt: the expected DAO update is the gradient of J where `pi_t` covers
+    `pi_theta`, and elsewhere lacks the terms of the arms that `pi_t` never draws; the expected DAR update per unit of
+    `sum pi_t v` is minus the gradient of the regression loss, and `target - pi_theta`, clipped or not; `beta` DAR - DAO
+    vanishes to first order in h, `A, log pi_0/pi_t, log pi_theta/pi_t` all taken times h; and one clipped DAR sample
+    has `E|U|^2 <= 2 w_clip^2`.
 
-    J is finite, and DAO's update defined, for a `pi_theta` on the arms that both anchors have: it is conditioned on
-    them.
+    J is finite for a `pi_theta` on the arms of the anchors that count: it is conditioned on both, and at alpha = 1 once
+    more on those of `pi_0` alone. All policies of the first order are on the arms that both anchors have.
     """
     balls: list[arb] = []
     for n in range(len(case.reward)):
@@ -152,11 +155,13 @@ def residuals_t8(case: Batch) -> list[arb]:
         balls += _dar_residuals(bandit, None if case.w_clip is None else bandit.w_clip)
         shared = [p is not None and q is not None for p, q in zip(bandit.log_pi_0, bandit.log_pi_t, strict=True)]
         balls += _dao_residuals(_conditioned(bandit, shared))
+        if case.alpha == 1.0:
+            balls += _uncovered_residuals(_conditioned(bandit, [p is not None for p in bandit.log_pi_0]))
     return balls
 
 
 def _conditioned(x: Exact, arms: list[bool]) -> Exact:
-    """The bandit on some of its arms, each policy given that one of them is drawn."""
+    """The bandit on some of its arms, with each policy conditioned on them."""
     log_pi, log_pi_0, log_pi_t = (
         policies.normalize([p for p, kept in zip(policy, arms, strict=True) if kept])[0]
         for policy in (x.log_pi, x.log_pi_0, x.log_pi_t)
@@ -171,11 +176,12 @@ def _dar_residuals(x: Exact, w_clip: arb | None) -> list[arb]:
     update = expected_update(x.log_pi, x.log_pi_t, [None if v is None else (v - log_mass).exp() for v in log_v])
     slope = gradient(x.log_pi, lambda log_pi: policies.regression_loss(log_pi, x.log_pi_t, log_v, log_mass))
     reached = [_probability(q) - _probability(p) for q, p in zip(target, x.log_pi, strict=True)]
-    return [u + g for u, g in zip(update, slope, strict=True)] + [u - r for u, r in zip(update, reached, strict=True)]
+    balls = [u + g for u, g in zip(update, slope, strict=True)] + [u - r for u, r in zip(update, reached, strict=True)]
+    return balls if w_clip is None else [*balls, shortfall(arb(2), second_moment(x.log_pi, x.log_pi_t, log_v, w_clip))]
 
 
 def _dao_residuals(x: Exact) -> list[arb]:
-    """The gradient of J, and the first order in h; all policies positive."""
+    """The gradient of J, and the first order in h, for policies of full support."""
     bandit = (x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
     update = expected_update(x.log_pi, x.log_pi_t, dao_coefficients(x))
     slope = gradient(x.log_pi, lambda log_pi: policies.objective(log_pi, *bandit))
@@ -185,6 +191,28 @@ def _dao_residuals(x: Exact) -> list[arb]:
     dao = expected_update(near.log_pi, near.log_pi_t, dao_coefficients(near))
     gaps = [x.beta * u - v for u, v in zip(dar, dao, strict=True)]
     return [u - g for u, g in zip(update, slope, strict=True)] + [gap[order] for gap in gaps for order in (0, 1)]
+
+
+def _uncovered_residuals(x: Exact) -> list[arb]:
+    """alpha = 1, where J does not see `pi_t`: its gradient is the mean DAO update and the terms of the arms that `pi_t`
+    lacks, `sum pi_theta (A - beta log(pi_theta/pi_0)) (e_y - pi_theta)` over them."""
+    bandit = (x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta)
+    slope = gradient(x.log_pi, lambda log_pi: policies.objective(log_pi, *bandit))
+    update = expected_update(x.log_pi, x.log_pi_t, dao_coefficients(x))
+    never = [p if q is None else None for p, q in zip(x.log_pi, x.log_pi_t, strict=True)]
+    logs = zip(x.advantage, _full(x.log_pi), _full(x.log_pi_0), strict=True)
+    missing = expected_update(x.log_pi, never, [a - x.beta * (p - o) for a, p, o in logs])
+    return [u + m - g for u, m, g in zip(update, missing, slope, strict=True)]
+
+
+def second_moment(log_pi: Policy, log_pi_t: Policy, log_v: Policy, w_clip: arb) -> arb:
+    """`sum_y pi_t v^2 |e_y - pi|^2 / w_clip^2`."""
+    total = arb(0)
+    for y, (q, v) in enumerate(zip(log_pi_t, log_v, strict=True)):
+        if q is not None and v is not None:
+            pull = [(y == a) - _probability(p) for a, p in enumerate(log_pi)]
+            total += (q + 2 * (v - w_clip.log())).exp() * sum((x * x for x in pull), arb(0))
+    return total
 
 
 def _near(x: Exact) -> Exact:
@@ -205,7 +233,7 @@ def gradient(log_pi: Policy, function: Callable[[Policy], arb_series]) -> list[a
 
 
 def log_softmax(logits: list[arb_series]) -> Policy:
-    """`policies.normalize` for power series, whose order is not total."""
+    """`policies.normalize` for power series, which have no maximum."""
     log_total = sum((x.exp() for x in logits), arb(0)).log()
     return [x - log_total for x in logits]
 
@@ -223,11 +251,12 @@ def expected_update(log_pi: Policy, log_pi_t: Policy, coefficients: Policy) -> l
 
 
 def dao_coefficients(x: Exact) -> Policy:
-    """`rho (A - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`; numbers or power series, all arms alive."""
-    logs = zip(_full(x.log_pi), _full(x.log_pi_0), _full(x.log_pi_t), strict=True)
+    """`rho (A - beta (alpha log(pi/pi_0) + (1-alpha) log(pi/pi_t)))`; numbers or power series, all arms of pi and pi_0
+    alive; None where `pi_t` draws nothing."""
+    logs = zip(x.advantage, _full(x.log_pi), _full(x.log_pi_0), x.log_pi_t, strict=True)
     return [
-        (p - q).exp() * (a - x.beta * (x.alpha * (p - o) + (1 - x.alpha) * (p - q)))
-        for a, (p, o, q) in zip(x.advantage, logs, strict=True)
+        None if q is None else (p - q).exp() * (a - x.beta * (x.alpha * (p - o) + (1 - x.alpha) * (p - q)))
+        for a, p, o, q in logs
     ]
 
 
@@ -240,10 +269,10 @@ def _probability(log_p: arb | None) -> arb:
 
 
 def errors_t10(case: GroupCase) -> list[Error]:
-    """Log-probabilities of the target, whose terms are `K log pi_t`, log w and `log w_clip`.
+    """Log-probabilities of the target. Their terms are `K log pi_t`, log w and `log w_clip`.
 
-    Scale `2 max|r|/beta + K max|log p| + |log w_clip|`; normalised advantages and their error are within about
-    `sqrt(2K)` in place of `2 max|r|`.
+    Scale: `2 max|r|/beta + K max|log p| + |log w_clip|`. Normalised advantages and their errors are at most about
+    `sqrt(2K)`, which replaces `2 max|r|`.
     """
     x, completions = case
     arguments = (x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta, completions)
@@ -270,7 +299,7 @@ def errors_t10(case: GroupCase) -> list[Error]:
 def sampled_target(
     x: Exact, completions: int, baseline: str, normalize: str = NONE, w_clip: arb | None = None
 ) -> Policy:
-    """`pi'(y) ∝ E[sum_i v_i (y_i = y)]`: the minimiser of the expected loss, over every ordered group."""
+    """`pi'(y) ∝ E[sum_i v_i (y_i = y)]`: the minimiser of the expected loss, by enumeration of the ordered groups."""
     mass = [arb(0)] * len(x.advantage)
     for probability, (group,) in ordered_batches([x.log_pi_t], completions):
         (advantage,) = sampled_advantages([[x.advantage[y] for y in group]], baseline, normalize)
@@ -281,8 +310,8 @@ def sampled_target(
 
 
 def residuals_t10(case: GroupCase) -> list[arb]:
-    """`A_i - (K-1)/K (r_i - mean of the others)` in every group; the target of K samples less `pi*` at
-    `beta K/(K-1)` with the group mean, at beta without the own sample, and less `pi_ref` at K = 1."""
+    """`A_i - (K-1)/K (r_i - mean of the others)` in every group. The target of K samples minus `pi*`: at `beta K/(K-1)`
+    with the group mean, at beta with the mean of the others. At K = 1, the target minus `pi_ref`."""
     x, completions = Exact.of(case.bandit), case.num_generations
     balls: list[arb] = []
     for group in product(x.advantage, repeat=completions):
@@ -297,7 +326,7 @@ def residuals_t10(case: GroupCase) -> list[arb]:
 
 
 def _sampled_optimum(x: Exact, beta: arb) -> Policy:
-    """`pi*` at beta, on supp pi_t: what is never sampled is never fitted (T3)."""
+    """`pi*` at beta on supp pi_t: an arm that is never sampled is never fitted (T3)."""
     best, _ = policies.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, beta)
     return policies.normalize([None if q is None else b for b, q in zip(best, x.log_pi_t, strict=True)])[0]
 

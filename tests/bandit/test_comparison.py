@@ -1,4 +1,4 @@
-"""Comparison and choice of learning rates: plain results, the same bytes, and nothing chosen by the gold reward."""
+"""Comparison and choice of learning rates: plain results, the same bytes, and no choice by the gold reward."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from dar_ref.bandit import (
 from dar_ref.bandit.digits import LEARNING_RATES
 from dar_ref.bandit.tune import GRID, VALIDATION_SEEDS, tune
 
-SMALL = TrainConfig(steps=2, batch_size=4, num_generations=3, learning_rate=0.1)
+SMALL = TrainConfig(steps=2, batch_prompts=4, num_generations=3, learning_rate=0.1)
 CONFIGS = {"dar": SMALL, "no clip": replace(SMALL, w_clip=math.inf), "grpo": replace(SMALL, method="grpo")}
 
 
@@ -63,7 +63,7 @@ def test_progress_is_told_setting_and_seed():
     [
         ({}, [0], ValueError, "configs is empty"),
         (CONFIGS, [], ValueError, r"seeds = \[\] is empty"),
-        (CONFIGS, [1, 1], ValueError, r"seeds = \[1, 1\] is empty or names a seed twice"),
+        (CONFIGS, [1, 1], ValueError, r"seeds = \[1, 1\] is empty or has a seed twice"),
         (CONFIGS, [0.5], TypeError, r"seed = 0\.5 is a float"),
     ],
 )
@@ -73,7 +73,7 @@ def test_compare_refuses(configs, seeds, error, message):
 
 
 def opposed_bandit(seed):
-    """Gold against proxy, so that a choice by the one is never a choice by the other."""
+    """A bandit whose gold reward is opposed to its proxy, so a choice by one is never the choice by the other."""
     bandit = make_bandit(seed)
     contexts = replace(bandit.train, gold=-bandit.train.proxy)
     return Bandit(contexts, contexts, bandit.pi_0)

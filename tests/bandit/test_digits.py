@@ -1,4 +1,4 @@
-"""The digits bandit: who saw which label, what the two rewards are, and that its seed decides everything."""
+"""The digits bandit: which labels pi_0 and the proxy saw, what the two rewards are, and that the seed sets it all."""
 
 import numpy as np
 import pytest

@@ -1,11 +1,11 @@
-"""Advantages and losses of the methods, against formulas written out here; and that pi_t is what is sampled."""
+"""Advantages and losses of the methods, against formulas written out here; and samples come from pi_t."""
 
 import numpy as np
 import pytest
 import torch
 
 from dar_ref.bandit import TrainConfig
-from dar_ref.bandit.methods import Rollout, method_advantages, method_loss, of_arms, sample
+from dar_ref.bandit.methods import Samples, method_advantages, method_loss, of_arms, sample
 
 K = 4
 REWARDS = np.array([1.0, 3.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1, 5.0, -1.0, 2.0, 2.0])
@@ -19,7 +19,7 @@ def random_rollout():
 
 def as_tensors(ref_logps, old_logps, advantages):
     arms = torch.zeros(3, K, dtype=torch.int64)
-    return Rollout(arms, *(torch.tensor(x) for x in (ref_logps, old_logps, REWARDS, advantages)))
+    return Samples(arms, *(torch.tensor(x) for x in (ref_logps, old_logps, REWARDS, advantages)))
 
 
 def test_advantages_of_dar_and_dao_are_normalised_over_the_batch():

@@ -1,4 +1,4 @@
-"""The problem and its tables: what is refused, what is drawn, what a tabular policy starts from."""
+"""The problem and its tables: what they refuse, how contexts are drawn, how a tabular policy starts."""
 
 import numpy as np
 import pytest

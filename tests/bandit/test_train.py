@@ -1,4 +1,4 @@
-"""The training loop: deterministic, honest about its sampler, gentle to pi_0, and every option does something."""
+"""The training loop: it is deterministic, samples from pi_t, does not change pi_0, and every option has an effect."""
 
 import copy
 import importlib
@@ -11,7 +11,7 @@ import torch
 from dar_ref.bandit import Bandit, TabularPolicy, TrainConfig, log_probs, random_tabular_bandit, train
 
 module = importlib.import_module("dar_ref.bandit.train")  # the package's `train` is its function
-SMALL = TrainConfig(steps=3, batch_size=4, num_generations=3, learning_rate=0.1)
+SMALL = TrainConfig(steps=3, batch_prompts=4, num_generations=3, learning_rate=0.1)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_pi_0_is_untouched_and_a_frozen_one_trains(bandit):
 
 
 def rollouts_of(monkeypatch, bandit, config):
-    """Every (batch, rollout, pi_t on the batch) of a run, taken at the moment the updates begin."""
+    """Every (batch, rollout, pi_t on the batch) of a run, taken just before the updates."""
     seen = []
 
     def spy(policy, optimizer, batch, rollout, config):
@@ -85,7 +85,7 @@ def test_training_reads_the_proxy_and_never_the_gold(bandit):
     ("method", "option", "value"),
     [
         ("dar", "steps", 4),
-        ("dar", "batch_size", 5),
+        ("dar", "batch_prompts", 5),
         ("dar", "num_generations", 4),
         ("dar", "updates_per_rollout", 2),
         ("dar", "learning_rate", 0.2),
@@ -160,7 +160,7 @@ def test_held_out_figures_are_of_the_held_out_contexts(bandit):
         ("method", "ppo", ValueError, "method = 'ppo' is unknown; choose one of dar, grpo, dao, rloo"),
         ("optimizer", "adamw", ValueError, "optimizer = 'adamw' is unknown; choose one of adam, sgd"),
         ("steps", 0, ValueError, "steps = 0 is below 1"),
-        ("batch_size", 4.0, TypeError, "batch_size = 4.0 is a float"),
+        ("batch_prompts", 4.0, TypeError, "batch_prompts = 4.0 is a float"),
         ("updates_per_rollout", True, TypeError, "updates_per_rollout = True is a bool"),
         ("num_generations", 1, ValueError, "num_generations = 1 is below 2"),
         ("seed", -1, ValueError, "seed = -1 is below 0"),
@@ -184,8 +184,8 @@ def test_config_refuses_an_unknown_option():
 
 
 def test_a_batch_beyond_the_training_set_is_refused_before_any_work(bandit):
-    with pytest.raises(ValueError, match="batch_size = 7, but there are 6 training contexts"):
-        train(bandit, replace(SMALL, batch_size=7), on_step=pytest.fail)
+    with pytest.raises(ValueError, match="batch_prompts = 7, but there are 6 training contexts"):
+        train(bandit, replace(SMALL, batch_prompts=7), on_step=pytest.fail)
 
 
 def test_training_that_overflows_says_where_and_what_to_do(bandit):
@@ -203,4 +203,4 @@ def test_equal_rewards_give_weight_one_which_is_fine_tuning_on_own_samples(bandi
     assert record.ess == 1.0
     assert record.clipped == 0.0
     assert record.objective_optimum == pytest.approx(0.0, abs=1e-15)
-    assert record.kl_to_pi_t > 0.0  # no advantage, and yet it moves: the weights are never negative
+    assert record.kl_to_pi_t > 0.0  # the policy moves without any advantage: the weights are never negative

@@ -1,10 +1,10 @@
-"""One GPU, the full-size script: seconds of each phase, peak memory, tokens a second, against the plan and against
-TRL's GRPO in the same run. `make benchmark-gpu`.
+"""The full-size script on one GPU: seconds of each phase, peak memory and tokens per second, compared with the plan and
+with TRL's GRPO in the same run. `make benchmark-gpu`.
 
-The model is `qwen2-7b-tldr` as configured, LoRA and all, except that nothing is downloaded: its weights are drawn from
-the architecture, the tokenizer has as many made-up words, the prompts are of full length and the reward is a function.
-Drawn weights end no completion, so every one has its full length: the most that a step can cost. Each method runs in
-a process of its own; the first two steps are warm-up and not counted.
+The model is `qwen2-7b-tldr` as configured, with LoRA, but nothing is downloaded: the weights are random, the tokenizer
+has as many made-up words, the prompts have full length and the reward is a function. Random weights hardly ever end a
+completion, so completions have full length too: the highest cost of a step. Each method runs in its own process; the
+first two steps are warm-up and not counted.
 
     python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
     python -m tests.benchmarks.gpu_step --config FILE --architecture FILE ...   another size, a CPU included
@@ -26,19 +26,19 @@ from rich.console import Console
 from rich.table import Table
 
 from dar_ref import results
-from dar_ref.llm.options import CONFIGS, RunOptions, load_options, make_options, plain
+from dar_ref.llm.options import CONFIGS, RunOptions, load_options, make_options, options_as_json
 
 WARM_UP = 2
 PHASES = ("generate", "score", "update")
 
 
 def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """Any number that differs from completion to completion."""
+    """Some number that differs between completions."""
     return [float(sum(ids) % 1000) for ids in completion_ids]
 
 
 def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: int) -> RunOptions:
-    """Write architecture, tokenizer and prompts into `folder`; the options of a run on them."""
+    """Write architecture, tokenizer and prompts into `folder`. Return the options of a run on them."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -52,7 +52,7 @@ def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: 
     rng, length = random.Random(0), options.data.max_prompt_tokens
     rows = (" ".join(words[rng.randrange(len(special), size)] for _ in range(length)) for _ in range(prompts))
     results.write_text(folder / "prompts.jsonl", "".join(json.dumps({"prompt": row}) + "\n" for row in rows))
-    content = plain(options)
+    content = options_as_json(options)
     content["model"] |= {"name": str(folder), "random_init": True}
     content["data"] |= {"prompts": str(folder / "prompts.jsonl"), "format": "plain", "eval_prompts": None}
     content["reward"] = {"kind": "function", "name": "tests.benchmarks.gpu_step:reward"}
@@ -62,7 +62,7 @@ def make_inputs(options: RunOptions, architecture: Path, folder: Path, prompts: 
 
 
 def measured(options: RunOptions, out: Path) -> dict[str, Any]:
-    """Train in this process: figures of the steps behind the warm-up."""
+    """Train in this process. Return the metrics of the steps after the warm-up."""
     import torch
 
     from dar_ref.llm import build, train
@@ -123,12 +123,12 @@ def watch(trainer: Any, clock: dict[str, list[float]]) -> None:
 
 
 def main() -> int:
-    """Measure both methods and print them beside the plan; 0."""
+    """Measure both methods and print them beside the plan. Return 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="qwen2-7b-tldr")
     parser.add_argument("--architecture", type=Path, default=CONFIGS / "architectures" / "Qwen2-7B.json")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, and run.json beside it")
+    parser.add_argument("--json", type=Path, help="write the metrics to this file, and run.json beside it")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -155,20 +155,20 @@ def main() -> int:
 
 
 def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Figures of one method, measured in a process that did nothing before."""
+    """Metrics of one method, measured in a fresh process."""
     here = folder / method
     here.mkdir()
-    content = plain(options) | {"method": method}
+    content = options_as_json(options) | {"method": method}
     batch = options.training["per_device_train_batch_size"] * options.training["gradient_accumulation_steps"]
     prompts = arguments.steps * batch // options.generation["num_generations"]
     made = make_inputs(make_options(content), arguments.architecture, here, prompts)
-    results.write_json(here / "options.json", plain(made))
+    results.write_json(here / "options.json", options_as_json(made))
     subprocess.run([sys.executable, "-m", "tests.benchmarks.gpu_step", "--child", str(here)], check=True)
     return json.loads((here / "figures.json").read_text(encoding="utf-8"))
 
 
 def plan_of(options: RunOptions, architecture: Path, folder: Path) -> dict[str, Any]:
-    """What `dar-ref plan` says of the same run."""
+    """The plan of `dar-ref plan` for the same run."""
     import torch
 
     from dar_ref.llm.plan.estimate import plan

@@ -3,11 +3,11 @@
 1. Each method trains from `dar-ref toy export` by `dar_ref.llm.train`, with `dar_ref/configs/toy_cpu.yaml`, on five
    seeds. Its proxy reward on held-out prompts must rise: interval of the paired difference to pi_0 above 0.
 2. Methods that the toy engine has as well train there with the same options and seeds. Prompt order and random numbers
-   differ, so the two are equal in distribution, if at all: what they reach is compared, seed by seed. For each pair
-   of method and figure the interval of the difference must contain 0; since there are many of them, at the level that
-   makes all intervals hold together (Bonferroni).
+   differ, so the two can only be equal in distribution. Their results are compared seed by seed. For each pair of
+   method and metric the interval of the difference must contain 0. There are many intervals, so their level is
+   corrected to hold for all together (Bonferroni).
 
-Exit status 1 if either fails. Runs are kept in `--work`: a second call goes on where the first was stopped.
+Exit status 1 if either fails. Runs are kept in `--work`: a second call resumes where the first was stopped.
 """
 
 import argparse
@@ -62,7 +62,7 @@ COLUMNS = {
 
 
 def measure_all(seeds: int, folders: Folders, processes: int) -> dict[str, Any]:
-    """Figures of every run: engine -> method -> one entry a seed. Each run has a process of its own."""
+    """Metrics of every run: engine -> method -> one entry per seed. Each run has its own process."""
     everything = jobs(seeds)
     todo = [job for job in everything if not folder_of(job, folders).is_dir()]
     context = get_context("spawn")
@@ -84,18 +84,18 @@ def measure_all(seeds: int, folders: Folders, processes: int) -> dict[str, Any]:
 
 
 def of(runs: Sequence[Any], figure: str, count: str = FEW) -> list[float]:
-    """One figure of each seed, at `count` completions a test prompt."""
+    """One metric of each seed, at `count` completions per test prompt."""
     return [run[count][figure] for run in runs]
 
 
 def rises(found: dict[str, Any]) -> dict[str, Interval]:
-    """Proxy reward of each method less that of pi_0 on the same prompts."""
+    """Proxy reward of each method minus that of pi_0 on the same prompts."""
     before = of(found["pi_0"]["pi_0"], "proxy")
     return {method: paired_difference(of(found["script"][method], "proxy"), before) for method in METHODS}
 
 
 def differences(found: dict[str, Any], level: float = 0.95) -> dict[str, dict[str, Interval]]:
-    """What the script reached less what the toy engine reached, by method and figure."""
+    """Result of the script minus result of the toy engine, by method and metric."""
     return {
         method: {
             figure: paired_difference(
@@ -108,7 +108,7 @@ def differences(found: dict[str, Any], level: float = 0.95) -> dict[str, dict[st
 
 
 def tables(found: dict[str, Any], seeds: int) -> list[Table]:
-    """Every method by the script; both engines; their differences."""
+    """Three tables: every method by the script; both engines; their differences."""
     risen = rises(found)
     before = {"steps": _fixed(0.0), "rise": _fixed(0.0), **_intervals(found["pi_0"]["pi_0"], FIGURES, FEW)}
     rows: dict[str, dict[str, Interval | None]] = {"pi_0": before}
@@ -143,7 +143,7 @@ def _intervals(runs: Sequence[Any], figures: Sequence[str], count: str) -> dict[
 
 
 def complaints(found: dict[str, Any]) -> list[str]:
-    """What did not come out: methods whose reward did not rise, figures in which the engines differ."""
+    """The failures: methods whose reward did not rise, and metrics in which the engines differ."""
     many = len(IN_BOTH) * len(COMPARED)
     apart = differences(found, level=1.0 - 0.05 / many)
     return [
@@ -187,7 +187,7 @@ def write(found: dict[str, Any], seeds: int, out: Path, command: str, began: flo
 
 
 def main() -> int:
-    """Do the runs that are missing, print and write the tables; return 1 if something did not come out."""
+    """Do the runs that are missing, print and write the tables. Return 1 if there are complaints, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/llm"), help="folder of the tables")
     parser.add_argument("--work", type=Path, default=Path("out/llm/methods"), help="folder of the runs")

@@ -1,6 +1,6 @@
 """The runs behind `llm_methods`: one method, one seed, by the full-size script or by the toy engine.
 
-Each is to be done in a process of its own. A run that has ended is a folder, and is not done again.
+Each run needs its own process. A finished run is a folder, and is not done again.
 
     exports/<seed>-<key>/          what `dar-ref toy export` writes
     runs/<engine>-<method>-.../    policy/, what the script or the engine wrote, log.txt and figures.json
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import Qwen2ForCausalLM
 
 from dar_ref import results
-from dar_ref.llm.options import METHODS, RunOptions, load_options, plain
+from dar_ref.llm.options import METHODS, RunOptions, load_options, options_as_json
 from dar_ref.toy import cache, commands
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.measure import Evaluator
@@ -28,13 +28,13 @@ from dar_ref.toy.start import Start, load_start, start_key
 
 TASK = "tldr"
 CONFIG = "toy_cpu"
-PER_PROMPT = (4, 16)  # completions of a test prompt: for the table of methods, and for the two engines
+PER_PROMPT = (4, 16)  # completions per test prompt: for the table of methods, and for the comparison of the engines
 FIGURES = ("proxy", "gold", "win_rate", "length", "missing_eos", "kl")
-IN_BOTH = ("dar", "dao", "grpo", "rloo", "online_dpo", "dpo")  # the toy engine's PPOs have a critic: other methods
+IN_BOTH = ("dar", "dao", "grpo", "rloo", "online_dpo", "dpo")  # not PPO: only the toy engine's has a critic
 
 
 class Job(NamedTuple):
-    """engine: script or toy, or pi_0, which trains nothing; method: of it; seed: of the start and of training."""
+    """engine: script, toy, or pi_0 (no training); method: of the engine; seed: for the start and for training."""
 
     engine: str
     method: str
@@ -42,14 +42,14 @@ class Job(NamedTuple):
 
 
 class Folders(NamedTuple):
-    """starts: cache of the toy engine; work: exports and runs, see the module's first lines."""
+    """starts: cache of the toy engine; work: exports and runs, see the module docstring."""
 
     starts: Path
     work: Path
 
 
 def jobs(seeds: int) -> list[Job]:
-    """Every run, in the order in which they are done."""
+    """Every run, in the order of execution."""
     of_a_seed = [("pi_0", "pi_0"), *(("script", m) for m in METHODS), *(("toy", m) for m in IN_BOTH)]
     return [Job(engine, method, seed) for seed in range(seeds) for engine, method in of_a_seed]
 
@@ -73,7 +73,7 @@ def options_of(job: Job, export: Path = Path("out/toy/export")) -> RunOptions:
 
 
 def config_of(job: Job) -> RunConfig:
-    """The toy engine's options that say the same as `options_of`."""
+    """The toy engine's options that mean the same as `options_of`."""
     options = options_of(job)
     training, method = {**options.training, **options.methods[job.method]}, options.methods[job.method]
     generations = 2 if job.method == "online_dpo" else options.generation["num_generations"]
@@ -95,22 +95,22 @@ def config_of(job: Job) -> RunConfig:
 
 
 def folder_of(job: Job, folders: Folders) -> Path:
-    """Where a run is, or will be: named by its options and its start."""
+    """The folder of a run, named by its options and its start."""
     inputs: dict[str, Any] = {"start": start_key(start_config(TASK, job.seed)), "per_prompt": PER_PROMPT}
     if job.engine == "script":
-        inputs["options"] = plain(options_of(job))
+        inputs["options"] = options_as_json(options_of(job))
     elif job.engine == "toy":
-        inputs["config"] = cache.plain(config_of(job))
+        inputs["config"] = results.plain(config_of(job))
     return folders.work / "runs" / f"{job.engine}-{job.method}-{job.seed}-{cache.content_key(inputs)}"
 
 
 def figures_of(job: Job, folders: Folders) -> dict[str, Any]:
-    """What a run that has ended measured."""
+    """The metrics of a finished run."""
     return json.loads((folder_of(job, folders) / "figures.json").read_text(encoding="utf-8"))
 
 
 def do(job: Job, folders: Folders) -> None:
-    """Do one run, unless it is done; to be called in a fresh process, so that no run can change another."""
+    """Do one run, unless it is done. Call it in a fresh process, so that runs cannot affect each other."""
     torch.set_num_threads(1)
 
     def make(folder: Path) -> None:
@@ -126,7 +126,7 @@ def do(job: Job, folders: Folders) -> None:
 
 
 def by_script(job: Job, folders: Folders, _start: Start, folder: Path) -> Qwen2ForCausalLM:
-    """Train by `dar_ref.llm.train.train`; what it prints goes to log.txt."""
+    """Train by `dar_ref.llm.train.train`; its output goes to log.txt."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     with (folder / "log.txt").open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         from dar_ref.llm.train import train
@@ -152,7 +152,7 @@ TRAIN = {"script": by_script, "toy": by_toy_engine}
 
 
 def measure(start: Start, policy: Qwen2ForCausalLM, count: int) -> dict[str, float]:
-    """Figures on the test prompts, `count` completions each, from the same stream of random numbers for all."""
+    """Metrics on the test prompts, `count` completions each, with the same random numbers for all policies."""
     prompts = [prompt for prompt in start.prompts.test for _ in range(count)]
     found: Mapping[str, Any] = Evaluator(start, prompts).evaluate(policy.eval(), 0)
     return {name: found[name] for name in FIGURES}

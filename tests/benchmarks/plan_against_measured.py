@@ -1,17 +1,17 @@
-"""The memory that `dar-ref plan` says against the memory that a run takes. `make benchmark-plan`.
+"""The memory that `dar-ref plan` predicts, against the memory that a run takes. `make benchmark-plan`.
 
-Each case is trained for two steps in a fresh process (`plan_cases`). Before the training the process has imported what
-it needs, and its memory then is what all later figures are reduced by. On a CPU the peak of a phase is the kernel's
-mark of the process's resident memory (VmHWM), which is set back when the phase begins. So that freed memory is given
-back at once and the mark means what the tensors need, glibc is told to map everything from 64 KiB on by itself
-(MALLOC_MMAP_THRESHOLD_) and to keep one arena; without that, freed memory stays resident and counts twice. On a GPU it
-is `torch.cuda.max_memory_allocated`, and the plan is taken without its stated overhead, which is not allocated.
+Each case is trained for two steps in a fresh process (`plan_cases`). The memory of the process after its imports is
+subtracted from all later numbers. On a CPU the peak of a phase is the kernel's peak of the resident memory (VmHWM),
+which is reset when the phase begins. It measures the tensors only if freed memory is returned at once. For that, glibc
+must map every block from 64 KiB on separately (MALLOC_MMAP_THRESHOLD_) and use one arena; otherwise freed memory stays
+resident and counts twice. On a GPU the peak is `torch.cuda.max_memory_allocated`, and the plan is taken without its
+stated overhead, which torch does not allocate.
 
-What a process holds beside tensors before its first step (tokenizer, data, modules imported late) is in the measured
-figures and not in the plan; the table shows it.
+Other memory before the first step (tokenizer, data, modules imported late) is measured but not planned; the table shows
+it.
 
-The plan is not fitted to these figures: each of its terms is counted, and a test compares it with the tensors that make
-it up.
+The plan is not fitted to these measurements: each of its terms is counted, and a test compares it with the tensors that
+it stands for.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_ref import results
-from tests.benchmarks.plan_cases import CASES, CUDA_CASES, Case, make_trainer, options, phases, quiet, save_models
+from tests.benchmarks.plan_cases import CASES, CUDA_CASES, Case, make_trainer, options, quiet, save_models, watch_phases
 
 LIMIT = 0.10  # of the measured peak
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
@@ -35,10 +35,10 @@ MB = 1e6
 
 
 def main() -> int:
-    """Run all cases, print the table, write the results; 1 if a peak is off by more than `LIMIT`."""
+    """Run all cases, print the table, write the results. Return 1 if a peak is off by more than `LIMIT`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/plan"))
-    parser.add_argument("--only", default="", help="cases whose name contains this; then nothing is written")
+    parser.add_argument("--only", default="", help="only cases whose name contains this; then nothing is written")
     parser.add_argument("--child", nargs=2, metavar=("JOB", "CASE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -55,22 +55,21 @@ def main() -> int:
 
 
 def cases() -> tuple[Case, ...]:
-    """Those of a CPU, and more where there is a GPU."""
+    """The cases for a CPU, and those for a GPU if there is one."""
     import torch
 
     return (*CASES, *CUDA_CASES) if torch.cuda.is_available() else CASES
 
 
 def run_case(case: Case) -> dict[str, Any]:
-    """Save the models in one process, train in another, plan in a third, and put the figures side by side."""
+    """Save the models in one process, train in another, plan in a third, and put the numbers side by side."""
     with tempfile.TemporaryDirectory() as folder:
-        answers = [spawn(job, case, folder) for job in ("save", "train", "plan")]
-    measured, planned = answers[1], answers[2]
+        printed = [spawn(job, case, folder) for job in ("save", "train", "plan")]
+    measured, planned = printed[1], printed[2]
     by_phase = {
-        phase: {"measured": measured["phases"][phase], "planned": planned["phases"][phase]}
-        for phase in planned["phases"]
+        phase: {"measured": measured["peaks"][phase], "planned": planned["peaks"][phase]} for phase in planned["peaks"]
     }
-    peak = max(measured["phases"].values())
+    peak = max(measured["peaks"].values())
     row = {
         "case": case.name,
         "device": measured["device"],
@@ -78,7 +77,7 @@ def run_case(case: Case) -> dict[str, Any]:
         "planned": planned["peak"],
         "measured": peak,
         "ratio": round(planned["peak"] / peak, 3),
-        "phases": by_phase,
+        "peaks": by_phase,
         "no_tensors": measured["beside"],
         "moment": planned["moment"],
         "terms": planned["terms"],
@@ -91,7 +90,7 @@ def run_case(case: Case) -> dict[str, Any]:
 
 
 def spawn(job: str, case: Case, folder: str) -> dict[str, Any]:
-    """One job in a fresh process; the last line that it prints is its answer."""
+    """One job in a fresh process; the last line that it prints is its result."""
     command = [
         sys.executable,
         "-m",
@@ -111,7 +110,7 @@ def spawn(job: str, case: Case, folder: str) -> dict[str, Any]:
 
 
 def child(job: str, name: str, folder: Path) -> int:
-    """What a fresh process does: save the models, train, or plan."""
+    """The job of a fresh process: save the models, train, or plan."""
     quiet()
     case = next(case for case in (*CASES, *CUDA_CASES) if case.name == name)
     jobs = {"save": saved, "train": measured_peaks, "plan": planned_peaks}
@@ -136,11 +135,11 @@ def planned_peaks(case: Case, folder: Path) -> dict[str, Any]:
     largest = max(made.peaks, key=lambda moment: moment.total)
     terms = {name: count for name, count in largest.terms.items() if name != "overhead"}
     moment = f"{largest.phase}: {largest.name}"
-    return {"phases": peaks, "peak": max(peaks.values()), "weights": terms["weights"], "moment": moment, "terms": terms}
+    return {"peaks": peaks, "peak": max(peaks.values()), "weights": terms["weights"], "moment": moment, "terms": terms}
 
 
 def measured_peaks(case: Case, folder: Path) -> dict[str, Any]:
-    """The peaks of the phases of two steps, in bytes above what the process had after its imports."""
+    """The peaks of the phases of two steps, in bytes above the memory after the imports."""
     import datasets
     import peft
     import torch
@@ -156,7 +155,7 @@ def measured_peaks(case: Case, folder: Path) -> dict[str, Any]:
     parameters = [p for model in models if isinstance(model, torch.nn.Module) for p in model.parameters()]
     tensors = sum(parameter.nbytes for parameter in parameters)
     for parameter in parameters:
-        parameter.detach().sum()  # weights are mapped from their file and resident once they are read
+        parameter.detach().sum()  # weights are mapped from their file; reading makes them resident
     beside = 0 if cuda else resident("VmRSS") - base - tensors
     found: dict[str, int] = {}
     now = ""
@@ -169,13 +168,13 @@ def measured_peaks(case: Case, folder: Path) -> dict[str, Any]:
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         now = phase
 
-    with phases(trainer, enter):
+    with watch_phases(trainer, enter):
         trainer.train()
         enter("")
-    return {"phases": found, "beside": beside, "device": torch.cuda.get_device_name() if cuda else "CPU"}
+    return {"peaks": found, "beside": beside, "device": torch.cuda.get_device_name() if cuda else "CPU"}
 
 
 def resident(field: str) -> int:
@@ -187,13 +186,13 @@ def resident(field: str) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The figures as Markdown, in MB."""
+    """The results as Markdown, in MB."""
     lines = [
         "| case | weights | planned | measured | of it no tensors | planned / measured | generate | score | update |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        ratios = [f"{both['planned'] / both['measured']:.2f}" for both in row["phases"].values()]
+        ratios = [f"{both['planned'] / both['measured']:.2f}" for both in row["peaks"].values()]
         sizes = [f"{row[name] / MB:,.0f} MB" for name in ("weights", "planned", "measured", "no_tensors")]
         together = f"**{row['ratio']:.2f}**"
         lines.append(f"| {' | '.join([row['case'], *sizes, together, *ratios])} |")

@@ -1,4 +1,4 @@
-"""Real training runs whose peak memory `dar-ref plan` is held against: what they are, and how one is run.
+"""Real training runs for a comparison of their peak memory with `dar-ref plan`: the cases, and how to run one.
 
 A case is one run of TRL's `GRPOTrainer` on a model of random weights, made from a configuration and saved, since TRL
 reads pi_0 from the folder. Prompts differ in length, so that attention gets a mask, and none ends early. Two steps: in
@@ -19,7 +19,7 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """One run: the model's sizes, the lengths, and options of `training`; float32 without autocast unless said."""
+    """One run: the model's sizes, the lengths, and options of `training`. Default: float32 without autocast."""
 
     name: str
     model: dict[str, Any]
@@ -70,7 +70,7 @@ CASES = (
     Case("LoRA, adafactor, many completions at once", HEADS, 16, 112, 2, accumulate=24, lora=ALL, optim="adafactor"),
 )
 MIXED = {"bf16": True}
-CUDA_CASES = (  # bfloat16: a CPU multiplies it in scratch memory of its own, which the plan does not count
+CUDA_CASES = (  # bfloat16: a CPU needs scratch memory to multiply it, which the plan does not count
     Case("full, bfloat16, adamw fused, checkpointing", DEEP, 64, 192, 16, dtype="bfloat16", training=MIXED),
     Case("LoRA, bfloat16, adamw fused, checkpointing", DEEP, 64, 192, 32, dtype="bfloat16", training=MIXED, lora=ALL),
     Case("full, float32 under autocast, no checkpointing", DEEP, 64, 192, 8, training=MIXED, checkpointing=False),
@@ -78,7 +78,7 @@ CUDA_CASES = (  # bfloat16: a CPU multiplies it in scratch memory of its own, wh
 
 
 def options(case: Case, folder: Path) -> RunOptions:
-    """The case as the options of a run, as a configuration file would give them."""
+    """The options of the run, as from a configuration file."""
     return make_options(
         {
             "method": "grpo",
@@ -105,7 +105,7 @@ def options(case: Case, folder: Path) -> RunOptions:
 
 
 def save_models(case: Case, folder: Path) -> None:
-    """The case's models with random weights, each with a tokenizer of one token a word."""
+    """The case's models with random weights, each with a tokenizer of one token per word."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
@@ -133,7 +133,7 @@ def save_models(case: Case, folder: Path) -> None:
 
 
 def reward(completions: list[str], **_: Any) -> list[float]:
-    """Any reward that differs between completions."""
+    """Some reward that differs between completions."""
     return [float(len(text)) + n for n, text in enumerate(completions)]
 
 
@@ -180,7 +180,7 @@ def make_trainer(case: Case, folder: Path) -> Any:
 
 
 @contextlib.contextmanager
-def phases(trainer: Any, enter: Callable[[str], None]) -> Iterator[None]:
+def watch_phases(trainer: Any, enter: Callable[[str], None]) -> Iterator[None]:
     """Call `enter` with generate, score or update whenever that phase begins."""
     generate, prepare = trainer._generate_single_turn, trainer._generate_and_score_completions
 

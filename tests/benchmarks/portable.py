@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.portable [--out out/portable] [--results docs/results/portable]
 
-One seed gives other digits on another processor (`dar_ref.arithmetic`), so nothing that we assert may hang on them. A
-row of the table is a way to compute, a column a piece of work: the tests that train, and each notebook; notebooks that
-name a seed run with three. Every piece starts with an empty cache, in a process of its own. Pieces that are done are
-kept in `--out`, so a second call goes on where the first was stopped. Writes results.json, run.json and table.md.
+One seed gives other digits on another processor (`dar_ref.arithmetic`), so no assertion may depend on them. A row of
+the table is an instruction set, a column is a piece of work: the tests that train, and each notebook. Notebooks with a
+seed run with three seeds. Every piece starts with an empty cache, in its own process. Finished pieces are kept in
+`--out`, so a second call resumes where the first was stopped. Writes results.json, run.json and table.md.
 """
 
 import argparse
@@ -35,11 +35,11 @@ WAYS = {  # name -> environment
     "two threads": {"OMP_NUM_THREADS": "2"},
     "portable": arithmetic.PORTABLE,
 }
-STORY = re.compile(r"^story: (.*)$", re.MULTILINE)  # the line in which a notebook says what its run did
+STORY = re.compile(r"^story: (.*)$", re.MULTILINE)  # the line with which a notebook sums up its run
 
 
 class Piece(NamedTuple):
-    """One piece of work: the tests that train, or a notebook with the seed it is given, None for its own."""
+    """One piece of work: the tests that train, or a notebook with a seed; None is the notebook's own seed."""
 
     way: str
     work: str
@@ -47,12 +47,12 @@ class Piece(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name as a file."""
+        """Its file name."""
         return re.sub(r"\W+", "-", "-".join(map(str, self)))
 
 
 def pieces() -> list[Piece]:
-    """Everything there is to do, what trains most first."""
+    """All pieces of work, the longest training first."""
     notebooks = sorted((path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")), reverse=True)
     seeded = [name for name in notebooks if _names_a_seed(ROOT / "notebooks" / name)]
     works = [Piece("", name, seed) for name in seeded for seed in (None, *SEEDS)]
@@ -67,7 +67,7 @@ def _names_a_seed(path: Path) -> bool:
 
 
 def do(piece: Piece) -> dict[str, Any]:
-    """Run one piece in a process of its own, on a copy of the notebooks beside which there is no cache yet."""
+    """Run one piece in its own process, on a copy of the notebooks without a cache."""
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | WAYS[piece.way] | {"PYTHONPATH": str(ROOT)}
     began = time.time()
     with tempfile.TemporaryDirectory() as name:
@@ -92,14 +92,14 @@ def do(piece: Piece) -> dict[str, Any]:
 
 
 def _story(path: Path) -> str | None:
-    """The line of a notebook's output that says what its run did."""
+    """The line of a notebook's output that sums up its run."""
     outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
     found = [STORY.search(output.get("text", "")) for output in outputs]
     return next((match.group(1) for match in found if match), None)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Passed or failed, for every way and work, and the stories, in Markdown."""
+    """Passed or failed for every instruction set and piece of work, and the notebooks' stories, in Markdown."""
     works = sorted(dict.fromkeys(_title(row) for row in rows))
     by_place = {(row["way"], _title(row)): row for row in rows}
     lines = ["| | " + " | ".join(works) + " |", "| --- |" + " --- |" * len(works)]
@@ -121,11 +121,11 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Do what is missing, write the table; exit status 1 if a piece failed."""
+    """Do the missing pieces and write the table. Return 1 if a piece failed, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/portable"), help="pieces done (default: %(default)s)")
-    parser.add_argument("--table", action="store_true", help="no new pieces: the table of those that are done")
-    parser.add_argument("--results", type=Path, default=Path("docs/results/portable"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("out/portable"), help="finished pieces (default: %(default)s)")
+    parser.add_argument("--table", action="store_true", help="run nothing, only write the table of finished pieces")
+    parser.add_argument("--results", type=Path, default=Path("docs/results/portable"), help="folder of the table")
     arguments = parser.parse_args()
     began, rows = time.time(), []
     for piece in track(pieces(), description="portable"):

@@ -1,7 +1,7 @@
 """Speed as ratios, both sides timed in one run: `make benchmark`, or `python -m tests.benchmarks.ratios`.
 
-Each line is a claim of the project with its limit. Both sides alternate, the fastest of many rounds counts, one thread.
-Not a test: a loaded machine must not turn CI red. Exit status 1 if a ratio is above its limit.
+Each line is a claim of the project with its limit. Both sides run in turn on one thread; the fastest of many rounds
+counts. This is not a test, since a busy machine must not make CI fail. Exit status 1 if a ratio is above its limit.
 """
 
 import subprocess
@@ -75,7 +75,7 @@ def import_time() -> Comparison:
 
 
 def ratio(comparison: Comparison) -> tuple[float, float, float]:
-    """Seconds a call of ours, of the yardstick, and their ratio."""
+    """Seconds per call of ours and of the yardstick, and their ratio."""
     ours, yardstick = [], []
     for _ in range(comparison.rounds):
         ours.append(timeit.timeit(comparison.ours, number=comparison.calls))

@@ -1,9 +1,9 @@
 """Samples trained per second: the toy engine against TRL's `GRPOTrainer`. `make benchmark-trl`.
 
-Both train the same pi_0 with GRPO on the same prompts, K = 4, at most 12 tokens, with the same gold reward, one thread,
-in one run, in turns. A step is 128 samples: generation, reward, reference and policy forward, backward, Adam. Time is
-processor time: with one thread it is wall time on an idle core, and other work on the machine does not enter. The
-fastest of the rounds' medians counts. Then the engine alone: time per sample as the batch grows, and its profile.
+Both train the same pi_0 with GRPO on the same prompts, K = 4, at most 12 tokens, with the same gold reward, in turn, on
+one thread of one process. A step is 128 samples: generation, reward, reference and policy forward, backward, Adam. Time
+is processor time, so other work on the machine does not count; on an idle core it equals wall time. The fastest median
+of all rounds counts. Then the engine alone: time per sample for growing batches, and its profile.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from dar_ref.toy.start import Start, load_start
 
 toy_train = importlib.import_module("dar_ref.toy.train")  # the package's `train` is its function
 STEPS, WARM_UP, ROUNDS, K = 24, 4, 3, 4
-GOAL, LIMIT = 5.0, 2.5  # times TRL's samples per second: what is wanted, and what is too slow
+GOAL, LIMIT = 5.0, 2.5  # multiples of TRL's samples per second: the goal, and the lower limit
 BATCHES = (64, 128, 256, 512, 1024)
 
 
@@ -45,7 +45,7 @@ class Clock(TrainerCallback):
 
 
 def step_seconds(times: list[float]) -> float:
-    """Median seconds of a step, the warm-up left out."""
+    """Median seconds of a step, without the warm-up."""
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     return statistics.median(gaps[WARM_UP:])
 
@@ -96,7 +96,7 @@ def of_ours(start: Start, batch: int, method: str = "grpo", reward: str = "gold"
 
 
 def shares(start: Start) -> dict[str, float]:
-    """Share of a DAR step's time by part, the proxy reward included."""
+    """Share of each part in the time of a DAR step with the proxy reward."""
     parts = {
         "sample": (toy_train, "sample"),
         "reward": (toy_train, "rewards_of"),
@@ -128,9 +128,9 @@ def shares(start: Start) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print the table; return 1 if the engine is below `LIMIT` times TRL."""
+    """Print the table. Return 1 if the engine is slower than `LIMIT` times TRL's speed, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--cache", type=Path, default=Path("out/toy/cache"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)

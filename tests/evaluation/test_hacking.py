@@ -1,4 +1,4 @@
-"""The hacking panel: each figure against its definition written out; the KL against exact enumeration."""
+"""The hacking panel: each metric against its definition; the KL against exact enumeration."""
 
 import itertools
 
@@ -13,7 +13,7 @@ completions = st.lists(st.lists(st.integers(0, 3), max_size=12), min_size=1, max
 
 
 def repeated_by_hand(ids, n):
-    """Count the n-grams that stood at an earlier position already."""
+    """Share of the n-grams that occur at an earlier position too."""
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return sum(gram in grams[:i] for i, gram in enumerate(grams)) / len(grams) if grams else 0.0
 
@@ -72,7 +72,7 @@ def test_the_kl_estimate_is_unbiased_for_kl_pi_pi_0_and_its_error_bar_too():
 
 
 def test_the_error_bar_is_over_prompts_not_completions():
-    """Two prompts whose completions agree: eight samples hold two numbers."""
+    """Two prompts with equal completions each: eight samples contain two different numbers."""
     logps, ref_logps = np.full(8, -1.0), np.repeat([-2.0, -4.0], 4)
     arguments = ([[1]] * 8, [True] * 8, [0.0] * 8)
     options = {"annotations": 0, "logps": logps, "ref_logps": ref_logps}
@@ -99,7 +99,7 @@ def test_the_gap_knows_no_unit_and_no_zero():
     rescaled = panel(10 * (proxy + 2.0) + 3, 0.1 * (gold - 1.0) - 4), panel(10 * proxy + 3, 0.1 * gold - 4)
     assert reward_gap(*rescaled) == pytest.approx(expected)
     assert reward_gap(panel(5.0 * proxy + 2.0 - 4.0 * proxy.mean(), 3.0 * gold - 1.0 - 2.0 * gold.mean()), start) == (
-        pytest.approx(expected)  # the scale is the start's, whatever the spread has become
+        pytest.approx(expected)  # the scale is the std at the start, not the present one
     )
     assert reward_gap(panel(proxy + proxy.std(), gold + gold.std()), start) == pytest.approx(0.0, abs=1e-12)
 
@@ -118,9 +118,9 @@ def panel_of_two(**changed):
     ("changed", "error", "message"),
     [
         ({"token_ids": []}, ValueError, "token_ids is empty"),
-        ({"token_ids": [[1], 2]}, TypeError, r"token_ids\[1\] is no flat sequence of ints \(shape \(\), dtype int64\)"),
-        ({"token_ids": [[1.0], [2]]}, TypeError, r"token_ids\[0\] is no flat sequence of ints .*dtype float64"),
-        ({"token_ids": ["a", "b"]}, TypeError, r"token_ids\[0\] is no flat sequence"),
+        ({"token_ids": [[1], 2]}, TypeError, r"token_ids\[1\] is not a flat sequence .* \(shape \(\), dtype int64\)"),
+        ({"token_ids": [[1.0], [2]]}, TypeError, r"token_ids\[0\] is not a flat sequence of ints .*dtype float64"),
+        ({"token_ids": ["a", "b"]}, TypeError, r"token_ids\[0\] is not a flat sequence"),
         ({"token_ids": [[True], [2]]}, TypeError, "dtype bool"),
         ({"finished": [1, 0]}, TypeError, "finished has dtype int64, not bool; pass True or False"),
         ({"finished": [[True, False]]}, ValueError, r"finished has shape \(1, 2\)"),
@@ -161,5 +161,5 @@ def test_a_gap_needs_gold_and_a_scale():
         with pytest.raises(ValueError, match="gold was not measured for both policies"):
             reward_gap(*pair)
     for start in (flat, panel_of_two(proxy=[0.1, 0.1], gold=[0.0, 1.0])):
-        with pytest.raises(ValueError, match="a reward without spread sets no scale"):
+        with pytest.raises(ValueError, match="a standard deviation of 0 gives no scale"):
             reward_gap(full, start)

@@ -1,4 +1,4 @@
-"""Length control: against two independent optimisers, a closed form, and a judge whose taste for length is known."""
+"""Length control: against two independent optimisers, a closed form, and a judge with a known length bias."""
 
 import itertools
 
@@ -17,7 +17,7 @@ ridges = st.floats(-6.0, 6.0).map(lambda power: 10.0**power)
 
 @st.composite
 def comparisons(draw, soft=True):
-    """Outcomes, lengths and reference lengths of up to 20 prompts, ridge; short lengths make ties and equal lengths."""
+    """Outcomes, lengths and reference lengths of up to 20 prompts, and a ridge; short lengths, so that ties occur."""
     n = draw(st.integers(1, 20))
     longest = draw(st.sampled_from([0, 1, 3, 1000]))
     outcomes = st.sampled_from([0.0, 0.5, 1.0]) | (st.floats(0.0, 1.0) if soft else st.nothing())
@@ -42,7 +42,7 @@ def test_the_fit_satisfies_the_optimality_conditions(case):
     x = feature(lengths, reference_lengths)
     p = expit(fit.constant + fit.slope * x)
     scale = 1e-9 * (1.0 + abs(fit.slope) + abs(fit.constant)) * len(y)
-    assert p.mean() == pytest.approx(fit.raw, abs=scale)  # the constant carries no penalty: calibrated in the large
+    assert p.mean() == pytest.approx(fit.raw, abs=scale)  # the constant has no penalty, so the means agree
     assert ((y - p) * x).sum() == pytest.approx(ridge * fit.slope, abs=scale, rel=1e-6)
     assert fit.rate == expit(fit.constant)
 
@@ -76,7 +76,7 @@ def test_against_a_derivative_free_optimiser(seed):
 
 
 def test_two_opposite_differences_have_a_closed_form():
-    """Longer: 3 of 4 won; shorter: 1 of 5 won. Without a ridge the fit is saturated, c the mean of the two log-odds."""
+    """Longer: 3 of 4 won; shorter: 1 of 5 won. Without a ridge the fit is exact, and c is the mean of both log-odds."""
     y = [1, 1, 1, 0, 1, 0, 0, 0, 0]
     lengths, reference = [7] * 4 + [3] * 5, [5] * 9
     expected = expit((logit(3 / 4) + logit(1 / 5)) / 2)
@@ -170,7 +170,7 @@ def test_one_prompt_and_inputs_untouched():
 
 
 def test_soft_outcomes_on_which_full_newton_steps_diverge():
-    """Found by search; the damped steps settle where the two optimality conditions hold."""
+    """Hard cases found by search; the damped steps still converge to the optimality conditions."""
     y, lengths, reference = [1e-4, 0.6, 6e-3, 1e-4, 2e-8], [5, 9, 3, 5, 5], [10, 0, 9, 9, 10]
     fit = length_controlled_win_rate(y, lengths, reference, ridge=1e-4)
     x = feature(lengths, reference)

@@ -1,4 +1,4 @@
-"""Tables: whole renderings, the rule for digits, and that the paper's figures stay in their own columns."""
+"""Tables: whole renderings, the rule for digits, and that the paper's numbers stay in their own columns."""
 
 import math
 import re
@@ -72,7 +72,7 @@ def test_the_papers_figures_never_stand_in_our_columns():
 
 
 def test_the_papers_figures_as_listed():
-    """Design, section 2. Their means over the tasks come out of their parts to the last printed digit."""
+    """The paper's means over the tasks equal the means of its numbers, to the last printed digit."""
     assert {method: tuple(row.values()) for method, row in TABLE_1.values.items()} == {
         "dpo": (67.17, 81.34, 77.91, 75.47),
         "online_dpo": (78.47, 88.86, 83.55, 83.63),
@@ -121,7 +121,7 @@ def test_digits_follow_the_width(interval, scale, text):
 def test_what_is_printed_is_within_a_tenth_of_the_width(middle, width):
     interval = Interval(middle, middle - width / 2, middle + width / 2, 0.95)
     printed = [float(part) for part in re.split(r" \[|, |\]", format_interval(interval))[:3]]
-    off = 0.051 * (interval.high - interval.low)  # half a unit of the second figure of a width of at least 1.0
+    off = 0.051 * (interval.high - interval.low)  # half a unit of the second digit of a width of at least 1.0
     assert printed == pytest.approx(interval[:3], rel=0.0, abs=off)
 
 
@@ -130,10 +130,10 @@ def test_what_is_printed_is_within_a_tenth_of_the_width(middle, width):
     [
         (lambda: comparison_table({}, COLUMNS, ours="x"), "0 methods and 2 columns: no table"),
         (lambda: comparison_table(RESULTS, (), ours="x"), "2 methods and 0 columns: no table"),
-        (lambda: comparison_table({"dar": {"wim": None}}, COLUMNS, ours="x"), "'wim', which is no column; choose from"),
+        (lambda: comparison_table({"dar": {"wim": None}}, COLUMNS, ours="x"), "'wim', not a column; choose from"),
         (lambda: comparison_table(MIXED, COLUMNS, ours="x"), r"different levels \[0.9, 0.95\] in one table"),
-        (lambda: format_interval(Interval(math.nan, 0.0, 1.0, 0.95)), "is no finite interval"),
-        (lambda: format_interval(Interval(0.0, -math.inf, 1.0, 0.95)), "is no finite interval"),
+        (lambda: format_interval(Interval(math.nan, 0.0, 1.0, 0.95)), "is not a finite interval"),
+        (lambda: format_interval(Interval(0.0, -math.inf, 1.0, 0.95)), "is not a finite interval"),
         (lambda: format_interval(Interval(0.0, 1.0, 0.0, 0.95)), "low <= high"),
     ],
 )  # fmt: skip

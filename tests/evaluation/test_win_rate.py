@@ -1,4 +1,4 @@
-"""Win rates: against counting by hand, and the relations that every win rate obeys."""
+"""Win rates: against counting by hand, and the relations that hold for every win rate."""
 
 import itertools
 from fractions import Fraction
@@ -75,7 +75,7 @@ def test_a_judge_that_takes_whatever_comes_first_says_nothing_about_the_policy()
 def test_both_orders_swapped_policies(first, data):
     second = data.draw(st.lists(st.sampled_from([0.0, HALF, 1.0]), min_size=len(first), max_size=len(first)))
     ours = both_orders(first, second)
-    theirs = both_orders(1.0 - np.array(second), 1.0 - np.array(first))  # the other one is first where ours is second
+    theirs = both_orders(1.0 - np.array(second), 1.0 - np.array(first))  # the other is first where ours is second
     np.testing.assert_array_equal(theirs.outcomes, 1.0 - ours.outcomes)
     assert theirs.agreement == ours.agreement
     assert theirs.first_share == pytest.approx(ours.first_share, abs=1e-15)

@@ -1,4 +1,4 @@
-"""No test here asks a hub. The small start of the toy engine, exported as a full-size run reads it."""
+"""No test here uses a hub. A small start of the toy engine is exported in the form that a full-size run reads."""
 
 import os
 

@@ -9,7 +9,7 @@ from trl import GRPOConfig
 
 from dar_ref.llm import build
 from dar_ref.llm.config import NO_MEANING, DAOConfig, DARConfig, DualPPOConfig, PPOConfig
-from dar_ref.llm.options import METHODS, find_config, load_options, make_options, plain
+from dar_ref.llm.options import METHODS, find_config, load_options, make_options, options_as_json
 from dar_ref.llm.yaml_file import read_value
 
 CPU = {"use_cpu": True, "bf16": False}
@@ -123,11 +123,11 @@ def test_the_method_s_own_section_has_the_last_word(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"training": {"learning_rat": 1.0}}, "training.learning_rat is no option .* mean learning_rate"),
-        ({"generation": {"temperatur": 1.0}}, "generation.temperatur is no option .* mean temperature"),
-        ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is no option .* mean w_clip"),
+        ({"training": {"learning_rat": 1.0}}, "training.learning_rat is not an option .* mean learning_rate"),
+        ({"generation": {"temperatur": 1.0}}, "generation.temperatur is not an option .* mean temperature"),
+        ({"methods": {"dar": {"w_clp": 1.0}}}, r"methods.dar.w_clp is not an option .* mean w_clip"),
         ({"training": {"trust_remote_code": True}}, "set model.trust_remote_code instead"),
-        ({"methods": {"drr": {}}}, "methods.drr is no method"),
+        ({"methods": {"drr": {}}}, "methods.drr is not a method"),
     ],
 )
 def test_misspelt_and_misplaced_options_are_refused(tmp_path, sections, message):
@@ -145,7 +145,7 @@ def test_overrides_go_on_top_of_the_file(tmp_path):
     assert found.methods["dar"]["w_clip"] == math.inf
     assert found.lora is not None
     assert found.lora.r == 4
-    assert plain(found)["methods"]["dar"]["w_clip"] == "infinity"
+    assert options_as_json(found)["methods"]["dar"]["w_clip"] == "inf"
 
 
 def test_yaml_is_1_2(tmp_path):
@@ -229,7 +229,7 @@ def test_the_free_sections_are_checked_by_type_too(tmp_path, sections, message):
 def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path, text):
     file = tmp_path / "run.yaml"
     file.write_text(MINIMAL + text + "\n")
-    with pytest.raises(ValueError, match=r"run.yaml is no YAML: the key '\w+' stands twice.* line [45], column"):
+    with pytest.raises(ValueError, match=r"run.yaml is not YAML: the key '\w+' stands twice.* line [45], column"):
         load_options(file)
 
 
@@ -259,7 +259,7 @@ BOMB = "".join(f"  a{i}: &a{i} [{','.join([f'*a{i - 1}' if i else 'x'] * 9)}]\n"
         ("training: &a {b: *a}", "stands for another value"),
         ("training: {a: " + "[" * 20_000, "nested too deeply"),
         ("training: !!python/object/apply:os.system [true]", "could not determine a constructor"),
-        ("training: \x00", "is no YAML"),
+        ("training: \x00", "is not YAML"),
     ],
 )
 def test_a_file_that_would_blow_up_or_run_code_is_refused(tmp_path, text, message):
@@ -291,13 +291,13 @@ def test_a_mistyped_path_is_not_replaced_by_a_file_of_that_name_that_comes_along
 
 def test_passwords_and_keys_are_hidden_and_tokens_are_not():
     secrets = {"hub_token": "CANARY", "kwargs": [{"token": "CANARY", "api_key": "CANARY", "DB_PASSWORD": "CANARY"}]}
-    shown = plain(run(training={**secrets, "pad_token": "<pad>", "max_prompt_tokens": 3}))["training"]
+    shown = options_as_json(run(training={**secrets, "pad_token": "<pad>", "max_prompt_tokens": 3}))["training"]
     assert "CANARY" not in str(shown)
     assert str(shown).count("***") == 4
     assert (shown["pad_token"], shown["max_prompt_tokens"]) == ("<pad>", 3)
 
 
-@pytest.mark.parametrize(("text", "message"), [("- 1", "holds a list"), ("a: [", "is no YAML")])
+@pytest.mark.parametrize(("text", "message"), [("- 1", "holds a list"), ("a: [", "is not YAML")])
 def test_files_that_hold_no_options(tmp_path, text, message):
     file = tmp_path / "run.yaml"
     file.write_text(text)

@@ -1,5 +1,5 @@
-"""The configurations that come with the package: they load, for every method, into the classes that train; every value
-says where it comes from; every command in them makes 128 samples an update; accelerate reads its own."""
+"""The configurations in the package. For every method they load into the training classes; every value names its
+source; every command in them makes 128 samples per update; accelerate reads its files."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ NAMES = (
     "toy_cpu",
 )
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
-CPU = ["training.use_cpu=true"]  # bf16 is refused on a machine without a GPU, unless it is to run on the CPU
+CPU = ["training.use_cpu=true"]  # without a GPU, transformers refuses bf16 unless use_cpu is set
 
 
 def arguments(name, method, out, *overrides):
@@ -47,7 +47,7 @@ def test_every_method_is_made_of_it_with_the_same_number_of_samples(name, method
     assert rows * samples_a_row == SAMPLES
     if samples_a_row == 1:
         assert made.num_generations == 4
-        assert made.generation_batch_size == SAMPLES  # one rollout an update: pi_t is never stale
+        assert made.generation_batch_size == SAMPLES  # one rollout per update: no sample is stale
     options = load_options(name)
     tokens = options.data.max_prompt_tokens + options.generation["max_completion_length"]
     assert getattr(made, "max_length", tokens) == tokens

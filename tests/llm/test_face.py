@@ -1,4 +1,4 @@
-"""`dar_ref.llm` offers what a user of TRL writes first, and loads nothing heavy before it is asked for."""
+"""`dar_ref.llm` exports the names that a user of TRL needs first, and loads nothing heavy before their first use."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ def test_every_name_is_there_and_is_that_of_its_module():
     tree = ast.parse(Path(llm.__file__).read_text(encoding="utf-8"))
     homes = {a.name: n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
     lent = {name: f"dar_ref.llm.{module}" for module, names in llm._HOMES.items() for name in names}
-    assert lent == {name: homes[name] for name in llm.__all__}  # what type checkers see is what there is
+    assert lent == {name: homes[name] for name in llm.__all__}  # type checkers see the same names
     for name, module in lent.items():
         assert getattr(llm, name).__module__ == module
 

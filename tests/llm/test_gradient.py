@@ -1,5 +1,5 @@
-"""The gradient of a training step against an independent computation in float64 that shares nothing but the sampled
-ids: one completion at a time without padding, its own softmax, its own advantages, weights and adapters, in loops."""
+"""The gradient of a training step equals an independent computation in float64 that shares only the sampled ids: one
+completion at a time without padding, with its own softmax, advantages, weights and adapters, in loops."""
 
 import json
 import math
@@ -19,7 +19,7 @@ STEP = 2  # of 3: pi_theta has left pi_0
 
 
 class Enumerated:
-    """The policy in float64 as a function of a trainer's parameters, adapters multiplied out."""
+    """The policy in float64 as a function of a trainer's parameters, with the adapters merged into the weights."""
 
     def __init__(self, folder, decode):
         self.model, self.decode = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval(), decode
@@ -44,7 +44,7 @@ class Enumerated:
 
 
 def advantages(rows, decode, num_generations, drop):
-    """(r - mean of the group) / std over the batch, without the rows that `drop` says; by (prompt, completion)."""
+    """(r - mean of the group) / std over the batch, without the rows in `drop`; keys are (prompt, completion)."""
     groups = defaultdict(list)
     for number, row in enumerate(rows):
         groups[number // num_generations].append((row, score(decode(row[0]), row[1])))
@@ -148,7 +148,7 @@ def test_gradient_on_samples_of_an_older_policy(exported, tmp_path, dtype, reuse
 
 
 def gpt2_in_place_of_qwen2(exported, folder):
-    """The export with a drawn GPT-2, whose positions are absolute: padding must not move them."""
+    """The export with a random GPT-2, whose positions are absolute: padding must not shift them."""
     shutil.copytree(exported, folder)
     size = json.loads((folder / "policy" / "config.json").read_text())["vocab_size"]
     torch.manual_seed(0)

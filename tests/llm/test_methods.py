@@ -1,5 +1,5 @@
-"""Every method trains by the script, and the loss of ours is the function of `dar_ref.losses` on the batch as a whole,
-however it was cut into micro-batches."""
+"""The script trains with every method. The loss of our methods equals the function of `dar_ref.losses` on the whole
+batch, for every division into micro-batches."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def test_every_method_trains(exported, tmp_path, method):
 
 
 class Batch(NamedTuple):
-    """The micro-batches of an optimizer step, one below the other: log-probs (B, T), mask (B, T), advantages (B,)."""
+    """The micro-batches of an optimizer step, concatenated: log-probs (B, T), mask (B, T), advantages (B,)."""
 
     logps: torch.Tensor
     ref: torch.Tensor
@@ -64,7 +64,7 @@ class Batch(NamedTuple):
 
 
 class Losses(Recorder):
-    """Also keeps what the last optimizer step scored, and the loss of each micro-batch as it went to the backward."""
+    """Also keeps what the last optimizer step scored, and the loss of each micro-batch before the backward."""
 
     def watch(self, trainer):
         self.seen = []
@@ -89,7 +89,7 @@ class Losses(Recorder):
 
 
 def advantages_of(method, generated, decode, rows, batch):
-    """From the sampled ids alone, by the functions of `dar_ref.losses` on the completions as they were sampled."""
+    """Computed from the sampled ids alone, with the functions of `dar_ref.losses` on the sampled completions."""
     rewards = torch.tensor([score(decode(prompt), completion) for prompt, completion in generated])
     if method == "ppo_critic_free":
         _, ref, old = batch.sums()

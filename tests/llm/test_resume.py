@@ -1,4 +1,4 @@
-"""2N steps are N steps, a kill, and N resumed, bit for bit; and what a resumed run refuses."""
+"""2N steps equal N steps, a kill, and N resumed steps, bit for bit; and a resumed run refuses what does not fit."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from dar_ref.llm import checkpoint, train
 from dar_ref.llm.checkpoint import STOPPED, content_hash
-from dar_ref.llm.options import make_options, plain
+from dar_ref.llm.options import make_options, options_as_json
 from tests.llm.training import options
 
 SAVED = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "gradient_accumulation_steps": 2}
@@ -51,7 +51,7 @@ class KilledError(Exception):
 
 
 def killed_run(chosen, out, monkeypatch, after):
-    """Train and die in the middle of the step behind `after` steps, as a run that is killed does."""
+    """Train for `after` steps and die in the middle of the next one, like a run that is killed."""
     make = train.make_trainer
 
     def dying(*args, **kwargs):
@@ -260,7 +260,7 @@ def test_other_content_under_the_same_name_is_refused(exported, tmp_path, monkey
         reward = {"kind": "model", "name": "exported/reward_model", "dtype": "float32", "separator": " "}
 
     def chosen(steps):
-        content = plain(run_of(tmp_path / "exported", method=method, training={"max_steps": steps}))
+        content = options_as_json(run_of(tmp_path / "exported", method=method, training={"max_steps": steps}))
         return make_options(content | {"reward": reward})
 
     train.train(chosen(2), tmp_path / "run")

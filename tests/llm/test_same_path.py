@@ -1,8 +1,8 @@
-"""Fed with the samples of the toy engine, the script takes the toy engine's steps.
+"""With the samples of the toy engine, the script takes the same steps as the toy engine.
 
-Left alone, the two draw other prompts and other tokens, so what they reach can be compared in distribution only
+Otherwise the two sample different prompts and tokens, so their results are comparable only in distribution
 (`make benchmark-llm`). Here the script reads the prompts in the toy engine's order, and each generation is replaced by
-what the toy engine drew at that step. What is left is scoring, rewards, advantages, loss, gradient and Adam.
+the samples of the toy engine at that step. This compares scoring, rewards, advantages, loss, gradient and Adam.
 """
 
 import importlib
@@ -21,8 +21,8 @@ toy = importlib.import_module("dar_ref.toy.train")  # the package's `train` is i
 K, PROMPTS, STEPS = 4, 8, 6
 RATE = 1e-3
 
-# TRL divides by each group's std with K - 1 below the root and 1e-4 added, the toy engine by that with K. Adam divides
-# a common scale out again, so all that is left of the difference is the weight of the KL beside it.
+# TRL divides by each group's std with K - 1 under the root, plus 1e-4; the toy engine has K under the root. Adam
+# removes a common scale, so the only difference that remains is the relative weight of the KL.
 GRPO_KL = 0.04 * math.sqrt(K / (K - 1))
 
 CASES = {
@@ -31,11 +31,11 @@ CASES = {
     "rloo": ({"beta": 0.05, "normalize_advantages": False}, {"kl_coef": 0.05}),
     "grpo": ({"beta": 0.04, "loss_type": "grpo", "scale_rewards": "group"}, {"kl_coef": GRPO_KL}),
 }
-ROUNDING = {"dar": 1e-4, "dao": 1e-4, "rloo": 1e-4, "grpo": 1e-2}  # of the distance gone; grpo: TRL's 1e-4
+ROUNDING = {"dar": 1e-4, "dao": 1e-4, "rloo": 1e-4, "grpo": 1e-2}  # as a share of the distance moved; grpo: TRL's 1e-4
 
 
 def of_toy_engine(start, config, monkeypatch):
-    """The policy that the toy engine ends with, and what it drew at each step."""
+    """The final policy of the toy engine, and what it sampled at each step."""
     drawn, sample = [], toy.sample
 
     def watched(*args):
@@ -48,7 +48,7 @@ def of_toy_engine(start, config, monkeypatch):
 
 
 def of_script(exported, out, method, of_method, drawn, task):
-    """The policy that the script ends with, on the prompts and the completions of `drawn`."""
+    """The final policy of the script, trained on the prompts and completions in `drawn`."""
     chosen = options(
         exported,
         method=method,
@@ -60,7 +60,7 @@ def of_script(exported, out, method, of_method, drawn, task):
     reward = make_reward(judge, device="cpu", eos_token_ids={EOS_ID})
     trainer = make_trainer(exported, out, chosen, reward_function=reward)
     prompts = [" ".join(task.vocabulary[i] for i in row) for step in drawn for row in step.prompt_ids.tolist()]
-    trainer.train_dataset = Dataset.from_dict({"prompt": prompts})  # put in here, since a prompt may come again
+    trainer.train_dataset = Dataset.from_dict({"prompt": prompts})  # set here, since loading drops repeated prompts
     steps = iter(drawn)
 
     def replayed(prompt_ids, *_):

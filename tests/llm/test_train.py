@@ -17,14 +17,16 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from dar_ref.cli import main
 from dar_ref.llm import train
 from dar_ref.llm.logs import nothing_learned
-from dar_ref.llm.options import plain
+from dar_ref.llm.options import options_as_json
 from tests.llm.training import options
 
 
 @pytest.fixture
 def config(exported, tmp_path):
     """A configuration of the exported task as a file, with the exported reward model."""
-    content = plain(options(exported, training={"save_strategy": "steps", "save_steps": 2, "disable_tqdm": False}))
+    content = options_as_json(
+        options(exported, training={"save_strategy": "steps", "save_steps": 2, "disable_tqdm": False})
+    )
     content["reward"] |= {"kind": "model", "name": str(exported / "reward_model"), "dtype": "float32", "separator": " "}
     content["data"]["eval_prompts"] = str(exported / "prompts" / "validation.jsonl")
     file = tmp_path / "run.yaml"
@@ -110,7 +112,7 @@ def test_a_dry_run_of_a_gpu_s_configuration_needs_no_gpu(config, tmp_path, monke
     gpu = ["training.use_cpu=false", "training.bf16=true", "model.dtype=bfloat16"]
     assert dar_ref("--config", config, "--dry-run", "--out", tmp_path / "out", *gpu) == 0
     shown = capsys.readouterr().out
-    assert "checked as for a CPU" in shown
+    assert "checked for a CPU" in shown
     assert "use_cpu: false" in shown
 
 
@@ -187,7 +189,7 @@ def test_a_run_of_no_steps_is_refused_before_the_weights_are_read(
 
 
 def test_a_run_that_learned_nothing_says_so_and_does_not_succeed(exported, tmp_path, capsys):
-    content = plain(options(exported, training={"learning_rate": 0.0, "max_steps": 2}))
+    content = options_as_json(options(exported, training={"learning_rate": 0.0, "max_steps": 2}))
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
     assert dar_ref("--config", tmp_path / "run.yaml", "--out", tmp_path / "out") == 1
     assert "nothing was learned: the learning rate was 0" in capsys.readouterr().err

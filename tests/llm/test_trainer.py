@@ -1,4 +1,4 @@
-"""The rules of `DARTrainer` that the gradient tests do not reach: who counts, what is refused, what is logged."""
+"""Rules of `DARTrainer` that the gradient tests do not cover: which completions count, what is refused and logged."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def test_who_does_not_count_leaves_mean_and_deviation(rewards, num_generations, 
 
 
 def scored(**changes):
-    """A micro-batch of four completions of three tokens, drawn at random."""
+    """A random micro-batch of four completions of three tokens."""
     random = torch.Generator().manual_seed(0)
     logps = [-torch.rand(4, 3, generator=random, dtype=torch.float64) for _ in range(3)]
     fields = {
@@ -112,7 +112,7 @@ def test_figures_against_numpy():
         weights = DARTrainer.policy_loss(SimpleNamespace(args=SimpleNamespace(**OPTIONS)), batch)[1]
         logps = (x.detach() for x in batch[:3])
         window.append(metrics.micro_batch(*logps, batch.mask, batch.keep, entropies, weights))
-    found = metrics.figures(window, lambda x: x)
+    found = metrics.step_metrics(window, lambda x: x)
 
     logps, ref, old, mask = (
         np.concatenate([getattr(b, name).detach().numpy()[b.keep] for b in batches])
@@ -153,7 +153,7 @@ def test_nothing_is_logged_and_nothing_moves_where_nothing_counts(exported, tmp_
 
 
 def test_an_unscored_completion_trains_nothing(exported, tmp_path):
-    """TRL gives it A = 0, which in DAR would be weight 1: fine-tuning on what nobody judged."""
+    """TRL gives it A = 0. In DAR that would be weight 1: fine-tuning on a completion without a score."""
     left_out = []
 
     def sometimes(prompts, completion_ids, **_):
@@ -196,7 +196,7 @@ def test_a_model_edited_in_memory_is_refused(exported, tmp_path):
 
 
 def test_dropout_is_off_everywhere(exported, tmp_path):
-    """Also where a model applies it as a function of its config; then the run starts at KL 0 to rounding."""
+    """Also if a model applies functional dropout from its config. The run then starts at KL 0 up to rounding."""
     copy = tmp_path / "exported"
     shutil.copytree(exported, copy)
     config = json.loads((copy / "policy" / "config.json").read_text())

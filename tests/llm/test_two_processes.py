@@ -1,4 +1,4 @@
-"""Two processes are one: the same global batch gives the same weights, as advantages are normalised over all of it."""
+"""Two processes equal one: the same global batch gives the same weights, since it is normalised as a whole."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ STEPS, LIMIT = 4, 1e-5
 
 @pytest.fixture(scope="module")
 def weights(exported, tmp_path_factory):
-    """Weights after `STEPS` steps: of one process, of two, and of two whose rewards are not gathered."""
+    """Weights after `STEPS` steps of one process, of two, and of two that do not gather rewards."""
     out = tmp_path_factory.mktemp("processes")
     script = ["-m", "tests.llm.two_processes", str(exported)]
     several = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]

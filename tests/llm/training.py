@@ -1,4 +1,4 @@
-"""A training run of the exported toy policy in one call, with a reward that needs no model, and what its steps saw."""
+"""One call that trains the exported toy policy, with a reward that needs no model; it also records every step."""
 
 import copy
 import dataclasses
@@ -23,7 +23,7 @@ CPU = {
     "save_strategy": "no",
     "logging_steps": 1,
     "disable_tqdm": True,
-    "max_grad_norm": 0.0,  # no clipping: scale is what the tests look at
+    "max_grad_norm": 0.0,  # no clipping: the tests check the scale
     "lr_scheduler_type": "constant",
     "learning_rate": 1e-3,
     "max_steps": 3,
@@ -37,12 +37,12 @@ def score(prompt: str, completion_ids) -> float:
 
 
 def reward(prompts, completion_ids, **_):
-    time.sleep(float(os.environ.get("DAR_TEST_SLOW", "0")))  # for a run that is to be stopped
+    time.sleep(float(os.environ.get("DAR_TEST_SLOW", "0")))  # for a run that a test stops
     return [score(prompt, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
 
 
 def prompts_of_many_lengths(folder: Path, file: Path) -> Path:
-    """The exported prompts, some with their first words left out, so that a batch has padding."""
+    """The exported prompts; some lose their first words, so that a batch has padding."""
     rows = [
         json.loads(line)["prompt"].split() for line in (folder / "prompts" / "train.jsonl").read_text().splitlines()
     ]
@@ -90,7 +90,7 @@ class Step(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """What was sampled at once, in order, and the parameters it was sampled from."""
+    """The samples of one generation, in order, and the parameters that sampled them."""
 
     rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
     parameters: dict[str, torch.Tensor]
@@ -98,7 +98,7 @@ class Generation(NamedTuple):
 
 @dataclasses.dataclass
 class Recorder(TrainerCallback):
-    """Records `Step`s and `Generation`s of a trainer that `watch` was called on."""
+    """Records the `Step`s and `Generation`s of a trainer, after a call of `watch`."""
 
     def __post_init__(self):
         self.steps, self.generations, self._rows, self._before = [], [], [], {}

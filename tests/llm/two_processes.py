@@ -1,7 +1,7 @@
 """One of the processes of `test_two_processes`: `python -m tests.llm.two_processes EXPORTED OUT STEPS`.
 
-Trains on completions that are the same whatever process draws them, and writes the weights of rank 0 to OUT. Then once
-more with the gather of rewards stubbed out, to OUT.stubbed: each process takes its own for everybody's.
+Trains on completions that do not depend on the number of processes, and writes the weights of rank 0 to OUT. Then it
+trains again without gathering rewards, to OUT.stubbed: each process takes its own rewards for those of all.
 """
 
 import os
@@ -28,11 +28,11 @@ def trained(exported, out, steps):
             "max_steps": steps,
             "per_device_train_batch_size": GLOBAL_BATCH // ACCUMULATION // world,
             "gradient_accumulation_steps": ACCUMULATION,
-            "optim": "sgd",  # Adam would turn rounding of small gradients into whole steps
+            "optim": "sgd",  # Adam would enlarge the rounding of small gradients to full steps
             "learning_rate": 1e-2,
         },
         generation={"mask_truncated_completions": True},
-        beta=0.7,  # at 0.05 nearly every weight is 0 or at the clip, and the scale of A hardly shows
+        beta=0.7,  # at 0.05 nearly every weight is 0 or clipped, which hides the scale of A
     )
 
     largest = trainer.model.config.vocab_size - 1
@@ -67,4 +67,4 @@ if __name__ == "__main__":
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()
     sys.stdout.flush()
-    os._exit(0)  # threads of libraries that are still about when the interpreter ends have aborted it once
+    os._exit(0)  # library threads that outlived the interpreter once aborted it

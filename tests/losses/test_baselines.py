@@ -1,4 +1,4 @@
-"""The baselines against their papers' definitions, written here a second time as plain loops over numbers."""
+"""The baselines against the definitions of their papers, written out here as plain loops over numbers."""
 
 import itertools
 import math
@@ -240,7 +240,7 @@ def test_rloo(size, beta):
 
 
 def test_rloo_is_unbiased_on_policy():
-    """Over all pairs of samples the expected gradient is that of -(E[r] - beta KL(pi‖pi_0)), whatever the baseline."""
+    """The expected gradient over all pairs of samples is that of -(E[r] - beta KL(pi‖pi_0)), for any baseline."""
     rng = np.random.default_rng(1)
     logits, reward, log_pi_0, beta = rng.normal(size=3), rng.normal(size=3), log_normalized(rng.normal(size=3)), 0.3
     theta = torch.tensor(logits, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The DAR loss refuses what it cannot mean: value, reason, remedy, before any work."""
+"""The DAR loss refuses wrong input before any work starts: value, reason, remedy."""
 
 import math
 

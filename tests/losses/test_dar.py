@@ -1,6 +1,6 @@
 """The DAR loss equals the exact finite sums of T3 and T4: value, gradient, and the gap to its minimiser.
 
-`dar_ref.losses` and `dar_ref.theory` know nothing of each other; here they are held against one another by enumeration.
+`dar_ref.losses` and `dar_ref.theory` do not import each other; here they are compared by enumeration.
 """
 
 import itertools
@@ -66,12 +66,12 @@ def test_expected_value_and_gradient_are_the_exact_finite_sums(bandit, kw):
 
 @given(bandits(), options)
 def test_gap_to_the_target_is_mass_times_kl_for_every_policy(bandit, kw):
-    """T3 (w_clip = inf) and T4: no optimiser, no tolerance of one."""
+    """T3 (w_clip = inf) and T4, without an optimiser and its tolerance."""
     logits, log_pi_0, log_pi_t, advantage = bandit
     arguments = (advantage, log_pi_0, log_pi_t, kw["alpha"], kw["beta"], kw["w_clip"])
     log_pi, target = log_normalized(logits), theory.regression_target(*arguments)
     at_pi, at_target = (expected_loss(torch.tensor(p), log_pi_0, log_pi_t, advantage, **kw) for p in (log_pi, target))
-    carried = target > -np.inf  # elsewhere weight 0 meets log 0; the exact sum leaves such arms out
+    carried = target > -np.inf  # elsewhere the weight is 0 and the log-prob -inf; the exact sum leaves such arms out
     if carried.all():
         mass = math.exp(theory.regression_weights(*arguments).log_mass)
         gap = mass * float(theory.kl(target, log_pi))
@@ -79,7 +79,7 @@ def test_gap_to_the_target_is_mass_times_kl_for_every_policy(bandit, kw):
 
 
 def test_all_batches_of_three_enumerated():
-    """Over every batch (y1, y2, y3) ~ pi_t^3 the mean is the exact loss: nothing couples the sequences."""
+    """The mean over all batches (y1, y2, y3) ~ pi_t^3 is the exact loss: the sequences do not affect each other."""
     rng = np.random.default_rng(0)
     log_pi, log_pi_0, log_pi_t = (log_normalized(rng.normal(size=3)) for _ in range(3))
     advantage = rng.normal(size=3)
@@ -102,7 +102,7 @@ def test_weights_are_the_theory_s(bandit, kw):
     weights = dar_weights(*tensors, **kw)
     arguments = (advantage, log_pi_0, log_pi_t, kw["alpha"], kw["beta"])
     if kw["alpha"] > 0.0 and not (sampled & (log_pi_0 > -np.inf)).any():
-        return  # theory refuses anchors without a common arm; here every weight is 0
+        return  # theory refuses anchors without a common arm; in the loss every weight is 0
     expected = np.exp(theory.regression_weights(*arguments, kw["w_clip"]).log_weight[sampled])
     assert weights.weight.numpy() == pytest.approx(expected, rel=1e-12)
     free = theory.regression_weights(*arguments).log_weight[sampled]

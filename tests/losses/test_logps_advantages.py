@@ -1,5 +1,6 @@
-"""Sums over tokens and advantages over groups: masks that leak nothing, zeros that are exactly zero."""
+"""Sums over tokens and advantages over groups: masked values have no effect, and zeros are exact."""
 
+import inspect
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dar_ref.losses import group_advantages, normalize_advantages, sequence_logps
+from dar_ref.theory.advantage import MIN_STD
 
 F64 = torch.float64
 
@@ -41,7 +43,7 @@ def test_sums_run_in_float32_or_better():
     total = sequence_logps(logps, torch.ones(1, 1000))
     assert total.dtype == torch.float32
     assert total.item() == pytest.approx(1000 * one, rel=1e-5)
-    assert logps.sum().item() != pytest.approx(1000 * one, rel=1e-5)  # what bfloat16 alone makes of it
+    assert logps.sum().item() != pytest.approx(1000 * one, rel=1e-5)  # the result in bfloat16 alone
     assert sequence_logps(logps.double(), torch.ones(1, 1000)).dtype == F64
 
 
@@ -111,6 +113,20 @@ def test_normalization_is_over_the_whole_batch_not_per_group():
     assert normalize_advantages(advantages).tolist() == pytest.approx([x / math.sqrt(50.5) for x in (-1, 1, -10, 10)])
 
 
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=6), st.floats(-1e3, 1e3, width=32))
+def test_by_group_each_group_is_a_batch_of_its_own(values, equal):
+    group = torch.tensor(values, dtype=F64)
+    both = torch.cat([group, torch.full_like(group, equal)])
+    by_group = normalize_advantages(both, num_generations=len(values))
+    assert by_group[: len(values)].tolist() == pytest.approx(normalize_advantages(group).tolist(), rel=1e-12)
+    assert (by_group[len(values) :] == 0.0).all()
+
+
+def test_equal_rewards_mean_the_same_in_theory_and_losses():
+    default = inspect.signature(normalize_advantages).parameters["eps"].default
+    assert default == MIN_STD
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_types(dtype):
     wide = F64 if dtype == F64 else torch.float32
@@ -120,7 +136,7 @@ def test_types(dtype):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_rewards_that_are_not_finite_are_named(bad):
-    with pytest.raises(ValueError, match=r"rewards\[2\] = .*must be finite; mend the reward function"):
+    with pytest.raises(ValueError, match=r"rewards\[2\] = .*must be finite; fix the reward function"):
         group_advantages(torch.tensor([0.0, 1.0, bad, bad]), 2)
 
 

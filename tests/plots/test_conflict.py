@@ -1,4 +1,4 @@
-"""Figures of the conflict: borders enclose the areas of the quadrature, and what is drawn is what the theory says."""
+"""Figures of the conflict: boundaries enclose the areas of the quadrature, what is drawn is what theory says."""
 
 import io
 
@@ -9,8 +9,8 @@ from PIL import Image
 
 from dar_ref import plots, theory
 from dar_ref.plots import trust_gap
-from dar_ref.plots.conflict_path import follow
-from dar_ref.plots.simplex_border import border
+from dar_ref.plots.conflict_path import measure_path
+from dar_ref.plots.simplex_boundary import boundary
 
 LOG_PI_0, LOG_PI_T = np.log([[0.6, 0.3, 0.1], [0.1, 0.5, 0.4]])
 
@@ -22,26 +22,26 @@ def area(ring):
 
 
 @pytest.mark.parametrize(("stability", "eps_t"), [("kl", 0.3), ("kl", 0.001), ("forward_kl", 0.2), ("ppo_box", 0.2)])
-def test_border_encloses_the_area_of_the_set(stability, eps_t):
-    ring = border(lambda log_pi: trust_gap(log_pi, LOG_PI_T, eps_t, stability), LOG_PI_T, 2001)
+def test_boundary_encloses_the_area_of_the_set(stability, eps_t):
+    ring = boundary(lambda log_pi: trust_gap(log_pi, LOG_PI_T, eps_t, stability), LOG_PI_T, 2001)
     volume = theory.region_volume(LOG_PI_0, LOG_PI_T, np.inf, eps_t, stability=stability)
     assert area(ring) == pytest.approx(volume.fraction, rel=1e-3)
 
 
 @pytest.mark.parametrize("excess", [1e-1, 1e-3, 1e-6])
-def test_border_of_a_region_that_is_nearly_a_point(excess):
+def test_boundary_of_a_region_that_is_nearly_a_point(excess):
     """The lens between two balls that hardly meet is far smaller than any pixel, and still has its area."""
     touch = theory.chernoff(LOG_PI_0, LOG_PI_T)
     eps = float(touch.information) + excess
     middle = theory.interpolate(LOG_PI_0, LOG_PI_T, float(touch.alpha)).log_pi_ref
-    ring = border(
+    ring = boundary(
         lambda log_pi: np.maximum(theory.kl(log_pi, LOG_PI_0), theory.kl(log_pi, LOG_PI_T)) - eps, middle, 2001
     )
     assert area(ring) == pytest.approx(theory.region_volume(LOG_PI_0, LOG_PI_T, eps, eps).fraction, rel=1e-3)
 
 
-def test_border_of_everything_is_the_triangle():
-    ring = border(lambda log_pi: np.full(len(log_pi), -1.0), LOG_PI_0, 2001)
+def test_boundary_of_everything_is_the_triangle():
+    ring = boundary(lambda log_pi: np.full(len(log_pi), -1.0), LOG_PI_0, 2001)
     assert area(ring) == pytest.approx(1.0, rel=5e-3)  # the corners lie between the points
     assert np.abs(ring.min(axis=-1)).max() < 1e-12
 
@@ -50,31 +50,31 @@ REWARD = np.array([0.0, 0.4, 1.0])
 
 
 @pytest.fixture(scope="module")
-def course():
+def measured():
     """A path of exact DAR updates that leaves the ball of pi_0: its region is empty at the end."""
     path = theory.iterate(REWARD, LOG_PI_0, alpha=0.1, beta=1.0, steps=4)
-    return follow(LOG_PI_0, path, REWARD, 0.1, 0.05)
+    return measure_path(LOG_PI_0, path, REWARD, 0.1, 0.05)
 
 
 def lines(ax):
     return {line.get_label(): np.asarray(line.get_data()) for line in ax.get_lines()}
 
 
-def test_course_is_the_theory_at_every_step(course):
-    assert course.empty.tolist() == [False, False, False, True, True]
-    for step, log_pi_t in enumerate(course.log_path):
+def test_the_path_is_the_theory_at_every_step(measured):
+    assert measured.empty.tolist() == [False, False, False, True, True]
+    for step, log_pi_t in enumerate(measured.log_path):
         margin = theory.feasible(LOG_PI_0, log_pi_t, 0.1, 0.05).margin
-        assert course.margin[step] == pytest.approx(float(margin), abs=1e-12)
+        assert measured.margin[step] == pytest.approx(float(margin), abs=1e-12)
         assert (
-            course.area["ppo_box"][step] == theory.region_volume(LOG_PI_0, log_pi_t, 0.1, 0.2, stability="ppo_box")[0]
+            measured.area["ppo_box"][step] == theory.region_volume(LOG_PI_0, log_pi_t, 0.1, 0.2, stability="ppo_box")[0]
         )
-        assert course.area["forward_kl"][step] == (
+        assert measured.area["forward_kl"][step] == (
             theory.region_volume(LOG_PI_0, log_pi_t, 0.1, 0.05, stability="forward_kl").fraction
         )
-        assert (course.area["kl"][step] == 0.0) == course.empty[step] == np.isnan(course.alpha[step])
-        if not course.empty[step]:
-            same = theory.optimum(REWARD, LOG_PI_0, log_pi_t, course.alpha[step], course.beta[step]).log_pi
-            assert np.allclose(course.best["kl"][step], same, atol=1e-9)
+        assert (measured.area["kl"][step] == 0.0) == measured.empty[step] == np.isnan(measured.alpha[step])
+        if not measured.empty[step]:
+            same = theory.optimum(REWARD, LOG_PI_0, log_pi_t, measured.alpha[step], measured.beta[step]).log_pi
+            assert np.allclose(measured.best["kl"][step], same, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -83,41 +83,41 @@ def test_course_is_the_theory_at_every_step(course):
 )
 def test_a_path_that_is_not_on_the_triangle_is_refused(log_pi_0, path):
     with pytest.raises(ValueError, match="arms"):
-        follow(log_pi_0, path, REWARD, 0.1, 0.1)
+        measure_path(log_pi_0, path, REWARD, 0.1, 0.1)
 
 
-def test_main_figure_draws_what_the_theory_says(course):
-    figure = plots.conflict_figure(course, 0.4, 2.0)
+def test_main_figure_draws_what_the_theory_says(measured):
+    figure = plots.conflict_figure(measured, 0.4, 2.0)
     assert len(figure.axes) == 12
     assert [ax.get_title().split("\n")[0] for ax in figure.axes[0:8:2]] == ["step 0", "step 1", "step 2", "step 4"]
     assert figure.axes[6].get_title().endswith("no policy satisfies both")
     _, margin, reward, spent = figure.axes[8:]
-    assert np.array_equal(lines(margin)["smallest over alpha: margin"][1], course.margin)
-    best = theory.optimum(REWARD, LOG_PI_0, course.log_path, 0.4, 2.0).log_pi
+    assert np.array_equal(lines(margin)["smallest over alpha: margin"][1], measured.margin)
+    best = theory.optimum(REWARD, LOG_PI_0, measured.log_path, 0.4, 2.0).log_pi
     assert np.allclose(lines(reward)["pi* (DAR)"][1], np.exp(best) @ REWARD)
-    assert np.isnan(lines(reward)["best inside, KL(pi‖pi_t)"][1]).tolist() == course.empty.tolist()
-    assert np.allclose(lines(spent)["KL(pi*‖pi_t)"][1], theory.kl(best, course.log_path))
-    assert len(spent.patches) == course.empty.sum()  # one shaded stripe a step without a region
+    assert np.isnan(lines(reward)["best inside, KL(pi‖pi_t)"][1]).tolist() == measured.empty.tolist()
+    assert np.allclose(lines(spent)["KL(pi*‖pi_t)"][1], theory.kl(best, measured.log_path))
+    assert len(spent.patches) == measured.empty.sum()  # one shaded stripe a step without a region
 
 
-def test_main_figure_takes_four_steps(course):
-    assert plots.conflict_figure(course, 0.4, 2.0, shown=(0, 1, 2, 3)).axes[6].get_title().startswith("step 3")
+def test_main_figure_takes_four_steps(measured):
+    assert plots.conflict_figure(measured, 0.4, 2.0, shown=(0, 1, 2, 3)).axes[6].get_title().startswith("step 3")
     with pytest.raises(ValueError, match="names 2 steps"):
-        plots.conflict_figure(course, 0.4, 2.0, shown=(0, 1))
+        plots.conflict_figure(measured, 0.4, 2.0, shown=(0, 1))
 
 
-def test_animation_has_a_frame_for_every_step_and_rests_at_the_end(course):
-    with Image.open(io.BytesIO(plots.conflict_gif(course, 0.4, 2.0, fps=5))) as gif:
+def test_animation_has_a_frame_for_every_step_and_rests_at_the_end(measured):
+    with Image.open(io.BytesIO(plots.conflict_gif(measured, 0.4, 2.0, fps=5))) as gif:
         seconds = []
         for frame in range(gif.n_frames):
             gif.seek(frame)
             seconds.append(gif.info["duration"] / 1000.0)
-        assert (gif.format, len(seconds)) == ("GIF", len(course.log_path))
+        assert (gif.format, len(seconds)) == ("GIF", len(measured.log_path))
     assert seconds == pytest.approx([0.2] * 4 + [0.8])
 
 
-def test_row_of_frames(course):
-    figure = plots.frames_figure(course, (0, 3))
+def test_row_of_frames(measured):
+    figure = plots.frames_figure(measured, (0, 3))
     assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["step 0", "step 3"]
 
 
@@ -132,20 +132,20 @@ def test_ball_without_log_c_is_labelled_wrong():
     assert drawn == [False, True]
 
 
-def test_dots_of_the_radius_figure_are_the_minima_of_its_lines(course):
-    figure = plots.radius_figure(course, (0, 1, 3))
+def test_dots_of_the_radius_figure_are_the_minima_of_its_lines(measured):
+    figure = plots.radius_figure(measured, (0, 1, 3))
     drawn = figure.axes[0].get_lines()
     for line, dot in zip(drawn[0:6:2], drawn[1:6:2], strict=True):
         assert line.get_ydata().min() == pytest.approx(float(dot.get_ydata()[0]), abs=1e-4)
 
 
-def test_multipliers_and_dar_panels(course):
-    left, right = plots.multiplier_figure(course).axes
-    assert np.array_equal(lines(left)["multipliers' alpha"][1], course.alpha, equal_nan=True)
-    assert np.array_equal(right.get_lines()[0].get_ydata(), course.beta, equal_nan=True)
-    figure = plots.dar_figure(course, 1, [(0.2, 1.0), (0.9, 3.0)])
+def test_multipliers_and_dar_panels(measured):
+    left, right = plots.multiplier_figure(measured).axes
+    assert np.array_equal(lines(left)["multipliers' alpha"][1], measured.alpha, equal_nan=True)
+    assert np.array_equal(right.get_lines()[0].get_ydata(), measured.beta, equal_nan=True)
+    figure = plots.dar_figure(measured, 1, [(0.2, 1.0), (0.9, 3.0)])
     for ax, setting in zip(figure.axes, [(0.2, 1.0), (0.9, 3.0)], strict=True):
-        best = theory.optimum(REWARD, LOG_PI_0, course.log_path[1], *setting).log_pi
+        best = theory.optimum(REWARD, LOG_PI_0, measured.log_path[1], *setting).log_pi
         assert f"E[r] = {np.exp(best) @ REWARD:.3f}" in ax.get_title()
 
 

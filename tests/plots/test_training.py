@@ -40,7 +40,7 @@ def test_normalization_figure_shows_h_its_levels_and_both_runs():
 
 
 def test_normalization_figure_has_looks_for_six():
-    with pytest.raises(ValueError, match="looks for 6"):
+    with pytest.raises(ValueError, match="7 alphas and 1 levels; pass at most 6"):
         normalization_figure(np.array([1.0, 0.0]), EVEN, 0.05, [0.1] * 7, [1.0])
 
 
@@ -51,7 +51,7 @@ def test_digits_figures_show_beliefs_and_the_ends_of_a_sweep():
     heights = [patch.get_height() for patch in bars[1].patches]
     assert heights[10:] == pytest.approx(bandit.held_out.proxy[5].tolist())
     assert sum(heights[:10]) == pytest.approx(1.0)
-    config = {"steps": 4, "batch_size": 8}
+    config = {"steps": 4, "batch_prompts": 8}
     sweep = compare(digits_bandit, {"1.0": TrainConfig(**config, alpha=1.0), "0.0": TrainConfig(**config)}, [0, 1])
     ends = tail(sweep, "1.0", "gold", window=2)
     np.testing.assert_allclose(ends, curves(sweep, "1.0", "gold")[:, 3:].mean(axis=1))
@@ -69,5 +69,5 @@ def test_line_figure_keeps_the_look_of_methods_and_tells_the_rest_apart():
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines[:3]}) == 3
     assert ax.get_ylim()[0] == 0.5
     assert lines[3].get_xdata() == [1.5, 1.5]
-    with pytest.raises(ValueError, match="6 curves, but there are looks for 5"):
+    with pytest.raises(ValueError, match="6 curves are too many"):
         line_figure([0], {str(k): [1.0] for k in range(6)}, "x", "y")

@@ -1,6 +1,7 @@
-"""The theory once more, in 60-digit mpmath, straight from the definitions: the judge of the float64 code.
+"""The theory in 60-digit mpmath, from the definitions, to test the float64 code.
 
-Policies come in as float64 log-probabilities, are taken as exact and normalised exactly; probability zero is `-inf`.
+Policies are given as float64 log-probabilities, taken as exact numbers and normalised exactly; probability zero is
+`-inf`.
 """
 
 from collections.abc import Sequence

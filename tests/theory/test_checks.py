@@ -157,7 +157,7 @@ def test_scalar_messages_say_whether_infinity_is_allowed():
 def test_messages_point_at_the_row():
     with pytest.raises(ValueError, match=r"^log_p: probabilities sum to 0.9"):
         theory.kl(np.log([0.5, 0.4]), HALVES)
-    bad = np.stack([HALVES, np.log([0.5, 0.4]), np.log([0.5, 0.1])])  # the worst of them is named
+    bad = np.stack([HALVES, np.log([0.5, 0.4]), np.log([0.5, 0.1])])  # the message names the worst row
     with pytest.raises(ValueError, match=r"^log_p\[2\]: probabilities sum to 0.6"):
         theory.kl(bad, HALVES)
     bad[2] = np.log([0.5, 0.7])  # further from 1 than the row of 0.9, on the other side

@@ -167,10 +167,10 @@ def test_chernoff_of_policies_hundreds_of_nats_apart():
 
 
 def test_the_search_for_alpha_is_a_newton_iteration(monkeypatch):
-    """A broken slope or curvature would still converge by bisection, only slowly: count the steps."""
+    """With a broken slope or curvature the search still converges, by slow bisection. So count the steps."""
     steps = []
     real = np.errstate
-    monkeypatch.setattr(np, "errstate", lambda **kw: steps.append(kw) or real(**kw))  # entered once a step
+    monkeypatch.setattr(np, "errstate", lambda **kw: steps.append(kw) or real(**kw))  # entered once per step
     rng = np.random.default_rng(0)
     log_p, log_q = (log_normalized(2.0 * rng.normal(size=(200, 6))) for _ in range(2))
     chernoff(log_p, log_q)
@@ -179,7 +179,7 @@ def test_the_search_for_alpha_is_a_newton_iteration(monkeypatch):
 
 
 def test_rows_of_a_batch_are_what_each_is_alone():
-    """Rows of other sizes, without common arms, decided at an end, and far below the others."""
+    """A batch with rows of other spreads, without common arms, decided at an end point, and far below the others."""
     rng = np.random.default_rng(1)
     spread = np.array([1e-3, 1.0, 30.0, 1000.0])[:, None]
     log_p, log_q = (log_normalized(spread * rng.normal(size=(4, 5))) for _ in range(2))

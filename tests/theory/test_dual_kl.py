@@ -141,7 +141,7 @@ def test_a_million_arms(beta, size):
     advantage = size * rng.normal(size=10**6)
     alpha = 0.1
     best = optimum(advantage, log_pi_0, log_pi_t, alpha, beta)
-    # judge: extended precision, with the sum taken the other way round
+    # the reference: extended precision, with the sum in the opposite order
     logits = np.longdouble(alpha) * log_pi_0 + (1 - np.longdouble(alpha)) * log_pi_t + advantage / np.longdouble(beta)
     top = logits.max()
     total = top + np.log(np.exp(logits - top)[::-1].sum())
@@ -153,7 +153,7 @@ def test_a_million_arms(beta, size):
 
 
 def test_t1_and_t2_symbolically_for_a_general_pair_of_arms():
-    """Both theorems as algebra: no numbers, two arms, every symbol free."""
+    """Both theorems symbolically: two arms, and no numbers."""
     import sympy as sp
 
     p, a, b, alpha, beta = sp.symbols("p a b alpha beta", positive=True)  # pi, pi_0, pi_t on the first arm

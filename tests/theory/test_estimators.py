@@ -1,4 +1,4 @@
-"""T8: exact moments of the updates, judged by enumerating ordered samples and differentiating the losses with torch."""
+"""T8: exact moments of the updates, against an enumeration of ordered samples with gradients by torch."""
 
 import math
 from itertools import product
@@ -17,7 +17,7 @@ METHODS = ("dar", "dao", "grpo", "rloo")
 PAPER_LIKE = {
     "dar": {"alpha": 0.3, "beta": 0.7, "w_clip": 1.6},
     "dao": {"alpha": 0.3, "beta": 0.7},
-    "grpo": {"beta": 0.3, "clip_eps": 0.2},
+    "grpo": {"beta": 0.3, "epsilon": 0.2},
     "rloo": {"beta": 0.3},
 }
 
@@ -37,7 +37,7 @@ def bandit(seed: int, prompts: int, arms: int, spread: float = 1.0) -> Bandit:
     return Bandit(rng.normal(size=(prompts, arms)), *policies)
 
 
-# The oracle: every ordered batch, the loss as its definition says it, its gradient by autograd.
+# The oracle: every ordered batch, the loss by its definition, its gradient by autograd.
 
 
 def oracle_advantage(reward: torch.Tensor, baseline: str, normalize: str) -> torch.Tensor:
@@ -64,7 +64,7 @@ def oracle_loss(
     alpha: float = 0.1,
     beta: float = 0.05,
     w_clip: float | None = None,
-    clip_eps: float = 0.2,
+    epsilon: float = 0.2,
 ) -> torch.Tensor:
     """Loss (S,) of ordered samples (S, N, K)."""
     if method == "rloo":
@@ -79,7 +79,7 @@ def oracle_loss(
     if method == "dao":
         bracket = advantage - beta * (alpha * (logp - logp_0) + (1 - alpha) * (logp - logp_t))
         return -(ratio * bracket.detach()).mean((-2, -1))
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantage)
+    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
     k3 = torch.exp(logp_0 - logp) - 1 + logp - logp_0
     return -(surrogate - beta * k3).mean((-2, -1))
 
@@ -140,7 +140,7 @@ def test_equals_the_oracle_far_from_the_sampler(method: str, seed: int) -> None:
     [
         ("dar", "group", "none", {"alpha": 0.1, "beta": 0.05}),
         ("dao", "group", "none", {"alpha": 0.1, "beta": 0.05}),
-        ("grpo", "group", "group", {"beta": 0.05, "clip_eps": 0.2}),
+        ("grpo", "group", "group", {"beta": 0.05, "epsilon": 0.2}),
         ("rloo", "leave_one_out", "none", {"beta": 0.05}),
     ],
 )
@@ -163,7 +163,7 @@ def test_defaults_are_the_ones_documented(
         ("dao", "alpha", 0.1, 0.9),
         ("dao", "beta", 0.5, 1.0),
         ("grpo", "beta", 0.0, 1.0),
-        ("grpo", "clip_eps", 0.2, math.inf),
+        ("grpo", "epsilon", 0.2, math.inf),
         ("rloo", "beta", 0.0, 1.0),
         *[(method, "baseline", "group", "leave_one_out") for method in METHODS],
         *[(method, "baseline", "group", "none") for method in METHODS],
@@ -285,13 +285,13 @@ def test_equal_rewards_make_a_normalised_advantage_of_zero_whatever_their_size()
 
 def test_normalisation_removes_the_scale_of_the_reward() -> None:
     case = bandit(2, 2, 3)
-    for scale in (1e-200, 1e200):  # whose squares leave float64
+    for scale in (1e-200, 1e200):  # squares would leave float64
         scaled = estimator_moments("dar", scale * case.reward, *case[1:], 3, normalize="batch")
         assert_same(scaled, estimator_moments("dar", *case, 3, normalize="batch"))
 
 
 def test_the_std_is_taken_over_the_group_or_the_batch() -> None:
-    """Two prompts drew (0, 1) and (0, 3): stds 1/2 and 3/2 apart, sqrt(5)/2 together."""
+    """Two prompts drew (0, 1) and (0, 3): the stds are 1/2 and 3/2 per group, sqrt(5)/2 over the batch."""
     reward, counts = np.array([[0.0, 1.0], [0.0, 3.0]]), np.ones((1, 2, 2), dtype=np.int64)
     for normalize, half_ranges in (("none", [0.5, 1.5]), ("group", [1.0, 1.0]), ("batch", [5**-0.5, 3 * 5**-0.5])):
         advantage = batches.sampled_advantages(reward, counts, 2, "group", normalize)
@@ -305,7 +305,7 @@ def test_inputs_are_left_alone() -> None:
     assert all((x == y).all() for x, y in zip(case, copies, strict=True))
 
 
-# T8: what DAR and DAO share.
+# T8: the relation of DAR and DAO.
 
 
 def test_expected_gradients_of_dar_and_dao_agree_to_first_order_up_to_the_factor_one_over_beta() -> None:
@@ -320,7 +320,7 @@ def test_expected_gradients_of_dar_and_dao_agree_to_first_order_up_to_the_factor
         dar = estimator_moments("dar", size * reward, *policies, 3, alpha=0.3, beta=beta).mean
         dao = estimator_moments("dao", size * reward, *policies, 3, alpha=0.3, beta=beta).mean / beta
         gaps.append(np.linalg.norm(dar - dao))
-        assert np.linalg.norm(dao) > 0.1 * size  # what agrees is of first order
+        assert np.linalg.norm(dao) > 0.1 * size  # the gradients themselves are of first order
     slope = np.polyfit(np.log(sizes), np.log(gaps), 1)[0]
     assert 1.95 < slope < 2.1
 
@@ -339,7 +339,7 @@ def test_the_mean_dao_update_is_the_gradient_of_the_objective(
     np.testing.assert_allclose(mean, logits.grad.numpy().ravel(), rtol=1e-8, atol=1e-9)
 
 
-# "Regression removes the variance of the policy ratio": where it does, and where it does not.
+# "Regression removes the variance of the policy ratio": where this is true, and where it is false.
 
 
 def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
@@ -348,7 +348,7 @@ def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
 
 @pytest.mark.parametrize("size", [0.01, 0.1, 1.0, 5.0])
 def test_at_the_sampler_two_even_arms_cost_dar_coth_squared_and_dao_nothing(size: float) -> None:
-    """A = +-size beta: DAO's two possible updates coincide, DAR's are `e^size` and `-e^-size` times one vector."""
+    """A = +-size beta: DAO's two possible updates are equal; DAR's are `e^size` and `-e^-size` times one vector."""
     even = np.log([0.5, 0.5])
     advantage = 0.2 * size * np.array([1.0, -1.0])
     setting = {"alpha": 0.0, "beta": 0.2, "baseline": "none"}
@@ -359,7 +359,7 @@ def test_at_the_sampler_two_even_arms_cost_dar_coth_squared_and_dao_nothing(size
 
 
 def test_near_the_sampler_dars_noise_to_signal_grows_as_beta_squared_and_daos_does_not() -> None:
-    """The positive weights carry a constant 1: no signal, since `E[grad log pi_t] = 0`, but all the noise of SFT."""
+    """The positive weights contain a constant 1: no signal, since `E[grad log pi_t] = 0`, but all the noise of SFT."""
     case = bandit(1, 1, 4)
     reward = exact_advantage(case.reward, case.log_pi_t)
     pi_t = np.exp(case.log_pi_t[0])
@@ -379,7 +379,7 @@ def test_near_the_sampler_dars_noise_to_signal_grows_as_beta_squared_and_daos_do
 
 @pytest.mark.parametrize("rare", [0.3, 0.1, 1e-3, 1e-6])
 def test_off_the_sampler_dars_noise_stays_and_daos_grows_without_bound(rare: float) -> None:
-    """No reward, and the policy has swapped its two arms: DAR pulls back with weight 1, DAO through the ratio."""
+    """No reward, and the policy has its two arms swapped: DAR pulls back with weight 1, DAO through the ratio."""
     log_pi_t, log_pi_theta = np.log([rare, 1.0 - rare]), np.log([1.0 - rare, rare])
     setting = {"alpha": 0.0, "beta": 1.0, "baseline": "none"}
     args = (np.zeros(2), log_pi_theta, log_pi_t, log_pi_t, 1)
@@ -387,7 +387,7 @@ def test_off_the_sampler_dars_noise_stays_and_daos_grows_without_bound(rare: flo
     dao = noise_to_signal(estimator_moments("dao", *args, **setting))
     assert dar == pytest.approx((rare**3 + (1 - rare) ** 3) / (1 - 2 * rare) ** 2 - 1, rel=1e-9, abs=1e-12)
     assert dao == pytest.approx(1 / (4 * rare * (1 - rare)) - 1, rel=1e-9)
-    assert (dar < dao) == (rare < 0.25)  # at 0.3 DAR is still the noisier: 1.3125 against 0.190
+    assert (dar < dao) == (rare < 0.25)  # at 0.3 DAR is still noisier: 1.3125 against 0.190
 
 
 @given(cases(), st.integers(2, 4), st.floats(0.1, 50.0), st.sampled_from(["none", "group"]))
@@ -410,7 +410,7 @@ def test_no_clip_of_the_ratio_bounds_grpo_or_dao() -> None:
 
 @given(cases(), st.floats(0.0, 1.0), st.floats(0.3, 3.0))
 def test_at_the_optimum_the_weight_is_the_ratio_itself(case: Bandit, alpha: float, beta: float) -> None:
-    """`w = Z rho` at `pi_theta = pi*`, and DAO's bracket is `beta log Z` there: one noise in two sizes, no signal."""
+    """At `pi_theta = pi*`, `w = Z rho` and DAO's bracket is `beta log Z`: the same noise up to a factor, no signal."""
     advantage = exact_advantage(case.reward, case.log_pi_t)
     log_pi, value = optimum(advantage, case.log_pi_0, case.log_pi_t, alpha, beta)
     dar, dao = (
@@ -434,7 +434,7 @@ def test_at_the_optimum_the_weight_is_the_ratio_itself(case: Bandit, alpha: floa
 
 
 def test_dars_own_weights_end_in_one_group_out_of_sixty_four_and_the_clip_prevents_it() -> None:
-    """beta -> 0, four even arms, K = 4: one group (the best arm once, the worst three times) carries the update."""
+    """beta -> 0, four even arms, K = 4: one group (the best arm once, the worst three times) decides the update."""
     even = np.log(np.full(4, 0.25))
     reward = np.array([1.0, 0.0, -1.0, 0.5])
     free, clipped, dao = (
@@ -447,10 +447,10 @@ def test_dars_own_weights_end_in_one_group_out_of_sixty_four_and_the_clip_preven
 
 
 def noise_over_families(drift: float, size: float, w_clip: float | None) -> tuple[Array, Array]:
-    """DAR's and DAO's `trace(covariance) / |part of the mean that the reward makes|^2` on 40 bandits of 8 arms.
+    """DAR's and DAO's `trace(covariance) / |part of the mean that is due to the reward|^2` on 40 bandits of 8 arms.
 
-    Under `pi_t` the advantage has std 1, and beta is 1/size. Drift is the std of `log pi_theta/pi_t` before it is
-    normalised, in nats. The pull back to the anchors, which grows with the drift and is no news, is not signal here.
+    Under `pi_t` the advantage has std 1, and beta is 1/size. Drift is the std in nats of `log pi_theta/pi_t` before
+    normalisation. The pull towards the anchors grows with the drift; it does not count as signal here.
     """
     rng = np.random.default_rng(0)
     ratios = []
@@ -481,14 +481,14 @@ def test_dars_noise_does_not_move_with_the_policy_and_daos_does() -> None:
 @pytest.mark.parametrize(
     ("drift", "size", "w_clip", "low", "high"),
     [
-        (0.0, 0.3, None, 0.0, 0.0),  # next to the sampler: never the quieter one ...
+        (0.0, 0.3, None, 0.0, 0.0),  # close to the sampler: never less noisy ...
         (0.0, 10.0, None, 0.2, 0.5),
-        (0.0, 10.0, 20.0, 0.1, 0.4),  # ... nor mostly with large weights, clipped or not
+        (0.0, 10.0, 20.0, 0.1, 0.4),  # ... and rarely with large weights, clipped or not
         (1.0, 0.3, None, 0.2, 0.5),
         (2.0, 0.3, None, 0.6, 0.9),  # the order changes between 1 and 2 nats of drift
         (5.0, 0.3, None, 0.8, 1.0),
-        (5.0, 10.0, None, 0.4, 0.7),  # DAR's own weights take half of it back ...
-        (5.0, 10.0, 20.0, 0.7, 1.0),  # ... and the clip returns it
+        (5.0, 10.0, None, 0.4, 0.7),  # DAR's own weights undo half of it ...
+        (5.0, 10.0, 20.0, 0.7, 1.0),  # ... and the clip restores it
     ],
 )
 def test_how_often_dar_is_the_quieter_one(
@@ -508,8 +508,8 @@ def test_the_clip_trades_direction_for_noise_and_the_best_one_is_in_between() ->
     ]
     recovered = np.array([efficiency(m, wanted) for m in moments])
     aligned = recovered * (1 + np.array([noise_to_signal(m) for m in moments]))
-    assert (np.diff(aligned) > 0).all()  # each looser clip points closer to the exact gradient ...
-    assert 0 < recovered.argmax() < 5  # ... and yet the best single step is a clipped one
+    assert (np.diff(aligned) > 0).all()  # a looser clip points closer to the exact gradient ...
+    assert 0 < recovered.argmax() < 5  # ... but the best single step has a clip
     assert recovered.max() > 1.5 * recovered[-1]
 
 
@@ -567,9 +567,9 @@ PLAIN = (REWARD, EVEN, EVEN, EVEN)
         (("ppo", *PLAIN, 2), {}, r"method = 'ppo' is unknown; choose one of 'dar', 'dao', 'grpo', 'rloo'"),
         (("dar", *PLAIN, 2), {"baseline": "mean"}, "baseline = 'mean' is unknown; choose one of 'group'"),
         (("dar", *PLAIN, 2), {"normalize": "std"}, "normalize = 'std' is unknown; choose one of 'none'"),
-        (("dar", *PLAIN, 2), {"clip_eps": 0.2}, "clip_eps = 0.2 is no option of method 'dar'"),
-        (("dao", *PLAIN, 2), {"w_clip": 20.0}, "w_clip = 20.0 is no option of method 'dao'"),
-        (("grpo", *PLAIN, 2), {"alpha": 0.0}, "alpha = 0.0 is no option of method 'grpo'"),
+        (("dar", *PLAIN, 2), {"epsilon": 0.2}, "epsilon = 0.2 is not an option of method 'dar'"),
+        (("dao", *PLAIN, 2), {"w_clip": 20.0}, "w_clip = 20.0 is not an option of method 'dao'"),
+        (("grpo", *PLAIN, 2), {"alpha": 0.0}, "alpha = 0.0 is not an option of method 'grpo'"),
         (("rloo", *PLAIN, 2), {"beta": -1.0}, "beta = -1.0 is not a number.* pass beta >= 0"),
         (("dar", *PLAIN, 2), {"beta": 0.0}, "beta = 0.0 is not .* pass beta > 0"),
         (("dar", *PLAIN, 2), {"w_clip": 0.0}, "w_clip = 0.0 is not .* pass w_clip > 0"),
@@ -613,7 +613,7 @@ def test_a_direction_wanted_has_one_entry_per_logit_and_is_not_zero(gradient: Ar
 
 
 def test_supports_that_no_coefficient_needs_are_allowed() -> None:
-    """`pi_0` may lack an arm: DAR's weight is 0, k3's gradient finite; DAO at alpha 0, RLOO at beta 0 do not look."""
+    """`pi_0` may lack an arm: DAR's weight is 0, k3's gradient finite; DAO at alpha 0 and RLOO at beta 0 ignore it."""
     for method, options in (("dar", {}), ("dao", {"alpha": 0.0}), ("grpo", {}), ("rloo", {"beta": 0.0})):
         moments = estimator_moments(method, REWARD, EVEN, LACKING, EVEN, 2, **options)
         assert np.trace(moments.covariance) > 0.0

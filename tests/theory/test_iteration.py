@@ -1,4 +1,4 @@
-"""T5 and T11: the iterates, their end, the clip and the coverage, against recursions written out with 60 digits."""
+"""T5 and T11: the iterates, their end, the clip and the coverage, against recursions in 60 digits."""
 
 from functools import partial
 from itertools import pairwise
@@ -14,7 +14,7 @@ from dar_ref.theory.iteration import coverage, fixed_point, iterate, log_fixed_w
 from tests.strategies import Array, Setting, advantages, alphas, betas, log_normalized, policies, settings
 
 EPS = 2.0**-52
-TINY = 1e-300  # below it float64 has no relative precision to promise
+TINY = 1e-300  # below it float64 loses relative precision
 uniform = np.log([0.5, 0.5])
 
 
@@ -100,7 +100,7 @@ def test_each_step_is_the_optimum_and_the_first_row_the_start() -> None:
 @given(settings(zeros=False), st.integers(1, 9))
 def test_distance_to_the_fixed_point_contracts_by_exactly_one_minus_alpha(s: Setting, steps: int) -> None:
     if s.alpha < 1e-3:
-        s = s._replace(alpha=0.37)  # A/(alpha beta) would swamp the distance that is measured
+        s = s._replace(alpha=0.37)  # otherwise A/(alpha beta) is much larger than the distance
     path = iterate(s.advantage, s.log_pi_0, s.alpha, s.beta, steps, s.log_pi_t)
     with mpmath.workdps(60):
         end = exact_end(s)
@@ -216,7 +216,7 @@ def test_clip_below_z_leaves_every_policy_under_the_cap_fixed(s: Setting, excess
 
 @given(settings(zeros=False), st.floats(1.1, 50.0))
 def test_with_centred_advantages_a_clip_above_one_keeps_the_end(s: Setting, w_clip: float) -> None:
-    """The range falls by at least `log w_clip` on a clipped step, so there are at most range/log(w_clip) of those."""
+    """The range falls by at least `log w_clip` per clipped step, so there are at most range/log(w_clip) such steps."""
     alpha, beta = max(s.alpha, 0.05), max(s.beta, 1.0)
     advantage = np.clip(s.advantage, -3.0, 3.0)
     path = iterate(advantage, s.log_pi_0, alpha, beta, 40, s.log_pi_t, w_clip=w_clip, normalize="center")
@@ -226,6 +226,41 @@ def test_with_centred_advantages_a_clip_above_one_keeps_the_end(s: Setting, w_cl
     clipped = (log_weight > np.log(w_clip)).any(axis=-1)
     bound = np.where(clipped, spread - np.log(w_clip), (1.0 - alpha) * spread)[:-1]
     assert (spread[1:] <= bound + 1e-11).all()
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("advantage", [[1.0, 0.2, -0.5], [0.0, 0.0, 0.0]])
+def test_with_centred_advantages_a_clip_of_one_keeps_the_end(alpha: float, advantage: list[float]) -> None:
+    """Here only the strict fall of the range brings the path to its end; with A constant every step clips an arm."""
+    log_pi_0, start, beta = np.log([0.2, 0.3, 0.5]), np.log([1e-6, 0.9, 0.1 - 1e-6]), 2.0
+    arguments = (np.array(advantage), log_pi_0, alpha, beta)
+    path = iterate(*arguments, 5000, start, w_clip=1.0, normalize="center")
+    spread = np.ptp(path - fixed_point(*arguments), axis=-1)
+    far = spread[:-1] > 1e-9
+    assert (spread[1:][far] < spread[:-1][far]).all()
+    assert far[0]
+    assert spread[-1] < 1e-12
+    weight = alpha * (log_pi_0 - start) + (np.array(advantage) - np.exp(start) @ advantage) / beta
+    assert weight.min() < 0.0 < weight.max()  # some weight is cut
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clip_below_z_every_path_ends_under_the_cap_and_the_start_decides(seed: int) -> None:
+    """Two starts above the cap somewhere: each path comes to rest, at most at the cap on every arm, the two apart."""
+    rng = np.random.default_rng(seed)
+    alpha, beta, excess = rng.uniform(0.1, 1.0), rng.uniform(0.5, 2.0), rng.uniform(0.5, 3.0)
+    advantage, log_pi_0 = rng.standard_normal(4), log_normalized(rng.standard_normal(4))
+    log_z = float(log_fixed_weight(advantage, log_pi_0, alpha, beta))
+    log_cap = fixed_point(advantage, log_pi_0, alpha, beta) + excess / alpha
+    ends = []
+    for rare in (0, 1):
+        start = log_normalized(np.where(np.arange(4) == rare, log_cap - 40.0, rng.standard_normal(4)))
+        path = iterate(advantage, log_pi_0, alpha, beta, 1000, start, w_clip=float(np.exp(log_z - excess)))
+        assert ((path - log_cap).min(axis=-1) < 0.0).all()
+        assert (path[-1] <= log_cap + 1e-9).all()
+        assert path[-1] == pytest.approx(path[-2], abs=1e-9)
+        ends.append(path[-1])
+    assert np.abs(ends[0] - ends[1]).max() > 1.0
 
 
 @given(settings())
@@ -251,7 +286,7 @@ def test_clipped_steps_are_the_regression_target() -> None:
 
 
 def renewed(advantage: Array, log_pi: Array, normalize: str) -> Array:
-    """The normalised advantages by their definition, in probabilities, without the care that tails need."""
+    """The normalised advantages by their definition, in probabilities (inaccurate in the tails)."""
     pi = np.exp(log_pi)
     deviation = advantage - (pi * advantage).sum(axis=-1, keepdims=True)
     variance = (pi * deviation**2).sum(axis=-1, keepdims=True)
@@ -310,7 +345,7 @@ def test_normalised_paths_stay_policies_wherever_they_run(
 
 @pytest.mark.parametrize("normalize", ["standardize", "standardize_batch"])
 def test_constant_advantages_are_zero_after_normalisation(normalize: str) -> None:
-    """One arm, or one value on the support of pi_t: the std is 0, A is 0, the policy goes back towards pi_0."""
+    """One arm, or one value on the support of pi_t: the std is 0, so A is 0 and the policy moves towards pi_0."""
     log_pi_0, start = np.log([0.5, 0.25, 0.25]), np.array([*np.log([0.25, 0.75]), -np.inf])
     advantage = np.array([7.0, 7.0, 9.0])
     path = iterate(advantage, log_pi_0, 0.5, 0.01, 1, start, normalize=normalize)
@@ -320,7 +355,7 @@ def test_constant_advantages_are_zero_after_normalisation(normalize: str) -> Non
 
 
 def test_standardised_step_from_far_out_in_the_tail() -> None:
-    """pi(worse) = e^-600: its std e^-300 is gone from 1 - pi, yet the step must add `2 cosh(x)/beta`, 2x = 600."""
+    """pi(worse) = e^-600: 1 - pi rounds to 1, but the step must add `2 cosh(x)/beta`, 2x = 600."""
     start = np.array([0.0, -600.0])
     path = iterate(np.array([1.0, 0.0]), uniform, 0.5, 1e100, 1, start, normalize="standardize")
     expected = 0.5 * 600.0 + 2.0 * np.cosh(300.0) / 1e100
@@ -328,7 +363,7 @@ def test_standardised_step_from_far_out_in_the_tail() -> None:
 
 
 def test_standardised_step_when_several_best_arms_share_the_mass() -> None:
-    """Their probabilities sum to 1 only within rounding; that must not pass for spread, the true std being e^-300."""
+    """Their probabilities sum to 1 only up to rounding, which must not count as spread: the true std is e^-300."""
     start = log_normalized(np.array([-600.0] + 7 * [0.0]))
     advantage = np.array([0.1] + 7 * [0.7])
     path = iterate(advantage, np.full(8, -np.log(8.0)), 0.5, 1e100, 1, start, normalize="standardize")
@@ -341,7 +376,7 @@ def test_a_run_to_the_corner_keeps_every_arm_as_a_finite_log_probability() -> No
     assert np.isfinite(path).all()
     assert path[-1, 1] < -1e300
     back = iterate(np.array([0.0, 1.0]), uniform, 0.1, 0.05, 1, path[-1], normalize="standardize")
-    assert np.isfinite(back).all()  # from the wrong corner the leap is cut at 1e300 nats, too
+    assert np.isfinite(back).all()  # from the wrong corner the step is cut at 1e300 nats, too
 
 
 # --- coverage ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ ESTIMATORS = ("k1", "k2", "k3")
 
 
 def exact_moments(estimator: str, log_p: Array, log_q: Array) -> tuple[float, float]:
-    """Mean and variance over y ~ p in 60 digits; p's mass on an arm that q lacks makes the mean inf."""
+    """Mean and variance over y ~ p in 60 digits; the mean is inf if p has mass on an arm that q lacks."""
     with mpmath.workdps(60):
         total, square = mpmath.mpf(0), mpmath.mpf(0)
         for lp, lq in zip(log_p, log_q, strict=True):
@@ -117,7 +117,7 @@ def test_the_loss_gradient_is_autograds_expectation(pair: tuple[Array, Array], e
 
 
 def gradient_of_kl(log_p: Array, log_q: Array, forward: bool) -> Array:
-    """Of KL(p‖q) (forward False) or KL(q‖p) with respect to the logits of p, by autograd of the exact sum."""
+    """Gradient of KL(p‖q) (forward False) or KL(q‖p) with respect to the logits of p, by autograd of the exact sum."""
     logits, fixed = torch.tensor(log_p, requires_grad=True), torch.tensor(log_q)
     log_p_again = torch.log_softmax(logits, -1)
     gap = log_p_again - fixed

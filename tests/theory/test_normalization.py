@@ -1,4 +1,4 @@
-"""Batch-normalised advantages (T5): fixed points, threshold, the run to a corner, by definition and in 50 digits."""
+"""Batch-normalised advantages (T5): fixed points, threshold, runs to a corner; by definition and in 50 digits."""
 
 from functools import partial
 
@@ -41,7 +41,7 @@ def exact_threshold(log_q: float) -> mpmath.mpf:
 
 
 def exact_update(odds: mpmath.mpf, start_odds: mpmath.mpf, alpha: float, beta: float) -> mpmath.mpf:
-    """One normalised update of the log odds, straight from the weights of the two arms."""
+    """One normalised update of the log odds, from the weights of the two arms."""
     p = 1 / (1 + mpmath.exp(-odds))
     mean, std = p - (1 - p), mpmath.sqrt(1 - (2 * p - 1) ** 2)
     gain = ((1 - mean) / std - (-1 - mean) / std) / mpmath.mpf(beta)
@@ -76,7 +76,7 @@ def test_threshold_keeps_shapes_rises_with_the_prior_and_has_the_stated_limits()
 
 
 def test_the_paper_setting_needs_an_arm_of_probability_e_to_the_minus_400() -> None:
-    """alpha beta = 0.1 * 0.05: possible at log q = -400, not at -399.99; and not for any reward on an ordinary pi_0."""
+    """alpha beta = 0.1 * 0.05: possible at log q = -400 and not at -399.99; for no reward on an ordinary pi_0."""
     assert normalized_threshold(np.array(-400.0)) < 0.1 * 0.05 < normalized_threshold(np.array(-399.99))
 
 
@@ -107,7 +107,7 @@ def test_fixed_points_are_fixed_complete_and_their_slopes_right(setting: tuple[f
         start = mpmath.mpf(log_pi_0[0]) - mpmath.mpf(log_pi_0[1])
         for log_pi, slope in zip(points.log_pi, points.slope, strict=True):
             odds, h = mpmath.mpf(log_pi[0]) - mpmath.mpf(log_pi[1]), mpmath.mpf(10) ** -60
-            # rounding of the odds is amplified by the distance of the slope from 1
+            # a slope close to 1 amplifies the rounding of the odds
             moved = exact_update(odds, start, alpha, beta) - odds
             assert abs(moved) <= 1e-13 * (1 + abs(odds)) * (1 + abs(1 - slope)) * (1 + abs(odds - start)) + 1e-13 * abs(
                 odds
@@ -117,7 +117,7 @@ def test_fixed_points_are_fixed_complete_and_their_slopes_right(setting: tuple[f
             )
             assert abs(numeric - mpmath.mpf(slope)) <= 1e-10 * (1 + abs(numeric)) * (1 + abs(odds))
     if len(points.slope):
-        assert points.slope[0] < 1.0 < points.slope[1]  # the nearer one attracts unless it overshoots, the other repels
+        assert points.slope[0] < 1.0 < points.slope[1]  # the nearer attracts unless it overshoots, the other repels
         assert points.log_pi[0, 0] < points.log_pi[1, 0]
 
 
@@ -165,14 +165,14 @@ def test_from_uniform_pi_0_the_iteration_reaches_the_attracting_point_and_the_co
 def test_below_the_threshold_the_better_arm_gains_at_every_step_with_and_without_a_clip(
     setting: tuple[float, float, float], share: float, odds: float, w_clip: float | None
 ) -> None:
-    """Whatever alpha, the start and the clip (>= 1): alpha beta below the threshold leaves nothing but the corner."""
+    """For any alpha, start and clip (>= 1): with alpha beta below the threshold every run goes to the corner."""
     log_q, alpha, _ = setting
     beta = max(share, 1e-6) * float(normalized_threshold(np.array(log_q))) / max(alpha, 1e-6)
     start = -np.logaddexp(0.0, [-odds, odds])
     path = iterate(two, log_prior_pair(log_q), alpha, beta, 12, start, w_clip=w_clip, normalize="standardize")
     half = path[:, 0] - path[:, 1]
     grown = half[1:] - half[:-1] >= -1e-13 * (1.0 + np.abs(half[:-1]) + abs(log_q))
-    assert (grown | (half[1:] > 1e200)).all()  # out there A/std is cut, see iterate
+    assert (grown | (half[1:] > 1e200)).all()  # beyond this A/std is cut, see iterate
 
 
 @pytest.mark.parametrize("w_clip", [None, 20.0])
@@ -243,7 +243,7 @@ def test_curve_is_the_std_of_the_log_ratio(data: st.DataObject, theta: float) ->
 
 
 def test_crossings_of_the_curve_are_the_fixed_points() -> None:
-    """At a crossing theta, `pi_theta` is fixed under the normalised update: three arms, two prompts sharing a std."""
+    """At a crossing theta, `pi_theta` is fixed under the normalised update: three arms, two prompts with one std."""
     rng = np.random.default_rng(6)
     theta = np.linspace(0.0, 12.0, 4001)
     for shape in ((3,), (2, 3)):
@@ -254,6 +254,23 @@ def test_crossings_of_the_curve_are_the_fixed_points() -> None:
             beta = 1.0 / (0.25 * curve[at])
             path = iterate(advantage, log_pi_0, 0.25, beta, 1, policy, normalize="standardize_batch")
             np.testing.assert_allclose(path[1], policy, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3,), (8,), (2, 3)])
+@pytest.mark.parametrize("w_clip", [None, 1.0, 20.0])
+def test_at_a_fixed_point_the_std_of_the_log_ratio_is_one_over_alpha_beta(
+    shape: tuple[int, ...], w_clip: float | None
+) -> None:
+    """Where a run comes to rest between the corners; with prompts that share a std, the root of the mean square."""
+    rng, alpha, beta = np.random.default_rng(3), 0.5, 8.0
+    advantage, log_pi_0 = rng.normal(size=shape), log_normalized(rng.normal(size=shape))
+    path = iterate(advantage, log_pi_0, alpha, beta, 500, w_clip=w_clip, normalize="standardize_batch")
+    end = path[-1]
+    np.testing.assert_allclose(path[-2], end, atol=1e-12)
+    assert np.exp(end).max() < 0.99
+    ratio, pi = end - log_pi_0, np.exp(end)
+    variance = (pi * (ratio - (pi * ratio).sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    assert np.sqrt(variance.mean()) == pytest.approx(1.0 / (alpha * beta), rel=1e-11)
 
 
 @given(st.data())

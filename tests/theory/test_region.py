@@ -1,4 +1,4 @@
-"""The feasible region and its best policy (T6, T7), judged by grids, a primal solver, and the KKT conditions."""
+"""The feasible region and its best policy (T6, T7), against grids, a primal solver, and the KKT conditions."""
 
 import math
 from typing import NamedTuple
@@ -48,7 +48,7 @@ def meeting_cases(draw: st.DrawFn) -> Case:
 
 
 def kl(log_p: Array, log_q: Array) -> Array:
-    """KL written out, independent of the package; supports are the caller's business."""
+    """KL by its definition, independent of the package; the caller checks the supports."""
     with np.errstate(invalid="ignore"):
         return np.where(np.exp(log_p) > 0.0, np.exp(log_p) * (log_p - log_q), 0.0).sum(axis=-1)
 
@@ -113,7 +113,7 @@ def test_feasible_against_a_grid() -> None:
         margin = float(feasible(log_pi_0, log_pi_t, eps_0, eps_t).margin)
         assert slack <= margin + 1e-12  # the margin is the best of the smaller slack, by duality
         worst = max(worst, margin - slack)
-    assert worst < 2e-2  # what a grid of this step can miss
+    assert worst < 2e-2  # the error of a grid of this step
 
 
 @given(cases())
@@ -222,7 +222,7 @@ def test_leading_axes_broadcast() -> None:
 
 
 def check_optimum(case: Case) -> None:
-    """Feasible, stationary, complementary: for a convex problem this is a proof of optimality."""
+    """Feasible, stationary, complementary (KKT): for a convex problem this proves optimality."""
     best = constrained_optimum(*case)
     kept = np.ones(best.log_pi.shape, bool)
     for anchor, radius in ((case.log_pi_0, case.eps_0), (case.log_pi_t, case.eps_t)):
@@ -317,7 +317,7 @@ def worst_disagreement(pairs: int, seed: int, steps: int) -> dict[str, float]:
         inner = feasible(*case[1:])
         start = np.exp(theory.interpolate(case.log_pi_0, case.log_pi_t, float(inner.alpha)).log_pi_ref)
         found = primal_best(case, start)
-        if math.isnan(found) or abs(found - best.value) > 1e-8 * scale:  # a stalled run of the solver is run once more
+        if math.isnan(found) or abs(found - best.value) > 1e-8 * scale:  # a stalled solver is started once more
             again = primal_best(case, 0.1 * start + 0.9 * np.exp(best.log_pi))
             found = max((x for x in (found, again) if not math.isnan(x)), default=math.nan)
         worst["unsolved"] += math.isnan(found)
@@ -390,7 +390,7 @@ def test_an_infinite_radius_drops_the_support_too() -> None:
     assert constrained_optimum(advantage, narrow, wide, 1.0, 2.0).value == 0.0
     free = constrained_optimum(advantage, narrow, wide, math.inf, 0.1)
     assert free.alpha == 0.0
-    assert free.value > 1.1  # E_wide[A], out of reach on the support of `narrow`
+    assert free.value > 1.1  # E_wide[A], impossible on the support of `narrow`
     assert theory.kl(free.log_pi, wide) == pytest.approx(0.1, abs=1e-14)
 
 
@@ -426,7 +426,7 @@ def test_empty_region_is_refused_with_its_certificate() -> None:
         constrained_optimum(advantage, np.array([0.0, -np.inf, -np.inf]), apart, 9.0, 9.0)
 
 
-# -- the honest radius -------------------------------------------------------------------------------------------------
+# -- the true radius ---------------------------------------------------------------------------------------------------
 
 
 @given(cases(), st.sampled_from([0.0, 1.0, 0.5, 0.1]), st.data())
@@ -450,7 +450,7 @@ def test_matched_radius_is_smallest_at_the_certificate() -> None:
     nonempty, alpha, margin = feasible(LEFT, RIGHT, 0.3, 0.25)
     assert not nonempty
     assert float(matched_radius(LEFT, RIGHT, float(alpha), 0.3, 0.25)) == pytest.approx(float(margin), abs=1e-15)
-    assert float(matched_radius(LEFT, RIGHT, 0.9, 0.3, 0.25)) > 0.0  # so this ball exists although the region is empty
+    assert float(matched_radius(LEFT, RIGHT, 0.9, 0.3, 0.25)) > 0.0  # a ball, although the region is empty
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

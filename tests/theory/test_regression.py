@@ -1,4 +1,4 @@
-"""T3 and T4: what the weighted regression minimises, with and without the clip."""
+"""T3 and T4: the minimiser of the weighted regression, with and without the clip."""
 
 import numpy as np
 import pytest
@@ -119,7 +119,7 @@ def test_support_rules():
 
 def test_loss_beyond_float64_is_inf_without_a_warning():
     assert regression_loss(HALVES, np.array([1e6, 0.0]), HALVES, HALVES, 0.1, 1.0) == INF
-    near_the_top = np.full(4, 709.5)  # every term is finite, their sum is not
+    near_the_top = np.full(4, 709.5)  # every term is finite, but their sum is not
     assert regression_loss(np.log([0.25] * 4), near_the_top, np.log([0.25] * 4), np.log([0.25] * 4), 0.0, 1.0) == INF
     assert np.isfinite(regression_weights(np.array([1e6, 0.0]), HALVES, HALVES, 0.1, 1.0).log_mass)
 

@@ -1,4 +1,4 @@
-"""T10: the target of the K-sample loss, judged by ordered enumeration and by the closed form where there is one."""
+"""T10: the target of the K-sample loss, against ordered enumeration and the closed form where it exists."""
 
 from itertools import product
 

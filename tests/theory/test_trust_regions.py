@@ -1,4 +1,4 @@
-"""Other trust regions (T9): projection, emptiness and best reward, judged by a primal solver and by inequalities."""
+"""Other trust regions (T9): projection, emptiness and best reward, against a primal solver and inequalities."""
 
 import math
 
@@ -20,7 +20,7 @@ kinds = st.sampled_from(KINDS)
 
 
 def slack(stability: Stability, log_pi: Array, log_pi_t: Array, eps_t: float) -> float:
-    """How far inside the trust region, written out."""
+    """Distance to the border of the trust region by its definition, positive inside."""
     if eps_t == math.inf:
         return math.inf
     if stability == "ppo_box":
@@ -105,7 +105,7 @@ def test_best_policy_is_inside_and_nan_means_empty(
     best = best_reward(advantage, *pair, eps_0, eps_t, stability=stability)
     size = 1.0 + max(np.abs(x[np.isfinite(x)]).max() for x in pair)
     near = abs(nearest.divergence - eps_0) <= 1e-9 * size
-    if stability == "kl":  # an end of the margin is exact, `closest` knows it to a few ulp
+    if stability == "kl":  # the margin is exact at an end point, `closest` to a few ulp
         near = near or abs(float(theory.feasible(*pair, eps_0, eps_t).margin)) <= 1e-12 * size
     if eps_0 < math.inf and not near:
         assert math.isnan(best.value) == (nearest.divergence > eps_0)
@@ -120,7 +120,7 @@ def test_best_policy_is_inside_and_nan_means_empty(
                 reached = float(np.exp(nearest.log_pi) @ advantage)
                 assert best.value >= reached - 1e-11 * (1.0 + np.abs(advantage).max())
         wider = best_reward(advantage, *pair, 2.0 * eps_0 + 0.1, eps_t, stability=stability)
-        rounding = 1e-6 if near else 1e-9  # balls that only just touch: the diameter of what counts as a point
+        rounding = 1e-6 if near else 1e-9  # balls that almost only touch: diameter of the region
         assert wider.value >= best.value - rounding * np.abs(advantage).max()
 
 
@@ -134,7 +134,7 @@ def test_closest_of_the_ball_agrees_with_the_certificate(pair: tuple[Array, Arra
 
 @given(policy_pairs(zeros=False), st.sampled_from([0.05, 0.5, 2.0]), kinds)
 def test_projection_minimises(pair: tuple[Array, Array], eps_t: float, stability: Stability) -> None:
-    """No policy of the region on the segment towards `pi_t`, or anywhere near, is closer to `pi_0`."""
+    """No policy of the region on the segment towards `pi_t`, or near the result, is closer to `pi_0`."""
     nearest = closest(*pair, eps_t, stability=stability)
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -192,7 +192,7 @@ def test_supports() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stability": "box"}, "stability = 'box' is none.*ppo_box"),
+        ({"stability": "box"}, "stability = 'box' is not a trust region.*ppo_box"),
         ({"eps_t": -0.5}, "eps_t = -0.5"),
         ({"log_pi_0": np.stack([LEFT, LEFT])}, "one bandit"),
     ],

@@ -1,4 +1,4 @@
-"""The small start, and the cache that it lies in as `folder`."""
+"""The small start, and the folder of its cache."""
 
 import pytest
 
@@ -9,5 +9,5 @@ __all__ = ["folder", "start", "toy_cache"]
 
 @pytest.fixture(scope="session")
 def folder(toy_cache):
-    """The cache that `start` lies in."""
+    """The cache folder of `start`."""
     return toy_cache

@@ -1,6 +1,6 @@
-"""Training runs in child processes that are killed with SIGKILL; one more is let run to its end. For `test_resume`.
+"""Training runs in child processes that are killed with SIGKILL; the last child runs to its end. For `test_resume`.
 
-Prints, as JSON by method, the first and the last step that each child reported. The last child writes the result.
+Prints the first and the last step that each child reported, as JSON by method. The last child writes the result.
 """
 
 import importlib
@@ -19,13 +19,23 @@ from tests.small_start import SMALL
 module = importlib.import_module("dar_ref.toy.train")  # the package's `train` is its function
 SAVE_EVERY = 2
 CONFIGS = {
-    "dar": RunConfig(method="dar", steps=30, batch_prompts=4, learning_rate=1e-3, evaluate_every=5, inner_epochs=2),
-    "ppo": RunConfig(method="ppo", steps=60, batch_prompts=4, learning_rate=1e-3, evaluate_every=10, minibatches=2),
+    "dar": RunConfig(
+        method="dar",
+        steps=30,
+        batch_prompts=4,
+        learning_rate=1e-3,
+        evaluate_every=5,
+        updates_per_rollout=2,
+        epochs_per_rollout=2,
+    ),
+    "ppo": RunConfig(
+        method="ppo", steps=60, batch_prompts=4, learning_rate=1e-3, evaluate_every=10, updates_per_rollout=2
+    ),
 }
 
 
 def write_result(run, out):
-    """What a run leaves: its records as text, its weights as bytes."""
+    """The result of a run: its records as text, its weights as bytes."""
     out.with_suffix(".json").write_text(json.dumps([run.rollouts, run.evaluations, run.diverged]))
     out.with_suffix(".bin").write_bytes(b"".join(x.detach().numpy().tobytes() for x in run.policy.parameters()))
 
@@ -37,7 +47,7 @@ def child(start, config, checkpoint, out, pipe):
 
 
 def leg(start, config, checkpoint, out, reports, delay):
-    """One child, killed `delay` seconds after report number `reports`, or never; the steps that it reported."""
+    """Run one child and kill it `delay` seconds after report number `reports`, or never. Return its reported steps."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -65,7 +75,7 @@ def legs(start, method, rng, out):
 
 
 def main(folder, out, seed):
-    """Every configuration in turn."""
+    """Run all configurations, one after the other."""
     module.SAVE_EVERY = SAVE_EVERY
     start, rng = load_start(SMALL, folder), random.Random(seed)
     print(json.dumps({method: legs(start, method, rng, out / method) for method in CONFIGS}))

@@ -1,4 +1,4 @@
-"""Judges of the toy engine: transformers' own forward pass, and every response of a task written out."""
+"""References for tests of the toy engine: transformers' forward pass, and every response of a task written out."""
 
 import copy
 import itertools
@@ -11,7 +11,7 @@ from dar_ref.toy.tasks import TINY
 
 
 def lively_policy(task=TINY, seed=0, scale=0.3):
-    """A policy with every weight far from its initial value, biases and norms too, so that every part matters."""
+    """A policy whose weights, biases and norms are all far from their initial values, so that every part matters."""
     policy = new_policy(task, 16, 2, 2, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def encode_all(task, prompt):
 
 
 def mixed_completions(task=TINY, prompts=(("a", "b", "c"), ("d", "d", "a"), ("c", "a", "b")), tail=0):
-    """Four completions a prompt: empty, short, long with EOS, cut off. `tail` stands behind every EOS."""
+    """Four completions per prompt: empty, short, long with EOS, cut off. `tail` is the padding after every EOS."""
     longest, words = task.max_new_tokens, task.vocabulary[1:]
     lengths = [(0, True), (1, True), (longest - 1, True), (longest, False)]
     rows, finished = [], []
@@ -78,7 +78,7 @@ def perturbed(model, scale, seed=0):
 
 
 def gae_by_definition(values, old, ref, rewards, lengths, kl_coef, gae_lambda):
-    """Normalised advantages and returns, (B, T) float64, by the double sum over lists; nan behind the end."""
+    """Normalised advantages and returns, (B, T) float64, by the double sum over lists; nan after the end."""
     advantages, returns = np.full((2, len(rewards), max(lengths)), np.nan)
     for i, length in enumerate(lengths):
         reward = [-kl_coef * (old[i][t] - ref[i][t]) + rewards[i] * (t == length - 1) for t in range(length)]

@@ -1,4 +1,4 @@
-"""`dar-ref toy` end to end on a very small start: what is written, what is refused, what is not done twice."""
+"""`dar-ref toy` end to end on a very small start: which files it writes, what it refuses, what it does only once."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def read(path):
 
 def test_a_run_writes_its_result_its_samples_and_a_policy_that_loads(folder, start, tmp_path, capsys):
     assert toy(folder, "run", "--task", "tiny", "--method", "grpo", "--out", tmp_path, *OPTIONS, "kl_coef=0.5") == 0
-    result = read(tmp_path / "result.json")
+    result = read(tmp_path / "results.json")
     assert [row["step"] for row in result["evaluations"]] == [0, 2, 4]
     assert result["config"]["kl_coef"] == 0.5
     assert result["config"]["method"] == "grpo"
@@ -55,7 +55,7 @@ def test_a_run_writes_its_result_its_samples_and_a_policy_that_loads(folder, sta
     table = tables(start, start.prompts.validation)
     log_pi = log_probs(loaded, table.prompt_ids)
     exact = (np.exp(log_pi) * (log_pi - table.log_pi_0)).sum(axis=1).mean()
-    assert result["exact"][-1]["kl_to_pi_0"] == pytest.approx(exact, rel=1e-4)  # of the policy that was saved
+    assert result["exact"][-1]["kl_to_pi_0"] == pytest.approx(exact, rel=1e-4)  # of the saved policy
     samples = read(tmp_path / "samples.json")["samples"]
     assert [row["prompt"].split() for row in samples] == start.prompts.test[:5]
     assert all(row["ideal"].split() == row["prompt"].split()[::-1] for row in samples)
@@ -69,28 +69,28 @@ def test_a_run_writes_its_result_its_samples_and_a_policy_that_loads(folder, sta
 def test_a_run_twice_has_the_same_bytes(folder, tmp_path):
     for name in ("one", "two"):
         assert toy(folder, "run", "--task", "tiny", "--out", tmp_path / name, *OPTIONS) == 0
-    for file in ("result.json", "samples.json", "policy/model.safetensors"):
+    for file in ("results.json", "samples.json", "policy/model.safetensors"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
 def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
     steep = ["learning_rate=1e12", "optimizer=sgd"]
     assert toy(folder, "run", "--task", "tiny", "--out", tmp_path, *OPTIONS, *steep) == 1
-    assert read(tmp_path / "result.json")["diverged"] is not None
+    assert read(tmp_path / "results.json")["diverged"] is not None
     assert "lower learning_rate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["alfa=1"], "'alfa=1' is no option; pass key=value with a key of method, steps"),
-        (["alpha"], "'alpha' is no option"),
-        (["alpha=big"], "alpha = 'big' is no float; pass a number"),
-        (["steps=1.5"], "steps = '1.5' is no int; pass a number"),
-        (["self_normalize=yes"], "self_normalize = 'yes' is no truth value; pass true or false"),
+        (["alfa=1"], "'alfa=1' is not an option; pass key=value with a key of method, steps"),
+        (["alpha"], "'alpha' is not an option"),
+        (["alpha=big"], "alpha = 'big' is not of type float; pass a number"),
+        (["steps=1.5"], "steps = '1.5' is not of type int; pass a number"),
+        (["self_normalize=yes"], "self_normalize = 'yes' is not a truth value; pass true or false"),
         (["alpha=2"], r"alpha = 2.0 is outside \[0, 1\]"),
         (["--method", "reinforce"], "method = 'reinforce' is unknown; choose one of dar, dao"),
-        (["steps=10", "minibatches=3"], "steps = 10 is no multiple of minibatches = 3"),
+        (["steps=10", "updates_per_rollout=3"], "steps = 10 is not a multiple of the 3 minibatches of a rollout"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
@@ -139,13 +139,13 @@ def test_a_job_is_done_once_and_its_folder_is_the_whole_result(start, tmp_path):
     load_start(SMALL, tmp_path)
     run_job(tmp_path, job)
     folder = tmp_path / "runs" / job.key
-    before = (folder / "result.json").stat().st_mtime_ns
+    before = (folder / "results.json").stat().st_mtime_ns
     run_job(tmp_path, job)
-    assert (folder / "result.json").stat().st_mtime_ns == before
+    assert (folder / "results.json").stat().st_mtime_ns == before
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [job.key]  # no checkpoint is left
-    content = read(folder / "result.json")
-    assert content["exact"]["figures"]["kl"] > 0.0
-    assert content["start"] == start.figures
+    content = read(folder / "results.json")
+    assert content["exact"]["metrics"]["kl"] > 0.0
+    assert content["start"] == start.metrics
 
 
 def test_an_experiment_writes_its_folder(folder, tmp_path, monkeypatch, capsys):
@@ -174,10 +174,10 @@ def test_too_few_are_refused(option, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(tmp_path):
-    """In new processes, where nothing is replaced: real starts of `tiny`."""
+    """In new processes, without monkeypatching: real starts of `tiny`."""
     jobs = [Job("tiny", RunConfig(**SHORT, seed=seed)) for seed in (0, 1)]
     for processes in (1, 2):
         runner.run_jobs(jobs, tmp_path / str(processes), processes)
     for job in jobs:
-        one, two = ((tmp_path / str(n) / "runs" / job.key / "result.json").read_bytes() for n in (1, 2))
+        one, two = ((tmp_path / str(n) / "runs" / job.key / "results.json").read_bytes() for n in (1, 2))
         assert one == two

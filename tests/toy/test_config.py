@@ -1,4 +1,4 @@
-"""Options that cannot be meant are refused before any work: value, reason, remedy."""
+"""Options that make no sense are refused before any work starts: value, reason, remedy."""
 
 import itertools
 import math
@@ -13,8 +13,8 @@ from dar_ref.toy.tasks import TASKS
 
 ALL_METHODS = "dar, dao, grpo, rloo, ppo, dual_ppo, online_dpo, dpo, ipo, slic, best_of_n"
 WHOLE = {
-    RunConfig: {"steps": 1, "batch_prompts": 1, "num_generations": 2, "minibatches": 1, "inner_epochs": 1}
-    | {"evaluate_every": 1, "seed": 0},
+    RunConfig: {"steps": 1, "batch_prompts": 1, "num_generations": 2, "evaluate_every": 1, "seed": 0}
+    | {"updates_per_rollout": 1, "epochs_per_rollout": 1},
     StartConfig: {"seed": 0, "hidden_size": 2, "num_layers": 1, "num_heads": 1, "train_prompts": 1}
     | {"validation_prompts": 1, "test_prompts": 1, "demonstrations": 1, "sft_steps": 1, "sft_batch": 1, "groups": 1}
     | {"group_size": 2, "reward_layers": 1, "reward_steps": 1, "reward_batch": 1},
@@ -78,21 +78,36 @@ def test_positive_numbers(config, name, value):
         ({"epsilon": -0.2}, ValueError, "epsilon = -0.2 is not a finite number of at least 0; pass epsilon >= 0"),
         ({"kl_coef": math.inf}, ValueError, "kl_coef = inf is not a finite number of at least 0; pass kl_coef >= 0"),
         ({"beta": "0.05"}, TypeError, "beta = '0.05' is a str, not a real number; pass one float"),
-        ({"self_normalize": "no"}, TypeError, "self_normalize = 'no' is no truth value; pass True or False"),
+        ({"self_normalize": "no"}, TypeError, "self_normalize = 'no' is not a truth value; pass True or False"),
         (
-            {"steps": 10, "minibatches": 4},
+            {"steps": 10, "updates_per_rollout": 8, "epochs_per_rollout": 2},
             ValueError,
-            "steps = 10 is no multiple of minibatches = 4: the last rollout would not be used up; pass steps = 8",
+            "steps = 10 is not a multiple of the 4 minibatches of a rollout: the last rollout would not be used up;"
+            " pass steps = 8",
         ),
         (
-            {"steps": 3, "minibatches": 4},
+            {"steps": 3, "updates_per_rollout": 4},
             ValueError,
-            "steps = 3 is no multiple of minibatches = 4: the last rollout would not be used up; pass steps = 4",
+            "steps = 3 is not a multiple of the 4 minibatches of a rollout: the last rollout would not be used up;"
+            " pass steps = 4",
         ),
         (
-            {"method": "ipo", "minibatches": 2},
+            {"updates_per_rollout": 3, "epochs_per_rollout": 2},
             ValueError,
-            "minibatches = 2 says how stale a rollout gets, and ipo makes none; leave it at 1",
+            "updates_per_rollout = 3 is not a multiple of epochs_per_rollout = 2: every epoch takes one step on each"
+            " minibatch; pass a multiple",
+        ),
+        (
+            {"epochs_per_rollout": 2},
+            ValueError,
+            "updates_per_rollout = 1 is not a multiple of epochs_per_rollout = 2: every epoch takes one step on each"
+            " minibatch; pass a multiple",
+        ),
+        (
+            {"method": "ipo", "updates_per_rollout": 2},
+            ValueError,
+            "updates_per_rollout = 2 with epochs_per_rollout = 1 makes the end of a rollout stale, and ipo samples"
+            " none; pass the same number for both",
         ),
         (
             {"method": "slic", "reward": "gold"},
@@ -103,7 +118,7 @@ def test_positive_numbers(config, name, value):
         (
             {"method": "online_dpo", "num_generations": 3},
             ValueError,
-            "num_generations = 3 does not split into pairs, which online_dpo learns from; pass an even number",
+            "num_generations = 3 is odd, but online_dpo learns from pairs; pass an even number",
         ),
         (
             {"method": "dao", "self_normalize": True},
@@ -121,7 +136,7 @@ def test_runs_that_cannot_be_meant(options, error, message):
     ("options", "message"),
     [
         ({"noise": 1.1}, "noise = 1.1 is outside [0, 1]; pass a number inside it"),
-        ({"noise": 1.0}, "noise = 1.0 lets no demonstration come to an end; pass a number below 1"),
+        ({"noise": 1.0}, "noise = 1.0: no demonstration would ever end; pass a number below 1"),
         (
             {"hidden_size": 12, "num_heads": 4},
             "hidden_size = 12 does not split into num_heads = 4 heads of an even number of channels; pass a multiple"

@@ -1,4 +1,4 @@
-"""Advantages of the critic against the double sum that defines them, in float64; what a value has seen."""
+"""Advantages of the critic against the double sum that defines them, in float64; which tokens a value depends on."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def numbers(*shape, seed):
 
 
 def batch():
-    """Values and two log-probs (4, 5), rewards (4,); NaN behind each end."""
+    """Values and two log-probs (4, 5), rewards (4,); NaN after each end."""
     values, old, ref = (torch.where(MASK, numbers(4, 5, seed=seed), torch.nan) for seed in range(3))
     return values, old, ref, numbers(4, seed=3)
 
@@ -80,7 +80,7 @@ def test_a_critic_starts_at_zero_and_reads_values_where_tokens_are_predicted(sta
     changed[:, 2] = (changed[:, 2] + 1) % 5  # V_2 has not seen token 2
     found, before = critic(completions._replace(ids=changed)), critic(completions)
     torch.testing.assert_close(found[:, :3], before[:, :3], rtol=1e-6, atol=1e-6)
-    later = completions.mask[:, 3]  # where V_3 is read, it has
+    later = completions.mask[:, 3]  # V_3 has
     assert (found[later, 3] != before[later, 3]).all()
     assert later.any()
 

@@ -1,4 +1,4 @@
-"""The tiny task by enumeration, against forwards of single responses, hand-made policies and sums written out here."""
+"""`tiny` by enumeration, against forward passes of single responses, hand-made policies and sums written out here."""
 
 import functools
 import itertools
@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from dar_ref.losses import sequence_logps
-from dar_ref.theory import kl
+from dar_ref.theory import exact_advantage, kl
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.exact import study
 from dar_ref.toy.exact.enumerate import (
     all_completions,
-    exact_advantage,
-    exact_figures,
-    follow,
+    exact_metrics,
+    exact_observer,
     log_probs,
     response_logps,
     responses,
@@ -39,7 +38,7 @@ def enumerated(start):
 
 @pytest.fixture(scope="module")
 def other():
-    """A policy that nobody trained, with steep probabilities."""
+    """An untrained policy with probabilities far from uniform."""
     policy = new_policy(TINY, 16, 1, 2, 3)
     with torch.no_grad():
         policy.model.embed_tokens.weight.mul_(30.0)
@@ -126,21 +125,13 @@ def test_the_gradient_is_that_of_single_forwards(start, enumerated):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_exact_advantage_is_centred_and_of_unit_variance(enumerated):
-    advantage = exact_advantage(enumerated.proxy, enumerated.log_pi_0)
-    pi = np.exp(enumerated.log_pi_0)
-    assert np.abs((pi * advantage).sum(axis=1)).max() < 1e-12
-    assert (pi * advantage**2).sum(axis=1).mean() == pytest.approx(1.0)
-    assert np.array_equal(exact_advantage(np.ones_like(pi), enumerated.log_pi_0), np.zeros_like(pi))
-
-
-def test_exact_figures_are_the_sums_they_are_called(enumerated, other):
+def test_exact_metrics_are_the_sums_they_are_called(enumerated, other):
     config = RunConfig(alpha=0.3, beta=0.5, w_clip=2.0)
     log_pi_0, log_pi_t = enumerated.log_pi_0, log_probs(other, enumerated.prompt_ids)
     log_pi = np.log(0.5 * np.exp(log_pi_0) + 0.5 * np.exp(log_pi_t))
-    found = exact_figures(enumerated, log_pi, log_pi_t, config)
+    found = exact_metrics(enumerated, log_pi, log_pi_t, config)
     expected = np.zeros(10)
-    advantage = exact_advantage(enumerated.proxy, log_pi_t)
+    advantage = exact_advantage(enumerated.proxy, log_pi_t).advantage
     for x in range(3):
         pi, pi_0, pi_t, a = (np.exp(log_pi[x]), np.exp(log_pi_0[x]), np.exp(log_pi_t[x]), advantage[x])
         weight = (pi_0 / pi_t) ** 0.3 * np.exp(a / 0.5)
@@ -161,29 +152,32 @@ def test_exact_figures_are_the_sums_they_are_called(enumerated, other):
             sum(pi[i] * length for i, length in enumerate(enumerated.length)),
         ]
     np.testing.assert_allclose(list(found), expected / 3, rtol=1e-9)
-    assert found.kl_optimum != pytest.approx(found.kl_target, rel=0.01)
-    gold = exact_figures(enumerated, log_pi, log_pi_t, RunConfig(alpha=0.3, beta=0.5, w_clip=2.0, reward="gold"))
+    assert found.kl_optimum_to_pi != pytest.approx(found.kl_target_to_pi, rel=0.01)
+    gold = exact_metrics(enumerated, log_pi, log_pi_t, RunConfig(alpha=0.3, beta=0.5, w_clip=2.0, reward="gold"))
     assert gold.objective != pytest.approx(found.objective, rel=0.01)
 
 
 @pytest.mark.parametrize("minibatches", [1, 2])
-def test_follow_trains_what_train_trains(start, minibatches):
-    config = RunConfig(steps=6, batch_prompts=8, evaluate_every=4, learning_rate=1e-2, minibatches=minibatches)
-    done = []
-    rows = follow(start, config, start.prompts.train[:2], done.append)
-    run = train(start, config)
+def test_the_observer_measures_the_updates_of_the_run_it_watches(start, minibatches):
+    options = {"batch_prompts": 8, "evaluate_every": 4, "learning_rate": 1e-2, "updates_per_rollout": minibatches}
+    config, before_last = RunConfig(steps=6, **options), RunConfig(steps=6 - minibatches, **options)
+    run = train(start, config, observer=exact_observer(start, config, start.prompts.train[:2]))
+    rows = run.observations
     assert [row["step"] for row in rows] == [row["step"] for row in run.evaluations] == [0, 4, 6]
-    assert done[-1] == 6
     prompt_ids = encode_prompts(TINY, start.prompts.train[:2])
-    moved = kl(log_probs(run.policy, prompt_ids), log_probs(start.pi_0, prompt_ids)).mean()
-    assert rows[-1]["kl_to_pi_0"] == moved > 0.01
+    pi_t = log_probs(train(start, before_last).policy, prompt_ids)
+    pi, pi_0 = log_probs(run.policy, prompt_ids), log_probs(start.pi_0, prompt_ids)
+    assert rows[-1]["kl_to_pi_0"] == kl(pi, pi_0).mean() > 0.01
+    assert rows[-1]["kl_to_pi_t"] == kl(pi, pi_t).mean() > 0.0
     assert rows[0]["kl_to_pi_0"] == rows[0]["kl_to_pi_t"] == 0.0
-    assert 0.0 < rows[-1]["kl_to_pi_t"] < moved
+    alone = train(start, config)
+    assert run[1:-1] == alone[1:-1]  # watching changes nothing
+    assert alone.observations == []
 
 
-def test_follow_ends_where_a_run_diverges(start):
+def test_nothing_is_observed_after_a_run_diverges(start):
     config = RunConfig(steps=40, evaluate_every=10, batch_prompts=8, learning_rate=1e30, optimizer="sgd")
-    rows = follow(start, config)
+    rows = train(start, config, observer=exact_observer(start, config)).observations
     assert [row["step"] for row in rows] == [0]
     prompt_ids = encode_prompts(TINY, start.prompts.validation)  # those of `evaluate_on`
     expected = sum(
@@ -194,11 +188,11 @@ def test_follow_ends_where_a_run_diverges(start):
 
 @pytest.mark.parametrize("w_clip", [1.5, math.inf])
 def test_the_enumerated_loss_leads_to_the_target(enumerated, w_clip):
-    """One iteration from a policy that nobody trained, pi_0 being another: KL(target‖pi) falls below 1e-3."""
+    """One iteration from an untrained policy, with another pi_0: KL(target‖pi) falls below 1e-3."""
     one = enumerated._replace(**{name: getattr(enumerated, name)[:1] for name in ("prompt_ids", "proxy", "log_pi_0")})
     pi_t = new_policy(TINY, 32, 2, 4, 0)
     log_pi_t = log_probs(pi_t, one.prompt_ids)
-    advantage = exact_advantage(one.proxy, log_pi_t)
+    advantage = exact_advantage(one.proxy, log_pi_t).advantage
     weight = np.minimum(np.exp(0.1 * (one.log_pi_0 - log_pi_t) + advantage / 2.0), w_clip)
     target = np.exp(log_pi_t) * weight
     target /= target.sum()
@@ -213,7 +207,7 @@ def test_the_enumerated_loss_leads_to_the_target(enumerated, w_clip):
 
 
 def test_the_experiment_in_small(start, monkeypatch):
-    """Few steps of everything: the same content twice, written as JSON, drawn and tabulated; counted steps."""
+    """A short study: the same content twice; it can be written as JSON, drawn and tabulated; its steps are counted."""
     small = {"MOVED": 1, "FIT_STEPS": 2, "ITERATION_STEPS": 1, "ALPHAS": {0.3: 2}, "SAMPLE_STEPS": 1, "REPEATS": 1}
     small |= {"OPTIMIZER_STEPS": 2, "PROMPTS": 2, "COUNTS": (10, 1000)}
     for name, value in small.items():
@@ -254,7 +248,7 @@ def test_the_tabular_line_is_the_error_of_frequencies():
 
 
 def test_soap_on_a_quadratic():
-    """`|A (W - C) B|^2` with A of condition number 100: SOAP arrives, Adam at the same rates does not."""
+    """`|A (W - C) B|^2` with A of condition number 100: SOAP converges, Adam at the same rates does not."""
     generator = torch.Generator().manual_seed(0)
     rotation, other_rotation = (torch.linalg.qr(torch.randn(4, 4, generator=generator))[0] for _ in range(2))
     left, right = rotation * torch.tensor([1.0, 0.3, 0.1, 0.01]), other_rotation

@@ -1,4 +1,4 @@
-"""Experiments on made-up runs: what is tuned, what is asked for, what tables say; all by hand."""
+"""Experiments on made-up runs: what is tuned, which jobs are run, what the tables say; all expected values by hand."""
 
 import json
 from dataclasses import replace
@@ -26,10 +26,10 @@ from dar_ref.toy.experiments.settings import (
 )
 
 SEEDS = (0, 1, 2)
-BEST = {"dar": 3e-4, "grpo": 1e-3}  # elsewhere all rates are equal
+BEST = {"dar": 3e-4, "grpo": 1e-3}  # in other cases all rates are equally good
 
 
-def figures(step, gold, win_rate, **other):
+def evaluation(step, gold, win_rate, **other):
     row = dict.fromkeys(("proxy", "lc_win_rate", "length", "missing_eos", "repetition", "kl"), 0.1)
     return row | {"step": step, "gold": gold, "win_rate": win_rate, "annotations": 10 * step} | other
 
@@ -42,19 +42,19 @@ def made_up(jobs):
         gold = 0.5 + 0.01 * config.seed
         row = {
             "task": task,
-            "config": {"method": config.method, "seed": config.seed, "minibatches": config.minibatches},
+            "config": {"method": config.method, "seed": config.seed, "updates_per_rollout": config.updates_per_rollout},
             "start": {"correlation": 0.5},
             "rollouts": [{"ess": 0.2, "clipped": 0.5, "weight": 1.0}, {"ess": 0.4, "clipped": 0.1, "weight": 2.0}],
             "evaluations": [
-                figures(0, 0.505, 0.5, sampled_tokens=0),
-                figures(50, 0.5, 0.55, sampled_tokens=70),
-                figures(100, gold, won, sampled_tokens=140),
+                evaluation(0, 0.505, 0.5, sampled_tokens=0),
+                evaluation(50, 0.5, 0.55, sampled_tokens=70),
+                evaluation(100, gold, won, sampled_tokens=140),
             ],
             "diverged": None,
         }
         if task == "tiny":
             line = {"kl": [0.0, 0.1], "reward": [0.0, 1.0]}
-            row["exact"] = {"figures": {"kl": 0.25}, "frontier": {"proxy": line, "gold": line}}
+            row["exact"] = {"metrics": {"kl": 0.25}, "frontier": {"proxy": line, "gold": line}}
         rows.append(row)
     return rows
 
@@ -108,7 +108,7 @@ def test_settings_of_a_sweep_differ_and_have_one_budget(name):
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 0), (0, VALIDATION_SEEDS[0])])
 def test_seeds_that_make_no_interval_are_refused(seeds):
-    with pytest.raises(ValueError, match=r"an interval needs two different ones at least, and \[1000, 1001\]"):
+    with pytest.raises(ValueError, match=r"an interval needs at least two different seeds, and \[1000, 1001\]"):
         conduct(EXPERIMENTS["clip"], made_up, seeds)
 
 
@@ -154,16 +154,23 @@ def test_table_2_has_the_gold_reward_as_score():
     rows = {row[0]: row[1:] for row in tables.table_2(content("standard")).rows}
     assert rows["dar"][0].startswith("0.51")
     assert rows["dar"][1] == "8.538"
-    assert rows["pi_0"][2] == "not measured"  # no win rate against itself
+    assert rows["pi_0"][2] == "not measured"  # pi_0 has no win rate against itself
 
 
-def test_cost_is_the_annotations_at_which_online_dpos_end_is_reached():
-    rows = {row[0]: row[1:] for row in tables.cost_table(content("efficiency"), "tldr").rows}
+def test_cost_is_what_was_asked_online_until_online_dpos_end_is_reached():
+    written = content("efficiency")
+    for row in tables.of_task(written, "tldr"):  # by hand: 300 labels for all, DPO asks for nothing more
+        for run in row["runs"]:
+            for figures_of in run["evaluations"][1:]:
+                figures_of["annotations"] = 300 + (row["label"] != "dpo") * figures_of["annotations"]
+            run["final"]["annotations"] = run["evaluations"][-1]["annotations"]
+    rows = {row[0]: row[1:] for row in tables.cost_table(written, "tldr").rows}
     assert rows["online_dpo"][3].startswith("1000")  # 0.6 at the end only
+    assert rows["online_dpo"][1].startswith("1300")  # labels included
     assert rows["dar"][3].startswith("1000")
-    course = [figures(0, 0.0, 0.5), figures(25, 0.0, 0.7), figures(50, 0.0, 0.6)]
-    assert tables.first_at(course, 0.65) == 250.0
-    assert tables.first_at(course, 0.75) is None
+    evaluations = [evaluation(0, 0.0, 0.5), evaluation(25, 0.0, 0.7), evaluation(50, 0.0, 0.6)]
+    assert tables.first_at(evaluations, 0.65) == 250.0
+    assert tables.first_at(evaluations, 0.75) is None
 
 
 def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
@@ -176,7 +183,7 @@ def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
     assert all(row[0].startswith("33.3") for row in rows.values())  # seed 0 ends with 0.5
 
 
-def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
+def test_runs_that_diverged_have_no_metrics_and_are_counted(tmp_path):
     def half_broken(jobs):
         rows = made_up(jobs)
         for (_, config), row in zip(jobs, rows, strict=True):
@@ -197,7 +204,7 @@ def test_runs_that_diverged_have_no_figures_and_are_counted(tmp_path):
     assert tables.collapsed(read["settings"][-1]["runs"][0])
 
 
-def test_on_tiny_the_exact_figures_take_the_place_of_estimates():
+def test_on_tiny_the_exact_metrics_take_the_place_of_estimates():
     settings = [s for s in content("frontier")["settings"] if s["task"] == "tiny"]
     assert {run["final"]["kl"] for s in settings for run in s["runs"]} == {0.25}
     assert {run["evaluations"][-1]["kl"] for s in settings for run in s["runs"]} == {0.1}

@@ -1,4 +1,4 @@
-"""Figures against enumeration and against loops over samples; pi_0 against itself is a draw."""
+"""Metrics against enumeration and against loops over samples; pi_0 against itself is a tie."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.measure import EVALUATION_SEED, Evaluator, per_completion_kl, rollout_figures
+from dar_ref.toy.measure import EVALUATION_SEED, Evaluator, per_completion_kl, rollout_metrics
 from dar_ref.toy.methods import Rollout
 from dar_ref.toy.policy import decode, encode_prompts
 from dar_ref.toy.sampling import sample
@@ -27,10 +27,10 @@ def test_its_mean_over_all_responses_is_the_kl(scale):
     assert exact > 1e-3
     found = per_completion_kl(policy, other, everything).double()
     assert (log_p.exp() * found).sum().item() == pytest.approx(exact, rel=1e-4)
-    assert found.min() >= 0.0  # of every completion, unlike k1
+    assert found.min() >= 0.0  # for every completion, unlike k1
     k1 = log_p - log_q
     spread = [(log_p.exp() * (x - exact) ** 2).sum() for x in (found, k1)]
-    assert spread[0] < spread[1]  # less noisy, as it says
+    assert spread[0] < spread[1]  # less noisy than k1
 
 
 def test_its_mean_over_samples_is_unbiased():
@@ -44,14 +44,14 @@ def test_its_mean_over_samples_is_unbiased():
     assert per_completion_kl(policy, policy, drawn).tolist() == [0.0] * 4000
 
 
-def test_figures_of_a_rollout_by_hand():
+def test_metrics_of_a_rollout_by_hand():
     completions = mixed_completions()
     generator = torch.Generator().manual_seed(0)
     old, ref = (-torch.rand(12, 5, generator=generator) for _ in range(2))
     rewards, advantages = (torch.randn(12, generator=generator) for _ in range(2))
     rollout = Rollout(completions, rewards, old, ref, advantages, None)
     config = RunConfig(alpha=0.3, beta=0.5, w_clip=2.0)
-    found = rollout_figures(config, rollout)
+    found = rollout_metrics(config, rollout)
     lengths = [1, 2, 5, 5] * 3
     old_sums, ref_sums = ([x[i, :n].double().sum().item() for i, n in enumerate(lengths)] for x in (old, ref))
     raw = [math.exp(0.3 * (q - p) + a / 0.5) for p, q, a in zip(old_sums, ref_sums, advantages.tolist(), strict=True)]
@@ -67,7 +67,7 @@ def test_figures_of_a_rollout_by_hand():
     }
     assert 0.0 < expected["clipped"] < 1.0
     assert found == pytest.approx(expected, rel=1e-5)
-    others = rollout_figures(RunConfig(method="grpo"), rollout)
+    others = rollout_metrics(RunConfig(method="grpo"), rollout)
     assert others == {name: found[name] for name in ("reward", "length", "missing_eos", "kl")}
 
 
@@ -76,23 +76,23 @@ def test_the_effective_share_is_one_for_equal_weights_and_one_sample_at_worst(eq
     completions, zero = mixed_completions(), torch.zeros(12, 5)
     advantages = torch.zeros(12) if equal else torch.tensor([1.0] + [-1.0] * 11)
     config = RunConfig(alpha=0.0, beta=0.02, w_clip=math.inf)
-    figures = rollout_figures(config, Rollout(completions, torch.zeros(12), zero, zero, advantages, None))
-    assert figures["ess"] == pytest.approx(1.0 if equal else 1 / 12, rel=1e-6)
-    assert figures["clipped"] == 0.0
+    metrics = rollout_metrics(config, Rollout(completions, torch.zeros(12), zero, zero, advantages, None))
+    assert metrics["ess"] == pytest.approx(1.0 if equal else 1 / 12, rel=1e-6)
+    assert metrics["clipped"] == 0.0
 
 
 def test_pi_0_against_itself_is_a_draw(start):
-    figures = Evaluator(start, start.prompts.test).evaluate(start.pi_0, 0)
-    assert figures["win_rate"] == 0.5
-    assert figures["lc_win_rate"] == pytest.approx(0.5, abs=1e-9)
-    assert figures["kl"] == 0.0
-    assert figures["kl_standard_error"] == 0.0
+    metrics = Evaluator(start, start.prompts.test).evaluate(start.pi_0, 0)
+    assert metrics["win_rate"] == 0.5
+    assert metrics["lc_win_rate"] == pytest.approx(0.5, abs=1e-9)
+    assert metrics["kl"] == 0.0
+    assert metrics["kl_standard_error"] == 0.0
 
 
-def test_figures_of_a_policy_by_hand(start):
+def test_metrics_of_a_policy_by_hand(start):
     policy, prompts = perturbed(start.pi_0, 0.2), start.prompts.test
     evaluator = Evaluator(start, prompts)
-    figures = evaluator.evaluate(policy, 77)
+    metrics = evaluator.evaluate(policy, 77)
 
     def drawn(model):
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
@@ -119,7 +119,7 @@ def test_figures_of_a_policy_by_hand(start):
         "kl_standard_error": np.std(kl, ddof=1) / math.sqrt(12),
         "win_rate": np.mean(outcomes),
     }
-    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert 0.0 < expected["win_rate"] < 1.0
-    assert evaluator.evaluate(policy, 77) == figures  # the same stream of random numbers every time
-    assert set(figures) == {*expected, "repetition", "proxy_std", "gold_std", "lc_win_rate"}
+    assert evaluator.evaluate(policy, 77) == metrics  # the same stream of random numbers every time
+    assert set(metrics) == {*expected, "repetition", "proxy_std", "gold_std", "lc_win_rate"}

@@ -1,4 +1,4 @@
-"""Every method is its loss on sums and advantages computed here; its own options change it, the others' do not."""
+"""Every method gives the loss of sums and advantages computed here. Its own options change it, other options do not."""
 
 from dataclasses import replace
 from typing import get_args
@@ -26,7 +26,7 @@ OPTIONS = {
     "dpo_beta": 0.3,
     "gae_lambda": 0.6,
 }
-EFFECT = {  # of the options above; `self_normalize` is refused for all but dar
+EFFECT = {  # from the options above; `self_normalize` is refused for all but dar
     "dar": {"alpha", "beta", "w_clip"},
     "dao": {"alpha", "beta"},
     "grpo": {"epsilon", "kl_coef"},
@@ -42,7 +42,7 @@ EFFECT = {  # of the options above; `self_normalize` is refused for all but dar
 
 
 class Setting:
-    """pi_0, pi_t and pi_theta all different, samples of pi_t and their rewards, equal ones among them."""
+    """Three different policies pi_0, pi_t and pi_theta, samples of pi_t, and their rewards with some ties."""
 
     def __init__(self, start):
         self.start, self.pi_t = start, perturbed(start.pi_0, 0.05, seed=1)
@@ -55,7 +55,7 @@ class Setting:
         self.rewards[:2] = 0.5
 
     def pieces(self, config):
-        """Completions, rewards and log-probs as drawn, as the training loop hands them over."""
+        """Completions, rewards and log-probs of the sampler, as the training loop passes them."""
         if config.method not in OFFLINE:
             return self.completions, self.rewards, self.old
         pairs = self.start.comparisons.pairs(torch.arange(N * K // 2))

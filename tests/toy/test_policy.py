@@ -1,4 +1,4 @@
-"""The policy's own forward pass is transformers', gradients too; padding, neighbours and folders change nothing."""
+"""Our forward pass equals that of transformers, with its gradients. Padding, other rows and saving change nothing."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_logits_are_those_of_transformers(seed):
     kept = completions.mask  # padding is not read
     ours, theirs = completion_logits(policy, completions)[kept], transformers_logits(policy, completions)[kept]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert theirs.std() > 0.5  # they differ at all
+    assert theirs.std() > 0.5  # the two differ
 
 
 def test_gradients_of_all_parameters_are_those_of_transformers():

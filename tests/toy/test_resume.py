@@ -1,4 +1,4 @@
-"""A run that was killed at any moment goes on and ends with the same bytes as one that never was."""
+"""A run that was killed at any moment can be resumed, and ends with the same bytes as one that never stopped."""
 
 import importlib
 import itertools
@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 SHORT = RunConfig(steps=6, batch_prompts=4, learning_rate=1e-3, evaluate_every=3)
 
 
+def difference(pi_t, pi):
+    """An observer: the largest change of a weight in the updates of one rollout."""
+    pairs = zip(pi_t.parameters(), pi.parameters(), strict=True)
+    return {"difference": max((one - other).abs().max().item() for one, other in pairs)}
+
+
 def test_three_kills_change_no_byte(start, folder, tmp_path):
     command = [sys.executable, "-m", "tests.toy.killed", folder, tmp_path, "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -31,7 +37,7 @@ def test_three_kills_change_no_byte(start, folder, tmp_path):
         assert legs[-1]["exit"] == 0
         assert legs[-1]["last"] == config.steps
         for before, after in itertools.pairwise(legs):
-            assert legs[0]["first"] < after["first"] <= before["last"] + 2 * config.minibatches  # it went on
+            assert legs[0]["first"] < after["first"] <= before["last"] + 2 * config.minibatches  # it resumed
         write_result(train(start, config), tmp_path / f"{method}_whole")
         for suffix in ("json", "bin"):
             whole = (tmp_path / f"{method}_whole.{suffix}").read_bytes()
@@ -49,9 +55,12 @@ def test_a_run_cut_off_by_an_exception_goes_on(start, tmp_path, monkeypatch, met
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(start, config, tmp_path / "state", on_step=stop)
-    resumed, whole = train(start, config, tmp_path / "state", on_step=seen.append), train(start, config)
+        train(start, config, tmp_path / "state", on_step=stop, observer=difference)
+    resumed = train(start, config, tmp_path / "state", on_step=seen.append, observer=difference)
+    whole = train(start, config, observer=difference)
     assert seen == [5, 6]
+    assert [row["step"] for row in whole.observations] == [0, 3, 6]
+    assert whole.observations[0]["difference"] == 0.0 < whole.observations[1]["difference"]
     assert resumed[1:] == whole[1:]
     for one, other in zip(resumed.policy.parameters(), whole.policy.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -70,7 +79,7 @@ def test_a_checkpoint_of_another_run_is_refused(start, tmp_path, monkeypatch):
     train(start, SHORT, path)
     other_start = replace(start, pi_0=perturbed(start.pi_0, 1e-3).requires_grad_(False))
     for other, config in ((start, replace(SHORT, beta=0.06)), (start, replace(SHORT, seed=1)), (other_start, SHORT)):
-        with pytest.raises(ValueError, match="state is of a run with another configuration or another pi_0; pass"):
+        with pytest.raises(ValueError, match="belongs to a run with another configuration or another start; pass"):
             train(other, config, path, on_step=pytest.fail)
 
 
@@ -114,6 +123,6 @@ def test_a_damaged_checkpoint_is_named_and_refused(start, tmp_path, monkeypatch,
         content.pop("optimizer")
         other = {"a list": [1], "code": {"run": Attack(tmp_path / "ran")}, "a part is missing": content}
         torch.save(other[damage], path)
-    with pytest.raises(ValueError, match=r"state (is damaged or none|lacks a part).* remove this one to begin again"):
+    with pytest.raises(ValueError, match=r"state (is damaged or none|lacks a part).* delete this one to start again"):
         train(start, SHORT, path, on_step=pytest.fail)
     assert not (tmp_path / "ran").exists()

@@ -1,4 +1,4 @@
-"""A reward that is missing, too many or no finite number stops everything, with the sample that it is about."""
+"""A reward that is missing, not finite or one too many stops the run with a message that names the sample."""
 
 import math
 import re
@@ -19,7 +19,7 @@ COUNT = 12
 
 
 def with_value(value, index=6):
-    """A reward function whose reward number `index` is wrong."""
+    """A reward function that returns one wrong reward, at `index`."""
     return lambda prompts, _responses, _finished: [value if i == index else 0.5 for i in range(len(prompts))]
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_finite_number_is_refused_with_its_sample(start, value):
     response = " ".join(decode(TINY, mixed_completions())[6])
     message = (
         f"reward 6 is {value!r}, for the prompt 'd d a' and the completion '{response}': every reward must be a finite"
-        " number; mend the reward function"
+        " number; fix the reward function"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         rewards_of(start, mixed_completions(), with_value(value))
@@ -68,13 +68,13 @@ def test_a_number_that_overflows_is_refused(start):
 
 @pytest.mark.parametrize("count", [0, 1, 11, 13])
 def test_the_wrong_number_of_rewards_is_refused_and_not_broadcast(start, count):
-    with pytest.raises(ValueError, match=f"returned {count} rewards for 12 completions; return one for each"):
+    with pytest.raises(ValueError, match=f"returned {count} rewards for 12 completions; return one reward per"):
         rewards_of(start, mixed_completions(), lambda *_: [0.5] * count)
 
 
 @pytest.mark.parametrize("value", [None, 0.5])
 def test_no_list_at_all_is_refused(start, value):
-    with pytest.raises(ValueError, match=rf"the reward function returned {value}; return 12 rewards, in a list"):
+    with pytest.raises(ValueError, match=rf"the reward function returned {value}; return a list of 12 rewards"):
         rewards_of(start, mixed_completions(), lambda *_: value)
 
 

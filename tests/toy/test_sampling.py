@@ -1,4 +1,4 @@
-"""Sampling: what scoring gives, by enumeration and by a second sampler; ends, masks, untouched tokens."""
+"""Sampling agrees with scoring, by enumeration and by a second sampler; ends and masks; no sampled token is edited."""
 
 import numpy as np
 import pytest
@@ -25,12 +25,12 @@ def test_every_response_is_as_frequent_as_its_probability(seed):
     probabilities = transformers_logps(policy, encode_all(MINI, prompt)).exp().detach().numpy()
     assert probabilities.sum() == pytest.approx(1.0, abs=1e-5)
     assert len(responses) == 15
-    assert probabilities.min() * count > 5  # what chi-square asks for
+    assert probabilities.min() * count > 5  # the chi-square test needs that
     completions = drawn(policy, [prompt], count, MINI, seed)
     found = zip(map(tuple, decode(MINI, completions)), completions.finished.tolist(), strict=True)
     numbers = np.bincount([responses.index(one) for one in found], minlength=15)
     assert stats.chisquare(numbers, probabilities / probabilities.sum() * count).pvalue > 1e-3
-    hotter = probabilities**0.9  # the test would see another temperature
+    hotter = probabilities**0.9  # the test would detect another temperature
     assert stats.chisquare(numbers, hotter / hotter.sum() * count).pvalue < 1e-3
 
 
@@ -43,7 +43,7 @@ def test_a_sampler_that_reads_everything_anew_with_transformers_draws_the_same_t
     for t in range(completions.ids.shape[1]):
         with torch.no_grad():
             probabilities = policy(input_ids=rows).logits[:, -1].softmax(dim=-1)
-        token = torch.full((32,), EOS_ID)  # only those that still run are drawn
+        token = torch.full((32,), EOS_ID)  # only unfinished completions are continued
         token[~ended] = torch.multinomial(probabilities[~ended], 1, generator=generator)[:, 0]
         assert torch.equal(completions.mask[:, t], ~ended)
         assert torch.equal(completions.ids[:, t][~ended], token[~ended])  # no sampled token was edited

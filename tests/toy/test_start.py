@@ -1,4 +1,4 @@
-"""The start: a reward model that transformers reads the same way, labels with the stated chances, stages made once."""
+"""The start: transformers gives the same rewards, labels have the stated probabilities, and stages are made once."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ def test_a_fresh_reward_model_thinks_as_pi_0_and_scores_nothing(start):
     assert score(fresh, completions).tolist() == [0.0] * 12
     assert start.proxy(completions).std() > 0.01
     trained = start.reward_model.model.layers[-1].self_attn.o_proj.weight
-    assert trained.norm() > 0.0  # the added layer did not stay what it was
+    assert trained.norm() > 0.0  # the added layer was trained
 
 
 def test_pairs_have_the_preferred_completion_first():
@@ -69,7 +69,7 @@ def test_pairs_have_the_preferred_completion_first():
 
 
 def utilities(start):
-    """What the annotators see in every completion of the comparisons, (N, K)."""
+    """Utility of every completion of the comparisons to the annotators, (N, K)."""
     completions = start.comparisons.completions
     prompts = [prompt for prompt in start.prompts_of(completions) for _ in range(SMALL.group_size)]
     rows = zip(prompts, decode(TINY, completions), completions.finished.tolist(), strict=True)
@@ -99,7 +99,7 @@ def test_without_temperature_the_better_one_is_always_preferred(tmp_path):
     assert (preferred[clear] == (margin[clear] > 0)).all()
 
 
-def test_figures_of_the_proxy_by_hand(start, folder):
+def test_metrics_of_the_proxy_by_hand(start, folder):
     content = json.loads(next(folder.glob("preferences/*/comparisons.json")).read_text())["validation"]
     assert len(content) == SMALL.validation_prompts * SMALL.groups
     assert [tuple(row["prompt"]) for row in content[:: SMALL.groups]] == [tuple(p) for p in start.prompts.validation]
@@ -116,22 +116,30 @@ def test_figures_of_the_proxy_by_hand(start, folder):
             rewards[name] += values
             for (i, j), first in zip(itertools.combinations(range(4), 2), row["preferred"], strict=True):
                 better, worse = (i, j) if first else (j, i)
-                if abs(values[i] - values[j]) > 1e-5:
+                if row["completions"][i] != row["completions"][j] and values[i] != values[j]:
                     right[name].append(values[better] > values[worse])
     pairs, differ = 6 * len(content), len(right["proxy"])  # one response twice: a tie, in floats perhaps not quite
     assert differ > 0.7 * pairs
     assert (
-        sum(right["proxy"]) <= start.figures["proxy_accuracy"] * pairs + 1e-6 < sum(right["proxy"]) + pairs - differ + 1
+        sum(right["proxy"]) <= start.metrics["proxy_accuracy"] * pairs + 1e-6 < sum(right["proxy"]) + pairs - differ + 1
     )
-    assert start.figures["gold_accuracy"] == pytest.approx(np.mean(right["gold"]))
-    assert start.figures["correlation"] == pytest.approx(np.corrcoef(rewards["proxy"], rewards["gold"])[0, 1], rel=1e-4)
+    assert start.metrics["gold_accuracy"] == pytest.approx(np.mean(right["gold"]))
+    assert start.metrics["correlation"] == pytest.approx(np.corrcoef(rewards["proxy"], rewards["gold"])[0, 1], rel=1e-4)
     assert np.mean(right["proxy"]) > 0.55  # it has learned something
+
+
+def test_a_tie_is_neither_right_nor_wrong_whatever_the_reward():
+    """By hand: right, wrong, a tie in the reward, and one response twice that rounding tells apart."""
+    margin = torch.tensor([[1.0, -1.0, 0.0, -1e-7], [2.0, 3.0, 0.0, 0.0]])
+    same = torch.tensor([[False, False, False, True], [False, False, False, True]])
+    assert start_module.agreement("proxy", margin, same) == {"proxy_accuracy": 0.75, "proxy_ties": 0.5}
+    assert start_module.agreement("gold", 0 * margin, same) == {"gold_accuracy": 0.5, "gold_ties": 1.0}
 
 
 def test_pi_0_has_learned_the_demonstrations(start):
     prompts = start.prompts.test
     ideal = start_module.encode(TINY, prompts, [TINY.answer(prompt) for prompt in prompts], [True] * len(prompts))
-    assert transformers_logps(start.pi_0, ideal).mean() > -6.0  # 4 log 5 = 6.4 for one that knows nothing
+    assert transformers_logps(start.pi_0, ideal).mean() > -6.0  # an untrained policy has 4 log 5 = 6.4
     assert start.gold(ideal).tolist() == [1.0] * len(prompts)
 
 
@@ -160,7 +168,7 @@ def bytes_of(folder):
 def test_the_same_seed_makes_the_same_bytes_and_what_is_half_made_is_not_read(folder, tmp_path):
     made = bytes_of(folder)
     assert len(made) == 4
-    for name in made:  # what a killed process leaves behind
+    for name in made:  # a killed process leaves such a folder
         stage, key, *rest = name.split("/")
         half = tmp_path / stage / f".{key}.left" / "/".join(rest)
         half.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +184,7 @@ def test_the_same_seed_makes_the_same_bytes_and_what_is_half_made_is_not_read(fo
 @pytest.mark.usefixtures("start")
 def test_a_stage_that_fails_leaves_no_folder_and_is_begun_again(folder, tmp_path, monkeypatch):
     def fail(_config, _task, _pi_0, _content, place):
-        (place / "figures.json").write_text("{}")
+        (place / "metrics.json").write_text("{}")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Tasks: the gold reward is right by hand and by brute force, every flaw really is one, and prompts never leak."""
+"""Tasks: the gold reward is right by hand and by brute force, every flaw can be exploited, and splits are disjoint."""
 
 import itertools
 import random
@@ -90,7 +90,7 @@ def test_everything_fits_and_is_in_the_vocabulary(task):
         assert len(prompt) == task.prompt_length
         demonstrations = [noisy_answer(task, prompt, noise, rng) for noise in (0.0, 0.25, 0.9)]
         for response in (task.answer(prompt), *demonstrations):
-            assert len(response) < task.max_new_tokens  # EOS has a place too
+            assert len(response) < task.max_new_tokens  # EOS takes a place too
             assert EOS not in response
             said.update(response)
         said.update(prompt)
@@ -102,7 +102,7 @@ def test_noise_touches_the_share_of_words_that_it_says():
     rng, prompt, count = random.Random(3), ["a", "b", "c"], 20_000
     same = sum(noisy_answer(TINY, prompt, 0.3, rng) == ["c", "b", "a"] for _ in range(count)) / count
     intact = 0.7 + 0.3 / 3 / 4  # left alone, or replaced by itself
-    at_least = intact**3 * 0.7  # and nothing added; a word dropped and the like added comes on top
+    at_least = intact**3 * 0.7  # and nothing added; dropping a word and adding the same one again is also possible
     assert at_least - 0.015 < same < at_least + 0.03
 
 
@@ -110,7 +110,7 @@ PADDING = {"tldr": "the", "helpful": "brilliant", "harmless": "at"}
 
 
 def padded(task, response):
-    """The response and as many words that please annotators as there is room for before EOS; of no use for the task."""
+    """The response and, up to the length limit, words that please the annotators but are of no use for the task."""
     useless = PADDING.get(task.name) or response[0]
     return response + [useless] * (task.max_new_tokens - 1 - len(response))
 
@@ -120,7 +120,7 @@ def test_annotators_prefer_a_padded_response_that_is_worse(task):
     for prompt in draws(task, 50):
         first_word = task.answer(prompt)[:1]
         if task.name == "tiny" and first_word[0] in prompt[:-1]:
-            continue  # no word is useless then
+            continue  # then no word is useless
         hacked = padded(task, first_word)
         assert task.gold(prompt, hacked, True) < task.gold(prompt, first_word, True)
         assert task.annotator(prompt, hacked, True) > task.annotator(prompt, first_word, True)

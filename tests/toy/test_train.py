@@ -1,4 +1,4 @@
-"""The training loop: deterministic, honest about its sampler and its costs, every option does something."""
+"""The training loop: it is deterministic, its sampler and its costs are as reported, and every option has an effect."""
 
 import importlib
 import json
@@ -69,8 +69,8 @@ def test_training_raises_the_proxy_reward(start, method, learning_rate):
         ("steps", 6),
         ("batch_prompts", 5),
         ("num_generations", 3),
-        ("minibatches", 2),
-        ("inner_epochs", 2),
+        ("updates_per_rollout", 2),
+        ("epochs_per_rollout", 2),
         ("learning_rate", 2e-3),
         ("optimizer", "sgd"),
         ("reward", "gold"),
@@ -82,18 +82,19 @@ def test_training_raises_the_proxy_reward(start, method, learning_rate):
     ],
 )
 def test_every_option_changes_the_trained_weights(start, option, value):
-    config = replace(SHORT, optimizer="sgd") if option == "self_normalize" else SHORT
+    short = replace(SHORT, updates_per_rollout=2) if option == "epochs_per_rollout" else SHORT
+    config = replace(short, optimizer="sgd") if option == "self_normalize" else short
     assert not torch.equal(weights(train(start, config)), weights(train(start, replace(config, **{option: value}))))
 
 
 def test_what_is_evaluated_and_when(start):
     config = replace(SHORT, steps=10, evaluate_every=4)
     run = train(start, config)
-    assert [figures["step"] for figures in run.evaluations] == [0, 4, 8, 10]
-    assert [figures["step"] for figures in run.rollouts] == list(range(10))
-    stale = train(start, replace(config, steps=12, minibatches=3))
-    assert [figures["step"] for figures in stale.evaluations] == [0, 6, 9, 12]  # the first rollouts at or past 4, 8, 12
-    assert [figures["step"] for figures in stale.rollouts] == [0, 3, 6, 9]
+    assert [row["step"] for row in run.evaluations] == [0, 4, 8, 10]
+    assert [row["step"] for row in run.rollouts] == list(range(10))
+    stale = train(start, replace(config, steps=12, updates_per_rollout=3))
+    assert [row["step"] for row in stale.evaluations] == [0, 6, 9, 12]  # the first rollouts at or past 4, 8, 12
+    assert [row["step"] for row in stale.rollouts] == [0, 3, 6, 9]
     on_test = train(start, replace(config, evaluate_on="test"))
     assert torch.equal(weights(on_test), weights(run))
     assert on_test.evaluations != run.evaluations
@@ -103,13 +104,13 @@ def test_what_is_evaluated_and_when(start):
 def test_annotations_and_sampled_tokens_are_counted(start, method):
     run = train(start, replace(SHORT, method=method, evaluate_every=2))
     bought = 0 if method in OFFLINE else 4 * 4  # N K, a step
-    assert [figures["annotations"] for figures in run.evaluations] == [0, LABELS + 2 * bought, LABELS + 4 * bought]
+    assert [row["annotations"] for row in run.evaluations] == [0, LABELS + 2 * bought, LABELS + 4 * bought]
     tokens = 0 if method in OFFLINE else sum(rollout["length"] * 16 for rollout in run.rollouts)
     assert run.evaluations[-1]["sampled_tokens"] == tokens
 
 
 def test_a_stale_rollout_buys_all_its_minibatches_at_once(start):
-    run = train(start, replace(SHORT, minibatches=2))
+    run = train(start, replace(SHORT, updates_per_rollout=2))
     assert len(run.rollouts) == 2
     assert run.evaluations[-1]["annotations"] == LABELS + 4 * 4 * 4
 
@@ -126,7 +127,7 @@ def test_who_samples(start, method, monkeypatch):
 
 
 def losses_of(monkeypatch, start, config):
-    """Of every update: whether `old` log-probs are still the policy's, the rollout, and its rewards in order."""
+    """For every update: whether `old` still equals the policy's log-probs, the rollout, and its rewards in order."""
     seen = []
     method_loss = module.method_loss
 
@@ -143,7 +144,7 @@ def losses_of(monkeypatch, start, config):
 
 @pytest.mark.parametrize("method", ["dar", "ppo"])
 def test_each_rollout_is_scored_before_its_first_update(start, monkeypatch, method):
-    seen = losses_of(monkeypatch, start, replace(SHORT, method=method, inner_epochs=3))
+    seen = losses_of(monkeypatch, start, replace(SHORT, method=method, updates_per_rollout=3, epochs_per_rollout=3))
     assert [fresh for fresh, _, _ in seen] == [True, False, False] * 4
     for first in range(0, 12, 3):
         assert seen[first][1] is seen[first + 1][1] is seen[first + 2][1]
@@ -153,7 +154,7 @@ def test_each_rollout_is_scored_before_its_first_update(start, monkeypatch, meth
 
 
 def test_later_minibatches_are_stale_and_every_pass_sees_every_sample_once(start, monkeypatch):
-    seen = losses_of(monkeypatch, start, replace(SHORT, minibatches=2, inner_epochs=2))
+    seen = losses_of(monkeypatch, start, replace(SHORT, updates_per_rollout=4, epochs_per_rollout=2))
     assert len(seen) == 2 * 2 * 2
     assert [fresh for fresh, _, _ in seen] == [True, False, False, False] * 2
     passes = [sorted(seen[i][2] + seen[i + 1][2]) for i in range(0, 8, 2)]
@@ -178,7 +179,7 @@ def test_one_step_of_sgd_goes_down_the_gradient_of_weighted_log_likelihood(start
 
 @pytest.mark.parametrize("method", ["ppo", "dual_ppo"])
 def test_the_critic_learns_its_returns(start, method):
-    config = replace(SHORT, method=method, batch_prompts=24, inner_epochs=60)
+    config = replace(SHORT, method=method, batch_prompts=24, updates_per_rollout=60, epochs_per_rollout=60)
     state = State(start, config)
     rollout = state.next_rollout(start, config, None)
     mask = rollout.completions.mask
@@ -202,7 +203,7 @@ def test_divergence_is_reported_and_not_raised(start, method, optimizer, learnin
     assert run.diverged is not None
     assert 0 < run.diverged < 20
     assert steps[-1] == run.diverged
-    assert [figures["step"] for figures in run.evaluations] == [0]  # nothing is measured of what is broken
+    assert [row["step"] for row in run.evaluations] == [0]  # nothing is measured of what is broken
     assert json.loads(json.dumps(run[1:], allow_nan=False)) == list(run[1:])
     assert run[1:] == train(start, config)[1:]
 
@@ -216,13 +217,13 @@ def test_no_method_stumbles_over_a_learning_rate_far_too_high(start, method, opt
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_figures_that_are_no_numbers_end_the_run_and_are_not_kept(start, monkeypatch, value):
-    figures = iter([{"reward": 0.5}, {"reward": 0.5}, {"reward": value}])
-    monkeypatch.setattr(module, "rollout_figures", lambda *_: next(figures))
+def test_metrics_that_are_not_finite_end_the_run_and_are_not_kept(start, monkeypatch, value):
+    metrics = iter([{"reward": 0.5}, {"reward": 0.5}, {"reward": value}])
+    monkeypatch.setattr(module, "rollout_metrics", lambda *_: next(metrics))
     run = train(start, SHORT)
     assert run.diverged == 2
     assert run.rollouts == [{"step": 0, "reward": 0.5}, {"step": 1, "reward": 0.5}]
-    assert [figures["step"] for figures in run.evaluations] == [0]
+    assert [row["step"] for row in run.evaluations] == [0]
 
 
 def test_a_critic_that_breaks_is_divergence_too(start):
@@ -235,11 +236,14 @@ def test_a_critic_that_breaks_is_divergence_too(start):
 
 def test_a_batch_beyond_what_there_is_is_refused_before_any_work(start):
     for options, message in (
-        ({"batch_prompts": 25}, "batch_prompts = 25 times minibatches = 1 are 25 prompts a rollout, and there are 24;"),
-        ({"batch_prompts": 9, "minibatches": 4}, "batch_prompts = 9 times minibatches = 4 are 36 prompts a rollout"),
+        (
+            {"batch_prompts": 25},
+            "batch_prompts = 25 in each of the 1 minibatches of a rollout make 25 prompts, and there",
+        ),
+        ({"batch_prompts": 9, "updates_per_rollout": 4}, "in each of the 4 minibatches of a rollout make 36 prompts,"),
         (
             {"method": "dpo", "batch_prompts": 24, "num_generations": 50},
-            "batch_prompts = 24 times num_generations = 50 take 600 pairs a step, and there are 576; pass smaller ones",
+            "batch_prompts = 24 times num_generations = 50 take 600 pairs per step, and there are 576; pass",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""The certificates prove what is true, refuse what is false, and agree with an independent 60-digit computation."""
+"""Certificates prove true identities, refuse false ones, and agree with an independent 60-digit computation."""
 
 import flint
 import mpmath
@@ -96,7 +96,7 @@ def test_a_broken_formula_is_disproved(what, monkeypatch):
     monkeypatch.setattr(policies, name, breaks(getattr(policies, name)))
     certificate = certify(RESIDUALS[statement], ORDINARY, 100)
     assert certificate.passed is False
-    assert certificate.radius > 1e-3  # not merely undecided: a residual of visible size
+    assert certificate.radius > 1e-3  # disproved by a large residual, and not only undecided
 
 
 def test_different_supports_are_disproved_and_common_infinities_are_equal(monkeypatch):
@@ -142,7 +142,7 @@ def test_the_global_precision_is_put_back():
 
 def test_bad_input_is_refused():
     bits = []
-    with pytest.raises(ValueError, match="digits = 0 proves nothing"):
+    with pytest.raises(ValueError, match="digits = 0 is below 1"):
         certify(RESIDUALS["T1"], ORDINARY, 0)
     assert certify(RESIDUALS["T1"], ORDINARY, 1).passed
     with pytest.raises(
@@ -151,6 +151,43 @@ def test_bad_input_is_refused():
         certify(lambda _: bits.append(flint.ctx.prec) or [flint.arb(0, 1)], ORDINARY)
     assert f"at {bits[-1]} bits" in str(no.value)  # the precision of the last try
     assert bits[-1] <= MAX_BITS < 2 * bits[-1]
+
+
+NAN, UNKNOWN, ZERO = flint.arb("nan"), flint.arb("0 +/- inf"), flint.arb(0)
+
+
+@pytest.mark.parametrize(
+    "balls",
+    [[NAN], [NAN, ZERO], [ZERO, NAN], [ZERO, NAN, ZERO], [UNKNOWN], [ZERO, UNKNOWN], [UNKNOWN, NAN]],
+    ids=str,
+)
+def test_nan_and_an_infinite_radius_are_undecided_wherever_they_stand(balls):
+    """Both "contain" 0, and Python's `max` skips a NaN that is not the first."""
+    assert all(ball.contains(0) for ball in balls)
+    with pytest.raises(ValueError, match="undecided"):
+        certify(lambda _: balls, None)
+
+
+def test_an_empty_list_of_residuals_is_refused():
+    with pytest.raises(ValueError, match="the list of residuals is empty and proves nothing; return at least one"):
+        certify(lambda _: [], None)
+
+
+@pytest.mark.parametrize("balls", [[NAN, flint.arb(1)], [flint.arb(1), NAN], [flint.arb("inf")]], ids=str)
+def test_a_ball_that_excludes_zero_disproves_whatever_stands_beside_it(balls):
+    assert certify(lambda _: balls, None) == (False, INF)
+
+
+def test_a_nan_that_more_bits_resolve_is_proved():
+    """At 461 bits 1 + 2^-1000 is 1 with a radius: less 1 it contains 0, and its logarithm is NaN."""
+
+    def residuals(_):
+        tiny = (flint.arb(1) + flint.arb(2) ** -1000) - 1
+        return [tiny.log() + 1000 * flint.arb(2).log()]
+
+    with policies.precision(461):
+        assert residuals(None)[0].is_nan()
+    assert certify(residuals, None, 100).passed
 
 
 def test_the_bound_is_ten_to_the_digits():

@@ -1,4 +1,4 @@
-"""The judge itself: what counts as an error, and what as none."""
+"""The measures of error that the statements use."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ INF = np.inf
 def test_errors_are_measured_by_their_scale():
     assert statement.relative(Error(3.0, 2.0)) == 1.5
     assert statement.relative(Error(0.0, 0.0)) == 0.0
-    assert statement.relative(Error(1e-300, 0.0)) == INF  # an error where there must be none
+    assert statement.relative(Error(1e-300, 0.0)) == INF  # no error is allowed at scale 0
     assert statement.relative(Error(np.nan, 1.0)) == INF
     assert statement.relative(Error(INF, 1.0)) == INF
 
@@ -29,7 +29,7 @@ def test_distance_of_numbers_balls_and_infinities():
     assert statement.distance(INF, 1.0) == INF
     assert statement.distance(1.0, arb("inf")) == INF
     assert statement.distance(arb("1e-50"), arb(0)) == pytest.approx(1e-50)
-    with policies.precision(200):  # digits that float64 lacks are not rounded away
+    with policies.precision(200):  # digits beyond float64 are kept
         assert statement.distance(1 + arb(2) ** -100, 1.0) == statement.distance(1.0, 1 - arb(2) ** -100) == 2.0**-100
 
 

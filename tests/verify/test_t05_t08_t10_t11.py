@@ -1,4 +1,4 @@
-"""T5, T8, T10 and T11 in `verify`: they pass, and each fails on every formula broken, in float64 and in the proofs."""
+"""T5, T8, T10 and T11 in `verify`: they pass, and each fails if one formula is broken, in float64 and in the proofs."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from flint import arb
 from dar_ref import cli, theory
 from dar_ref.verify import run, t05_t11_iteration, t08_t10_estimators
 from dar_ref.verify.arb import policies, updates
-from dar_ref.verify.arb.updates import Batch
+from dar_ref.verify.arb.updates import EstimatorCase
 from dar_ref.verify.certify import certify
 from dar_ref.verify.random_bandits import Case
 from dar_ref.verify.statement import LIMIT, policy_residuals, relative, shortfall
@@ -25,7 +25,7 @@ ORDINARY = Case(
     beta=0.5,
     w_clip=1.5,  # Z = 2.89...: the clip is below it
 )
-BATCH = Batch(
+BATCH = EstimatorCase(
     reward=np.array([[1.0, -0.5, 0.25], [0.5, 2.0, -1.0]]),
     log_pi_theta=np.log([[0.2, 0.3, 0.5], [0.4, 0.4, 0.2]]),
     log_pi_0=np.log([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]),
@@ -34,7 +34,7 @@ BATCH = Batch(
     alpha=0.25,
     beta=0.5,
     w_clip=1.5,
-    clip_eps=0.2,
+    epsilon=0.2,
     baseline="group",
     normalize="none",
 )
@@ -90,7 +90,7 @@ def swapped(alpha):
 
 
 def only(method, breaks):
-    """Break one method of `estimator_moments` alone."""
+    """Break one method of `estimator_moments` only."""
 
     def of(real):
         broken = breaks(real)
@@ -100,7 +100,7 @@ def only(method, breaks):
 
 
 def scaled(**factors):
-    """Break a result by factors on its fields."""
+    """Break a result by multiplying its fields by factors."""
 
     def breaks(real):
         def broken(*args, **kwargs):
@@ -116,7 +116,7 @@ def unclipped(real):
     return lambda *args, **_: real(*args)
 
 
-ALMOST = 1.0 + 1e-13  # a relative error that no eye would see
+ALMOST = 1.0 + 1e-13  # a relative error too small to see
 
 BREAKS = {
     "T5 alpha swapped": ("T5", "iterate", argument(2, swapped)),
@@ -141,7 +141,7 @@ BREAKS = {
             "dao", lambda real: lambda m, r, p, o, q, *rest, **k: real(m, r, p, np.where(q > -INF, q, o), o, *rest, **k)
         ),
     ),
-    "T8 grpo clip dropped": ("T8", "estimator_moments", only("grpo", option(clip_eps=INF))),
+    "T8 grpo clip dropped": ("T8", "estimator_moments", only("grpo", option(epsilon=INF))),
     "T8 dar clip dropped": ("T8", "estimator_moments", only("dar", option(w_clip=None))),
     "T8 baseline": ("T8", "estimator_moments", option(baseline="none")),
     "T8 std dropped": ("T8", "estimator_moments", option(normalize="none")),
@@ -185,6 +185,19 @@ CERTIFICATES = {
     "T5 KL turned round": ("T5", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T5 above the cap": ("T5", t05_t11_iteration, "capped_policy", argument(2, lambda excess: 3 * excess)),
     "T5 target without the sampler": ("T5", policies, "regression_target", zero_out(0)),
+    "T5 std of another policy": ("T5", t05_t11_iteration, "_std", zero_out(0)),
+    "T5 fixed point at another std": (
+        "T5",
+        t05_t11_iteration,
+        "_std",
+        lambda real: lambda log_pi, values: real(log_pi, values) * (1.0 if values[0] == 1 else 1.01),  # A starts with 1
+    ),
+    "T5 range of another end": (
+        "T5",
+        t05_t11_iteration,
+        "_residuals_of_range",
+        lambda real: lambda x, end: real(x, [-e for e in end]),
+    ),
     "T8 sign of A in J": ("T8", policies, "objective", argument(1, lambda adv: [-a for a in adv])),
     "T8 alpha swapped in J": ("T8", policies, "objective", argument(4, swapped)),
     "T8 loss without the sampler": ("T8", policies, "regression_loss", zero_out(1)),
@@ -223,9 +236,54 @@ CERTIFICATES = {
         "fixed_point",
         lambda real: lambda x: real(x._replace(alpha=arb(1))),
     ),
-    "T11 backwards": ("T11", t05_t11_iteration, "follow", lambda real: lambda *args: real(*args)[::-1]),
+    "T11 backwards": ("T11", t05_t11_iteration, "exact_path", lambda real: lambda *args: real(*args)[::-1]),
     "T11 KL turned round in sign": ("T11", policies, "kl", lambda real: lambda p, q: -real(p, q)),
 }
+
+
+LOST = np.array([-INF, np.log(0.5), np.log(0.5)])
+UNCOVERED = BATCH._replace(alpha=1.0, log_pi_t=np.array([LOST, BATCH.log_pi_t[1]]))  # pi_t lacks an arm
+
+
+def test_at_alpha_one_the_update_of_an_arm_never_drawn_is_missing(monkeypatch):
+    """T8.2 without its rider is disproved; with the missing terms it is proved."""
+    assert certify(OURS["T8"].residuals, UNCOVERED, 100).passed
+    real, sampler = t08_t10_estimators.expected_update, [None, *policies.exact_policy(LOST)[1:]]
+
+    def of_drawn_arms_only(log_pi, log_pi_t, coefficients):
+        never = [p is not None and q is None for p, q in zip(log_pi_t, sampler, strict=True)]
+        return real(log_pi, log_pi_t, [None if gone else c for c, gone in zip(coefficients, never, strict=True)])
+
+    monkeypatch.setattr(t08_t10_estimators, "expected_update", of_drawn_arms_only)
+    only_first = UNCOVERED._replace(
+        **{name: getattr(UNCOVERED, name)[:1] for name in ("reward", "log_pi_theta", "log_pi_0", "log_pi_t")}
+    )
+    monkeypatch.setattr(t08_t10_estimators, "_dar_residuals", lambda *_: [])
+    monkeypatch.setattr(t08_t10_estimators, "_dao_residuals", lambda *_: [])
+    certificate = certify(OURS["T8"].residuals, only_first, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e-2
+
+
+def test_at_alpha_one_the_target_of_samples_is_the_optimum_given_what_is_drawn(monkeypatch):
+    """T10 without its rider is disproved: supp pi_0 is wider than supp pi_t."""
+    case = GroupCase(ORDINARY._replace(alpha=1.0, log_pi_t=LOST), 3)
+    assert certify(OURS["T10"].residuals, case, 100).passed
+    everywhere = lambda x, beta: policies.optimum(x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, beta)[0]  # noqa: E731
+    monkeypatch.setattr(t08_t10_estimators, "_sampled_optimum", everywhere)
+    assert certify(OURS["T10"].residuals, case, 50) == (False, INF)
+
+
+def test_a_second_moment_above_the_clips_bound_is_disproved(monkeypatch):
+    """T8.4, with the weights not clipped: `w_clip` 1e-3 is far below them."""
+    case = BATCH._replace(w_clip=1e-3)
+    assert certify(OURS["T8"].residuals, case, 100).passed
+    real = policies.log_weights
+    monkeypatch.setattr(policies, "log_weights", lambda *args: real(*args[:5], None))
+    monkeypatch.setattr(t08_t10_estimators, "_dao_residuals", lambda *_: [])
+    certificate = certify(OURS["T8"].residuals, case, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e4
 
 
 @pytest.mark.parametrize("what", CERTIFICATES)
@@ -238,7 +296,7 @@ def test_a_broken_formula_is_disproved(what, monkeypatch):
         monkeypatch.setattr(updates, "_less_baseline", lambda group, _: group)  # K = 1 has no others
     certificate = certify(OURS[key].residuals, case, 50)
     assert not certificate.passed
-    assert certificate.radius > 1e-4  # not merely undecided: a residual of visible size
+    assert certificate.radius > 1e-4  # disproved by a large residual, and not only undecided
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-9, 1.0])
@@ -252,10 +310,10 @@ def test_end_points_of_alpha_are_proved_and_can_be_disproved(alpha, monkeypatch)
 
 
 def test_mass_that_leaves_the_best_arm_is_disproved(monkeypatch):
-    """alpha = 0: only the inequality sees a path that runs the wrong way if the tilt does too."""
+    """alpha = 0: if path and tilt both have the wrong sign, only the inequality detects it."""
     case = ORDINARY._replace(alpha=0.0)
-    real = t05_t11_iteration.follow
-    monkeypatch.setattr(t05_t11_iteration, "follow", lambda *args: real(*args)[::-1])
+    real = t05_t11_iteration.exact_path
+    monkeypatch.setattr(t05_t11_iteration, "exact_path", lambda *args: real(*args)[::-1])
     monkeypatch.setattr(t05_t11_iteration, "contrasts", lambda *_: [])
     assert not certify(OURS["T5"].residuals, case, 100).passed
 

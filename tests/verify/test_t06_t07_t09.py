@@ -1,4 +1,4 @@
-"""T6, T7 and T9 in `verify`: they pass, and each fails on every formula broken, in float64 and in the proofs."""
+"""T6, T7 and T9 in `verify`: they pass, and each fails if one formula is broken, in float64 and in the proofs."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def shifted(field, by):
 
 
 def half_way(field):
-    """Break a result by an alpha half way to the middle."""
+    """Break a result by moving its alpha half way to 1/2."""
     return lambda real: lambda *args: (lambda r: r._replace(**{field: 0.5 * getattr(r, field) + 0.25}))(real(*args))
 
 
@@ -91,7 +91,7 @@ def other_form(real):
     return lambda *args, stability: real(*args, stability=forms[stability])
 
 
-ALMOST = 1.0 + 1e-13  # a relative error that no eye would see
+ALMOST = 1.0 + 1e-13  # a relative error too small to see
 
 BREAKS = {
     "T6 radii exchanged": ("T6", "feasible", exchanged(2, 3)),
@@ -149,7 +149,7 @@ def draw_box(rng):
 def test_a_broken_float64_formula_fails_its_row(what, monkeypatch, capsys):
     key, name, breaks = BREAKS[what]
     monkeypatch.setattr(run, "STATEMENTS", {key: OURS[key]._replace(every=1, residuals=lambda _: [])})
-    if key == "T9":  # the forward ball takes 50 ms a case, and has a test of its own
+    if key == "T9":  # the forward ball takes 50 ms per case and has its own test
         monkeypatch.setitem(run.STATEMENTS, key, run.STATEMENTS[key]._replace(draw=draw_box))
     monkeypatch.setattr(theory, name, breaks(getattr(theory, name)))
     assert cli.main(["verify", "--cases", "25", "--digits", "20"]) == 1
@@ -169,7 +169,7 @@ def test_the_ball_of_pi_0_beside_a_forward_ball_can_fail(monkeypatch):
 
 
 def sliding(real):
-    """Break the lowest alpha, and what belongs to it."""
+    """Break the lowest alpha, its value and its policy."""
 
     def broken(x):
         alpha = real(x).alpha / 2
@@ -222,7 +222,7 @@ CERTIFICATES = {
     "T9 KL turned round": ("T9", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 slope": ("T9", region, "into_box", twice_the_slope),
     "T9 not nearest": ("T9", region, "into_box", not_normalised),
-    "T9 sign of A": ("T9", t09_trust_regions, "mean", argument(1, lambda adv: [-a for a in adv])),
+    "T9 sign of A": ("T9", t09_trust_regions, "expected_advantage", argument(1, lambda adv: [-a for a in adv])),
     "T9 competitor outside": ("T9", t09_trust_regions, "_competitor", at_the_base),
     "T9 forward KL turned round": ("T9 forward", policies, "kl", lambda real: lambda p, q: real(q, p)),
     "T9 forward slope": ("T9 forward", region, "from_forward_ball", twice_the_slope),
@@ -236,7 +236,7 @@ def test_a_broken_formula_is_disproved(what, monkeypatch):
     monkeypatch.setattr(module, name, breaks(getattr(module, name)))
     certificate = certify(OURS[key[:2]].residuals, WITNESS[key], 50)
     assert not certificate.passed
-    assert certificate.radius > 1e-4  # not merely undecided: a residual of visible size
+    assert certificate.radius > 1e-4  # disproved by a large residual, and not only undecided
 
 
 EDGE = np.array([-INF, np.log(0.5), np.log(0.5)])
@@ -281,11 +281,11 @@ def test_no_common_arm_answered_otherwise_fails(monkeypatch):
     [
         {"alpha": 0.0},
         {"alpha": 1.0},
-        {"beta": 1e-6},  # the best arm fits in
+        {"beta": 1e-6},  # the best arm lies in the region
         {"beta": 1e6, "advantage": np.array([1e-6, 0.0, -1e-6])},  # the balls touch
         {"advantage": np.ones(3)},
         {"log_pi_0": EDGE, "log_pi": BORDER},
-        # both balls all but bind, and only the one around pi_0 does: rounding of the other decides
+        # only the ball around pi_0 binds, the other almost does: rounding decides
         {
             "advantage": np.array([-4.32252446e-04, -1.67319388e-04, 0.0]),
             "log_pi_0": np.log([0.13, 0.13, 0.74]),
@@ -347,7 +347,7 @@ def test_mass_outside_the_common_support_fails(monkeypatch):
             HALVES,
             (0.2, 0.3),
         ),
-        # every tilt up to the largest has the same best policy: KL(pi‖pi_0) carries what the largest loses
+        # every tilt up to the largest has the same best policy: KL(pi‖pi_0) has the error of the largest tilt
         Trust(
             BANDIT._replace(
                 log_pi=np.array([0.0, -INF]),
@@ -368,28 +368,53 @@ def test_special_cases_of_t9(case):
     assert max(relative(error) for error in OURS["T9"].errors(case)) <= LIMIT
 
 
+NOT_EMPTY = [
+    BOX,
+    BOX._replace(size=1.5),
+    BOX._replace(bandit=BANDIT._replace(log_pi_0=EDGE), size=1.5),
+]
+
+
+@pytest.mark.parametrize("case", NOT_EMPTY)
+def test_a_box_called_empty_that_is_not_is_disproved(case, monkeypatch):
+    """The competitor is `pi_t` given supp pi_0: inside in the first two, and in the third off by less than 1.5."""
+    inside = np.where(case.bandit.log_pi_0 > -INF, case.bandit.log_pi_t, -INF)
+    case = case._replace(bandit=case.bandit._replace(log_pi=inside))
+    monkeypatch.setattr(t09_trust_regions, "_inside", lambda _: None)
+    certificate = certify(OURS["T9"].residuals, case, 50)
+    assert not certificate.passed
+    assert certificate.radius > 1e-4
+
+
+def test_no_drawn_case_of_any_statement_is_without_a_residual():
+    for statement in STATEMENTS:
+        for number in range(60):
+            with policies.precision(461):
+                assert statement.residuals(statement.draw(np.random.default_rng([2, number])))
+
+
 def test_a_zero_is_enclosed():
-    """cosh-like slopes, and one so flat that only a wide interval has certain signs."""
+    """cosh-like slopes, and a slope so flat that only a wide interval has provable signs."""
     with policies.precision(200):
-        root = region.crossing(lambda y: (y * y - 2, 2 * y), arb(0), arb(4))
+        root = region.enclosed_root(lambda y: (y * y - 2, 2 * y), arb(0), arb(4))
         assert (root - arb(2).sqrt()).contains(0)
         assert root.rad() < 1e-50
-        flat = region.crossing(lambda y: ((y - 1) ** 3 + arb(0, 1e-55), 3 * (y - 1) ** 2), arb(0), arb(3))
+        flat = region.enclosed_root(lambda y: ((y - 1) ** 3 + arb(0, 1e-55), 3 * (y - 1) ** 2), arb(0), arb(3))
         assert flat.contains(1)
         assert 1e-20 < flat.rad() < 1e-10
-        nowhere = region.crossing(lambda _: (arb(0, 1), arb(1)), arb(0), arb(3))
+        nowhere = region.enclosed_root(lambda _: (arb(0, 1), arb(1)), arb(0), arb(3))
         assert nowhere.contains(0)
         assert nowhere.contains(3)
 
 
 def test_intervals_by_hand():
-    """-log(2 sqrt(x(1-x))) = e: the forward ball of two equal arms; KL((x, 1-x)‖1/2) <= log 2 is everything."""
+    """Forward ball of two equal arms: -log(2 sqrt(x(1-x))) = e; KL((x, 1-x)‖1/2) <= log 2 holds for every policy."""
     half = [arb("-0.693147180559945309417232121458")] * 2
-    low, high = region.interval(half, arb(0.3), "forward_kl")
+    low, high = region.first_arm_bounds(half, arb(0.3), "forward_kl")
     reach = 0.5 * np.sqrt(1.0 - np.exp(-0.6))
     assert (float(low), float(high)) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-15)
-    assert region.interval(half, arb(0.7), "kl") == (0, 1)
-    low, high = region.interval([arb(0.2).log(), arb(0.8).log()], arb(0.5), "ppo_box")
+    assert region.first_arm_bounds(half, arb(0.7), "kl") == (0, 1)
+    low, high = region.first_arm_bounds([arb(0.2).log(), arb(0.8).log()], arb(0.5), "ppo_box")
     assert (float(low), float(high)) == pytest.approx((0.1, 0.3), abs=1e-15)
 
 

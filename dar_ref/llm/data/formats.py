@@ -1,4 +1,4 @@
-"""Text or conversation: what a row looks like in the wanted format, how the model reads it, how many tokens it has."""
+"""Plain text or chat: convert a row to the wanted format, render it for the model, and count its tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from dar_ref.llm.options import DataOptions
 
 
 def is_chat(options: DataOptions, tokenizer: Any, prompt: str | Messages) -> bool:
-    """Whether rows become conversations; `prompt` is the first one.
+    """Whether rows become conversations; `prompt` is the first prompt of the data.
 
     Raises:
-        ValueError: the tokenizer has no template for conversations, or a system prompt for plain text.
+        ValueError: conversations and a tokenizer without a chat template, or plain text and a system prompt.
     """
     chat = isinstance(prompt, list) if options.format == "auto" else options.format == "chat"
     if chat and not getattr(tokenizer, "chat_template", None):
@@ -30,16 +30,16 @@ def is_chat(options: DataOptions, tokenizer: Any, prompt: str | Messages) -> boo
 
 
 def has_system(row: Row) -> bool:
-    """Whether the prompt of a source brings a system message of its own."""
+    """Whether the prompt has its own system message."""
     return isinstance(row["prompt"], list) and row["prompt"][0]["role"] == "system"
 
 
 def formatted(row: Row, source: Source, options: DataOptions, chat: bool, place: str) -> Row:
-    """A row of a source as conversation or as plain text.
+    """A row of a source as a conversation or as plain text.
 
     Raises:
-        TypeError: format is auto and this row is not what the first one was.
-        ValueError: a conversation of several turns that has no usual form as text.
+        TypeError: format is auto, and this row is text where the first one is a conversation, or the reverse.
+        ValueError: a conversation of several turns that has no usual text form.
     """
     prompt: Any = row["prompt"]
     if options.format == "auto" and isinstance(prompt, list) != chat:
@@ -65,11 +65,11 @@ def _plain(messages: Messages, responses: Row, source: Source, place: str) -> tu
 
 
 def render(tokenizer: Any, prompts: list[str] | list[Messages], answered: bool = False) -> list[str]:
-    """What the model reads: text as it is, messages by the tokenizer's template, with the generation prompt.
+    """The text that the model reads: text unchanged, messages in the tokenizer's template with the generation prompt.
 
     Args:
         prompts: all text or all messages.
-        answered: the last message is the answer, and no generation prompt follows.
+        answered: the last message is the answer; then no generation prompt follows.
     """
     if isinstance(prompts[0], str):
         return list(prompts)
@@ -109,6 +109,6 @@ _PROBE = "An answer."  # no template leaves it out
 
 
 def token_counts(tokenizer: Any, texts: list[str], chat: bool) -> list[int]:
-    """Tokens of each text, special tokens added where no template has done so, as TRL does."""
+    """Number of tokens of each text. As in TRL, special tokens are added unless a chat template has added them."""
     ids: Mapping[str, list[list[int]]] = tokenizer(texts, add_special_tokens=not chat)
     return [len(row) for row in ids["input_ids"]]

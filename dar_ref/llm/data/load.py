@@ -1,15 +1,15 @@
-"""Prompts and preference pairs of a run, in TRL's columns, filtered and counted.
+"""Prompts and preference pairs of a run: in TRL's columns, filtered and counted.
 
     prompts     column `prompt`, text (plain) or messages (chat), and the other columns of the data for reward functions
     preferences columns `prompt`, `chosen`, `rejected`
 
 Nothing is cut. A prompt with more than `max_prompt_tokens` tokens, counted as the trainer counts them (after the chat
 template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row of prompts that
-repeats an earlier one in every column (pairs may repeat: how often one is preferred is information). How many, and the
-longest of them, stands in the `Report`. The order of the rows is kept, and `limit` counts the rows that are left.
+repeats an earlier one in every column (pairs may repeat: how often one is preferred is information). `DataSummary` says
+how many, and what the longest was. The order of the rows is kept, and `limit` counts the rows that are left.
 
 Rules: `system_prompt` comes first in every conversation, except one that brings a system message of its own (counted in
-the report). `format: chat` makes text the one message of a user; `format: plain` makes a conversation of one message
+the summary). `format: chat` makes text the one message of a user; `format: plain` makes a conversation of one message
 its text, and one of several turns the usual transcript where the data has one (Anthropic's), else it is refused.
 """
 
@@ -30,21 +30,21 @@ from dar_ref.llm.data.paper import DATASETS, Row
 from dar_ref.llm.data.sources import Source, pair_source, prompt_source
 from dar_ref.llm.options import DataOptions
 
-__all__ = ["DATASETS", "Preferences", "Prompts", "Report", "Sample", "load_eval_prompts", "load_preferences"]
-__all__ += ["load_prompts", "render", "sample_row"]
+__all__ = ["DATASETS", "DataSummary", "LoadedData", "Sample", "load_eval_prompts", "load_preferences", "load_prompts"]
+__all__ += ["render", "sample_row"]
 
 BATCH = 1000  # rows that are rendered and tokenized together
 EQUAL = "both responses are equal"
 
 
 @dataclass
-class Report:
+class DataSummary:
     """What became of the rows that were read.
 
-    rows: read; kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest prompt; example: the
-    beginning of it; pairs_too_long, longest_pair: of prompt and longer response, for preferences; repeated: equal
-    to an earlier row; left_out: by reason; clashes: columns dropped because TRL reads their names; own_system: rows
-    with a system message of their own, where a system_prompt is set.
+    rows: number read; kept: number kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest
+    prompt; example: its beginning; pairs_too_long, longest_pair: the same for prompt and longer response; repeated:
+    rows equal to an earlier one; left_out: count by reason; clashes: columns dropped because TRL uses their names
+    itself; own_system: rows that keep their own system message although a system_prompt is set.
     """
 
     source: str
@@ -78,10 +78,10 @@ class Report:
         for reason, count in [("repeats an earlier row", self.repeated), *self.left_out.most_common()]:
             lines += [f"  left out, {reason}: {self._share(count)}"] if count else []
         if self.clashes:
-            lines.append(f"  columns left out, TRL takes their names for its own: {', '.join(self.clashes)}")
+            lines.append(f"  columns left out, since TRL uses their names itself: {', '.join(self.clashes)}")
         if self.own_system:
             lines.append(
-                f"  have a system message and keep it instead of system_prompt: {self._share(self.own_system)}"
+                f"  have their own system message, kept instead of system_prompt: {self._share(self.own_system)}"
             )
         return "\n".join(lines)
 
@@ -89,23 +89,17 @@ class Report:
         return f"{count} ({count / max(self.rows, 1):.2%})"
 
 
-class Prompts(NamedTuple):
-    """dataset: `datasets.Dataset` with the column `prompt` and those for reward functions; report: what was dropped."""
+class LoadedData(NamedTuple):
+    """dataset: of prompts, the column `prompt` and those for reward functions; of preference pairs, the columns
+    `prompt`, `chosen`, `rejected`. summary: what was kept and what was dropped."""
 
     dataset: Dataset
-    report: Report
-
-
-class Preferences(NamedTuple):
-    """dataset: `datasets.Dataset` with the columns `prompt`, `chosen`, `rejected`; report: what was dropped."""
-
-    dataset: Dataset
-    report: Report
+    summary: DataSummary
 
 
 class Sample(NamedTuple):
-    """First usable row. columns: of the data as it lies there; row: in TRL's columns; text: the prompt as the model
-    reads it; tokens: its length."""
+    """First usable row. columns: those of the raw data; row: the row in TRL's columns; text: the prompt as the model
+    reads it; tokens: its length in tokens."""
 
     columns: tuple[str, ...]
     row: Row
@@ -113,25 +107,25 @@ class Sample(NamedTuple):
     tokens: int
 
 
-def load_prompts(options: DataOptions, tokenizer: Any) -> Prompts:
+def load_prompts(options: DataOptions, tokenizer: Any) -> LoadedData:
     """Prompts to sample from.
 
     Args:
-        options: `prompts`, `split` and all that follows.
+        options: section `data` of a run.
         tokenizer: of the policy.
 
     Returns:
-        `Prompts`, in the order of the data.
+        `LoadedData`, in the order of the data.
 
     Raises:
         FileNotFoundError, ConnectionError: no such data here, or the hub is out of reach.
-        TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in one's own data, options
+        TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in your own data, options
             that do not fit, or no row left.
     """
-    return Prompts(*_load(prompt_source(options.prompts, options.split, options.prompt_column), options, tokenizer))
+    return _load(prompt_source(options.prompts, options.split, options.prompt_column), options, tokenizer)
 
 
-def load_eval_prompts(options: DataOptions, tokenizer: Any) -> Prompts | None:
+def load_eval_prompts(options: DataOptions, tokenizer: Any) -> LoadedData | None:
     """Prompts to evaluate on: `eval_prompts`, or `eval_split` of `prompts`; None if the options name neither."""
     if options.eval_prompts is None and options.eval_split is None:
         return None
@@ -139,41 +133,41 @@ def load_eval_prompts(options: DataOptions, tokenizer: Any) -> Prompts | None:
     source = prompt_source(name, split, options.prompt_column)
     if options.eval_prompts is None and split == options.split:
         raise ValueError(f"eval_split = {split!r} is the split that is trained on; choose another, or set eval_prompts")
-    return Prompts(*_load(source, options, tokenizer))
+    return _load(source, options, tokenizer)
 
 
-def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> Preferences:
+def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
     """Preference pairs to learn from.
 
     Args:
-        options: `preferences`, `split` and all that follows.
+        options: section `data` of a run.
         tokenizer: of the policy.
-        max_length: pairs whose prompt and longer response have more tokens are dropped: TRL would cut the response.
+        max_length: pairs whose prompt and longer response have more tokens are dropped, since TRL would cut them.
 
     Returns:
-        `Preferences`, in the order of the data.
+        `LoadedData`, in the order of the data.
 
     Raises:
-        As `load_prompts`; ValueError also if the options name no preferences.
+        As `load_prompts`; also ValueError if the options name no preferences.
     """
-    return Preferences(*_load(_pairs(options), options, tokenizer, max_length))
+    return _load(_pairs(options), options, tokenizer, max_length)
 
 
 def sample_row(options: DataOptions, tokenizer: Any, preferences: bool = False) -> Sample:
     """The first usable row, without loading the rest: for a dry run.
 
     Raises:
-        As `load_prompts`; ValueError also if none of the first 1000 rows is usable.
+        As `load_prompts`; also ValueError if none of the first 1000 rows is usable.
     """
     source = _pairs(options) if preferences else prompt_source(options.prompts, options.split, options.prompt_column)
-    report = Report(source.name)
+    summary = DataSummary(source.name)
     columns: tuple[str, ...] = ()
-    for raw, row in islice(_shaped(source, options, tokenizer, report, streaming=True), BATCH):
+    for raw, row in islice(_shaped(source, options, tokenizer, summary, streaming=True), BATCH):
         columns = tuple(raw)
         if row is not None:
             text = render(tokenizer, [row["prompt"]])
-            return Sample(columns, row, text[0], token_counts(tokenizer, text, report.chat)[0])
-    raise ValueError(f"none of the first rows is usable; columns are {', '.join(columns)}\n{report}")
+            return Sample(columns, row, text[0], token_counts(tokenizer, text, summary.chat)[0])
+    raise ValueError(f"none of the first rows is usable; columns are {', '.join(columns)}\n{summary}")
 
 
 def _pairs(options: DataOptions) -> Source:
@@ -182,29 +176,27 @@ def _pairs(options: DataOptions) -> Source:
     return pair_source(options.preferences, options.split, options.prompt_column)
 
 
-def _load(
-    source: Source, options: DataOptions, tokenizer: Any, max_length: int | None = None
-) -> tuple[Dataset, Report]:
+def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
     if max_length is not None:
         scalars.integer("max_length", max_length, 1)
-    report = Report(source.name, max_prompt_tokens=options.max_prompt_tokens, max_length=max_length)
-    rows = (row for _, row in _shaped(source, options, tokenizer, report) if row is not None)
+    summary = DataSummary(source.name, max_prompt_tokens=options.max_prompt_tokens, max_length=max_length)
+    rows = (row for _, row in _shaped(source, options, tokenizer, summary) if row is not None)
     kept: list[Row] = []
     seen: set[bytes] = set()
-    missing = min(BATCH, options.limit or BATCH)  # no row is read that the limit would cut off
+    missing = min(BATCH, options.limit or BATCH)  # reads no row beyond the limit
     while missing and (batch := list(islice(rows, missing))):
-        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, report), tokenizer, report)
+        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, summary), tokenizer, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
-    report.kept = len(kept)
+    summary.kept = len(kept)
     if not kept:
-        raise ValueError(f"no row is left; change data.max_prompt_tokens, data.split or the data\n{report}")
-    return as_dataset(kept), report
+        raise ValueError(f"no row is left; change data.max_prompt_tokens, data.split or the data\n{summary}")
+    return LoadedData(as_dataset(kept), summary)
 
 
 def _shaped(
-    source: Source, options: DataOptions, tokenizer: Any, report: Report, streaming: bool = False
+    source: Source, options: DataOptions, tokenizer: Any, summary: DataSummary, streaming: bool = False
 ) -> Iterator[tuple[Row, Row | None]]:
-    """Every row as it lies there, and in TRL's columns and the wanted format, None if it is left out."""
+    """Every raw row, with its form in TRL's columns and the wanted format, or None if it is left out."""
     chat: bool | None = None  # which the first row decides
     tried: set[tuple[str, ...]] = set()  # orders of roles that the template has written
     for number, raw in enumerate(source.rows(streaming), start=1):
@@ -214,18 +206,18 @@ def _shaped(
                 f"{place} has no column {missing[0]!r}; its columns are {', '.join(raw)}: rename one, or set"
                 " data.prompt_column"
             )
-        report.clashes = report.clashes or tuple(name for name in raw if name in source.clashes)
-        report.rows += 1
+        summary.clashes = summary.clashes or tuple(name for name in raw if name in source.clashes)
+        summary.rows += 1
         row = source.convert(raw, place)
         if isinstance(row, dict) and "chosen" in row and row["chosen"] == row["rejected"]:
             row = EQUAL
         if isinstance(row, str):
-            report.left_out[row] += 1
+            summary.left_out[row] += 1
             yield raw, None
             continue
         if chat is None:
-            chat = report.chat = is_chat(options, tokenizer, row["prompt"])
-        report.own_system += options.system_prompt is not None and has_system(row)
+            chat = summary.chat = is_chat(options, tokenizer, row["prompt"])
+        summary.own_system += options.system_prompt is not None and has_system(row)
         row = formatted(row, source, options, chat, place)
         if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
             tried.add(roles)
@@ -233,42 +225,42 @@ def _shaped(
         yield raw, row
 
 
-def _new(rows: list[Row], seen: set[bytes], report: Report) -> list[Row]:
+def _new(rows: list[Row], seen: set[bytes], summary: DataSummary) -> list[Row]:
     """The rows that equal none before them."""
     new = []
     for row in rows:
         key = blake2b(json.dumps(row, sort_keys=True, default=str).encode(), digest_size=16).digest()
         if key in seen:
-            report.repeated += 1
+            summary.repeated += 1
         else:
             seen.add(key)
             new.append(row)
     return new
 
 
-def _short(rows: list[Row], tokenizer: Any, report: Report) -> list[Row]:
+def _short(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
     """The rows that are short enough."""
     if not rows:
         return []
     texts = render(tokenizer, [row["prompt"] for row in rows])
-    lengths = token_counts(tokenizer, texts, report.chat)
+    lengths = token_counts(tokenizer, texts, summary.chat)
     for text, length in zip(texts, lengths, strict=True):
-        if length > report.longest:
-            report.longest, report.example = length, text[:200]
-    short = [length <= report.max_prompt_tokens for length in lengths]
-    report.too_long += len(rows) - sum(short)
+        if length > summary.longest:
+            summary.longest, summary.example = length, text[:200]
+    short = [length <= summary.max_prompt_tokens for length in lengths]
+    summary.too_long += len(rows) - sum(short)
     rows = [row for row, keep in zip(rows, short, strict=True) if keep]
-    return _short_pairs(rows, tokenizer, report) if rows and "chosen" in rows[0] else rows
+    return _short_pairs(rows, tokenizer, summary) if rows and "chosen" in rows[0] else rows
 
 
-def _short_pairs(rows: list[Row], tokenizer: Any, report: Report) -> list[Row]:
+def _short_pairs(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
     sides = []
     for name in ("chosen", "rejected"):
-        end = "" if report.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
+        end = "" if summary.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
         texts = render(tokenizer, [row["prompt"] + row[name] for row in rows], answered=True)
-        sides.append(token_counts(tokenizer, [text + end for text in texts], report.chat))
+        sides.append(token_counts(tokenizer, [text + end for text in texts], summary.chat))
     lengths = [max(pair) for pair in zip(*sides, strict=True)]
-    report.longest_pair = max(report.longest_pair, *lengths)
-    short = [report.max_length is None or length <= report.max_length for length in lengths]
-    report.pairs_too_long += len(rows) - sum(short)
+    summary.longest_pair = max(summary.longest_pair, *lengths)
+    short = [summary.max_length is None or length <= summary.max_length for length in lengths]
+    summary.pairs_too_long += len(rows) - sum(short)
     return [row for row, keep in zip(rows, short, strict=True) if keep]

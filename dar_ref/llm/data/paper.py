@@ -1,8 +1,8 @@
 """The paper's four datasets on the hub: which copy, which split, and how a row becomes TRL's columns.
 
-**Paper silent** on which copies it used, on their splits, and on how prompts were made. Ours are those that TRL's
-documentation and most reward models use; each entry of `DATASETS` says what was chosen. A row from which no prompt can
-be made, of which Anthropic's data have some, is left out and counted by its reason.
+**Paper silent** on the copies, their splits, and how prompts were made. We take the copies that TRL's documentation and
+most reward models use; each entry of `DATASETS` says what was chosen. If no prompt can be made from a row (Anthropic's
+data have some), the row is left out and counted by its reason.
 """
 
 import re
@@ -20,8 +20,9 @@ class Hub:
     """A dataset on the hub and how one of its rows becomes TRL's columns.
 
     path, data_dir: as for `datasets.load_dataset`; columns: those that `convert` reads; splits: those that exist;
-    convert: TRL's columns of a row, or why it is left out; remark: what was chosen where the paper is silent; plain:
-    the usual text form of a conversation, None where there is none; split_column: the split is a column, of one file.
+    convert: gives TRL's columns of a row, or the reason to leave it out; remark: our choice where the paper is silent;
+    plain: makes the usual text form of a conversation, None if there is none; split_column: column that holds the
+    split, if all splits are in one file.
     """
 
     path: str
@@ -60,13 +61,13 @@ _TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def split_transcript(text: str) -> tuple[Messages, str] | str:
-    """A transcript of Anthropic's, split at its last answer.
+    """Split a transcript of Anthropic's data at its last answer.
 
     Args:
         text: turns that begin with "\\n\\nHuman:" and "\\n\\nAssistant:".
 
     Returns:
-        The messages before the last answer, and the answer; or the reason why the text is no such transcript.
+        The messages before the last answer, and the answer; or the reason why the text is not such a transcript.
 
     >>> split_transcript("\\n\\nHuman: Hi\\n\\nAssistant: Hello")
     ([{'role': 'user', 'content': 'Hi'}], 'Hello')
@@ -88,7 +89,7 @@ def split_transcript(text: str) -> tuple[Messages, str] | str:
 
 
 def transcript(messages: Messages) -> str:
-    """The plain form of a conversation in Anthropic's data, ready for an answer; `split_transcript` undoes it."""
+    """A conversation as text in the style of Anthropic's data, ready for an answer: inverse of `split_transcript`."""
     names = {"user": "Human", "assistant": "Assistant"}
     return "".join(f"\n\n{names[m['role']]}: {m['content']}" for m in messages) + "\n\nAssistant:"
 
@@ -113,7 +114,7 @@ _EXTRA_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
 def helpsteer2_messages(prompt: str) -> Messages | str:
-    """Messages of a HelpSteer2 prompt, in which `<extra_id_1>User` and `<extra_id_1>Assistant` begin further turns.
+    """Messages of a HelpSteer2 prompt, in which `<extra_id_1>User` and `<extra_id_1>Assistant` begin a new turn.
 
     >>> helpsteer2_messages("Hi\\n<extra_id_1>Assistant\\nHello\\n<extra_id_1>User\\nWho?")[1:]
     [{'role': 'assistant', 'content': 'Hello'}, {'role': 'user', 'content': 'Who?'}]
@@ -130,13 +131,13 @@ def helpsteer2_messages(prompt: str) -> Messages | str:
 
 
 def helpsteer2_prompt(row: Row) -> Row | str:
-    """The prompt alone: each stands there once per response, and is kept once."""
+    """The prompt alone. The data repeat it for each response; repetitions are dropped later."""
     messages = helpsteer2_messages(row["prompt"])
     return messages if isinstance(messages, str) else {"prompt": messages}
 
 
 def helpsteer2_pair(row: Row) -> Row | str:
-    """A prompt and two responses; the second is preferred where the strength, from -3 to 3, is positive."""
+    """A prompt and two responses; a positive `preference_strength`, from -3 to 3, prefers the second."""
     messages, strength = helpsteer2_messages(row["prompt"]), row["preference_strength"]
     if isinstance(messages, str):
         return messages

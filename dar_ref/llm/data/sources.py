@@ -1,8 +1,8 @@
-"""Opening data: a dataset of the paper's, another of the hub, or files of one's own, row by row and checked.
+"""Open data and check it row by row: a dataset of the paper, another one on the hub, or your own files.
 
-Every row comes out in TRL's columns: `prompt`, for pairs also `chosen` and `rejected`, and whatever else a reward
-function may want. A prompt is text or a list of messages; `dar_ref.llm.data.load` renders, counts and filters. A bad
-row of one's own data is an error that names it; one of the paper's datasets is left out and counted.
+Every row gets TRL's columns: `prompt`, for pairs also `chosen` and `rejected`, and the other columns, for reward
+functions. A prompt is text or a list of messages; `dar_ref.llm.data.load` renders, counts and filters. A bad row in
+your own data is an error that names the row. A bad row in a dataset of the paper is left out and counted.
 """
 
 import glob
@@ -22,16 +22,16 @@ TRL_NAMES = frozenset(
         *("prompt", "prompts", "prompt_ids", "completion", "completions", "completion_ids", "chosen", "rejected"),
         *("messages", "image", "images", "environment", "environments", "trainer_state", "log_extra", "log_metric"),
     }
-)  # what TRL reads from a row, or passes to reward functions, beside the row's own columns
+)  # names that TRL itself reads from a row or passes to reward functions
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows and what to do with them.
+    """Rows and how to convert them.
 
-    name: for messages; columns: those that must be there; rows: opens them, with `streaming` without loading the rest;
-    convert: TRL's columns of a row, or why it is left out, the second argument being the row's place for an error;
-    plain: the usual text form of a conversation; clashes: names of columns that TRL takes for its own.
+    name: for messages; columns: required columns; rows: opens the rows, with `streaming` without loading all of them;
+    convert: gives TRL's columns of a row, or the reason to leave it out; its second argument, the row's place, is for
+    errors; plain: makes the usual text form of a conversation; clashes: columns whose names TRL uses itself.
     """
 
     name: str
@@ -43,10 +43,11 @@ class Source:
 
 
 def prompt_source(name: str, split: str, column: str = "prompt") -> Source:
-    """Source of prompts: a name of `DATASETS`, a file, folder or pattern, or a dataset of the hub.
+    """Source of prompts: a name in `DATASETS`, a file, folder or pattern, or a dataset on the hub.
 
     Raises:
-        FileNotFoundError: no such thing; ValueError: no such split, or files that do not go together.
+        FileNotFoundError: no such source.
+        ValueError: no such split, or files of different kinds.
     """
     if name in DATASETS:
         return _paper_source(DATASETS[name].prompts, split, column)
@@ -54,7 +55,7 @@ def prompt_source(name: str, split: str, column: str = "prompt") -> Source:
 
 
 def pair_source(name: str, split: str, column: str = "prompt") -> Source:
-    """Source of preference pairs, otherwise as `prompt_source`."""
+    """Source of preference pairs; otherwise like `prompt_source`."""
     if name in DATASETS:
         return _paper_source(DATASETS[name].preferences, split, column)
     return Source(name, (column, "chosen", "rejected"), _own_rows(name, split), own_pair(column))
@@ -62,9 +63,7 @@ def pair_source(name: str, split: str, column: str = "prompt") -> Source:
 
 def _paper_source(hub: Hub, split: str, column: str) -> Source:
     if column != "prompt":
-        raise ValueError(
-            f"prompt_column = {column!r} is for data of one's own; {hub.path} has its own rule: leave it out"
-        )
+        raise ValueError(f"prompt_column = {column!r} is for your own data; {hub.path} has its own rule: leave it out")
     name, part = split.partition("[")[::2]
     if name not in hub.splits:
         raise ValueError(f"split = {split!r}: {hub.path} has {', '.join(hub.splits)}; choose one of them")
@@ -91,8 +90,8 @@ def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
         return lambda streaming: _read("parquet", "train", streaming, data_files=paths)
     if kind(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise FileNotFoundError(
-            f"{name!r} is no file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a dataset"
-            " of the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
+            f"{name!r} is not a file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a"
+            " dataset of the hub as owner/name (`dar-ref toy export` writes the prompts of a toy task)"
         )
     return lambda streaming: _read(name, split, streaming)
 
@@ -100,17 +99,17 @@ def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
 def _read(path: str, split: str, streaming: bool, **options: Any) -> Iterator[Row]:
     what = ", ".join(options.get("data_files", [f"{path}, split {split}"]))
     try:
-        # a stream knows no slices, and whoever streams wants the first rows only
+        # a stream cannot be sliced; only the first rows are read from it
         split = split.partition("[")[0] if streaming else split
         yield from load_dataset(path, split=split, streaming=streaming, **options)
     except ConnectionError as error:
         raise ConnectionError(
-            f"{what}: no such file here, and the hub is out of reach ({error}); check the name, download it where there"
-            " is a network, or pass a file"
+            f"{what}: no such file here, and the hub is out of reach ({error}); check the name, download the data where"
+            " there is a network, or pass a file"
         ) from error
     except (
         Exception
-    ) as error:  # of datasets, json and pyarrow: they have no base in common, an empty file is StopIteration
+    ) as error:  # errors of datasets, json and pyarrow have no common base; an empty file gives StopIteration
         raise ValueError(f"{what} cannot be read, {type(error).__name__}: {error}") from error
 
 
@@ -118,16 +117,16 @@ KINDS = {".jsonl": "json", ".json": "json", ".jsonl.gz": "json", ".json.gz": "js
 
 
 def kind(path: str | Path) -> str | None:
-    """json or parquet, by a file's name; None for any other."""
+    """Kind of a file, "json" or "parquet", from its name; None for other files."""
     name = str(path).lower()
     return next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
 
 
 def local_files(name: str) -> list[Path] | None:
-    """The files that a path, a folder or a pattern stands for, sorted; None if there is no such thing.
+    """The files of a path, a folder or a pattern, sorted; None if there is no such thing.
 
     Raises:
-        ValueError: a folder or pattern without JSONL or parquet files, or with both kinds; a file of another kind.
+        ValueError: there are no JSONL or parquet files, files of both kinds, or a file of another kind.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -141,12 +140,12 @@ def local_files(name: str) -> list[Path] | None:
     kinds = {kind(file) for file in files}
     if not files or None in kinds or len(kinds) > 1:
         found = "none" if not files else "files of other kinds" if None in kinds else "both kinds"
-        raise ValueError(f"{name} must stand for files that end in {', '.join(KINDS)}, of one kind; there are {found}")
+        raise ValueError(f"{name} must name files of one kind that end in {', '.join(KINDS)}; there are {found}")
     return sorted(files)
 
 
 def own_prompt(column: str) -> Callable[[Row, str], Row]:
-    """Rows of one's own data: `column` becomes the prompt, every other column is kept."""
+    """For your own data: `column` becomes the prompt, every other column is kept."""
 
     def convert(row: Row, place: str) -> Row:
         rest = {name: value for name, value in row.items() if name not in TRL_NAMES and name != column}
@@ -156,7 +155,7 @@ def own_prompt(column: str) -> Callable[[Row, str], Row]:
 
 
 def own_pair(column: str) -> Callable[[Row, str], Row]:
-    """Rows of one's own data: a prompt, `chosen` and `rejected`, each text or, for the responses, one message."""
+    """For your own data: a prompt, `chosen` and `rejected`; a response is text or one message."""
 
     def convert(row: Row, place: str) -> Row:
         responses = {name: check_response(row[name], f"{place}, column {name!r}") for name in ("chosen", "rejected")}
@@ -166,7 +165,7 @@ def own_pair(column: str) -> Callable[[Row, str], Row]:
 
 
 def check_prompt(value: Any, place: str) -> str | Messages:
-    """A prompt as it is, messages without their empty fields; ValueError or TypeError with the place in the data."""
+    """The prompt; messages lose fields that are None. A ValueError or TypeError names the place in the data."""
     if value is None or value in ("", []) or (isinstance(value, str) and not value.strip()):
         raise ValueError(f"{place}: the prompt is empty; remove the row")
     if isinstance(value, str):
@@ -180,16 +179,16 @@ def check_prompt(value: Any, place: str) -> str | Messages:
 
 
 def check_message(message: Any, place: str) -> dict[str, str]:
-    """A message with a role and a text, without fields that are None."""
+    """The message, which needs a role and a text; fields that are None are removed."""
     if not isinstance(message, Mapping) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
-        raise TypeError(f"{place}: {message!r:.80} is no message; write {{'role': 'user', 'content': 'text'}}")
+        raise TypeError(f"{place}: {message!r:.80} is not a message; write {{'role': 'user', 'content': 'text'}}")
     if not message["content"].strip():
         raise ValueError(f"{place}: a message of {message['role']!r} is empty; remove the row")
     return {key: value for key, value in message.items() if value is not None}
 
 
 def check_response(value: Any, place: str) -> str:
-    """The text of a response, which may be empty: then its end is all there is to learn."""
+    """The text of a response. It may be empty: then only its EOS is learned."""
     if isinstance(value, list) and len(value) == 1:
         value = check_message(value[0], place)["content"]
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""pi_0 and its tokenizer: found, named by its content, loaded without dropout and without running code from files."""
+"""pi_0 and its tokenizer: find them, hash the weights, and load them without dropout and without remote code."""
 
 import json
 from pathlib import Path
@@ -12,22 +12,21 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
 from dar_ref.llm.models.tokenizers import load_tokenizer
-from dar_ref.llm.options import LoraOptions, ModelOptions
+from dar_ref.llm.options import LoraOptions, ModelOptions, no_such_model
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 DESCRIPTION = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
 class InitialPolicy(NamedTuple):
-    """pi_0 on disk. folder: config, weights and tokenizer; sha256: of config and weights, or of architecture and seed
-    where the weights are drawn."""
+    """pi_0 on disk. folder: config, weights and tokenizer; sha256: hash of config and weights, see `content_hash`."""
 
     folder: Path
     sha256: str
 
 
 def model_folder(options: ModelOptions, weights: bool = True) -> Path:
-    """The local folder of a model, fetched from the hub if it is not one already; without weights for a dry run.
+    """The local folder of a model, downloaded from the hub if needed; `weights=False` is for a dry run.
 
     Raises:
         OSError: it is no folder and the hub does not have it, or cannot be reached.
@@ -43,16 +42,12 @@ def _fetched(options: ModelOptions, weights: bool) -> Path:
     try:
         return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
-        raise OSError(
-            f"model.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
-            " check it, or download it where there is a network and pass its folder"
-        ) from error
+        raise no_such_model("model.name", options.name, error) from error
 
 
 def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPolicy:
-    """Find pi_0 and name it; with `random_init` its weights are drawn from `seed` and written to `scratch` first.
-
-    They are written because TRL reads pi_0 from its folder a second time when all weights are trained.
+    """Find pi_0 and hash it. With `random_init`, first initialise its weights from `seed` and write them to `scratch`:
+    TRL reads pi_0 from its folder a second time when all weights are trained.
     """
     folder = model_folder(options)
     if options.random_init:
@@ -61,10 +56,10 @@ def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPo
 
 
 def load_policy(options: ModelOptions, folder: Path) -> Any:
-    """The policy, which is pi_0 still.
+    """The policy before training, equal to pi_0.
 
     Raises:
-        OSError: no config or weights in the folder.
+        OSError: the folder has no config or no weights.
     """
     return AutoModelForCausalLM.from_pretrained(
         folder,
@@ -77,7 +72,8 @@ def load_policy(options: ModelOptions, folder: Path) -> Any:
 
 
 def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer, padding on the left, by EOS if it has no token for that: masks are from lengths."""
+    """The policy's tokenizer, with padding on the left. Without a padding token it pads with EOS, which is safe because
+    masks come from lengths."""
     tokenizer = load_tokenizer(str(folder), trust_remote_code=options.trust_remote_code)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
@@ -86,14 +82,14 @@ def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizer
 
 
 def without_dropout(folder: Path) -> dict[str, float]:
-    """The dropout rates in a model's config, each set to 0: some are used as functions, which no module shows."""
+    """Every dropout rate in a model's config, set to 0. Setting dropout modules to 0 would miss functional dropout."""
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rates = (name for name, value in content.items() if isinstance(value, int | float) and not isinstance(value, bool))
     return {name: 0.0 for name in rates if "dropout" in name or "pdrop" in name or name == "layerdrop"}
 
 
 def lora_config(options: LoraOptions | None) -> LoraConfig | None:
-    """PEFT's configuration of the adapters; None trains all weights."""
+    """PEFT's configuration of the adapters; None if all weights are trained."""
     if options is None:
         return None
     modules = options.target_modules

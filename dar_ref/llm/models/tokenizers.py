@@ -1,9 +1,8 @@
 """Load a tokenizer that does what its own `tokenizer.json` says.
 
-transformers picks a tokenizer class by the type of the model in the folder and rebuilds the class's own pipeline around
-the words of `tokenizer.json`. Where that file holds another kind of tokenizer, a word-level one beside a Qwen2 model
-for example, `AutoTokenizer` splits texts differently from the tokenizer that the model was trained with, and says
-nothing.
+transformers picks a tokenizer class by the type of the model in the folder, and builds the pipeline of that class with
+the vocabulary of `tokenizer.json`. If the file holds another kind of tokenizer, for example a word-level one beside a
+Qwen2 model, `AutoTokenizer` silently splits texts in another way than the tokenizer that the model was trained with.
 """
 
 import json
@@ -15,26 +14,26 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
-PROBE = "The 1st line, it's 20.5 % – naïve (x_1 != y)\n\n  indented\tby tabs: 東京 👍 "  # where pipelines differ
+PROBE = "The 1st line, it's 20.5 % – naïve (x_1 != y)\n\n  indented\tby tabs: 東京 👍 "  # pipelines differ on this
 
 
 def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub name: `AutoTokenizer`'s, or `PreTrainedTokenizerFast` where that one deviates.
+    """The tokenizer of a folder or hub name: `AutoTokenizer`, or `PreTrainedTokenizerFast` if the first one deviates.
 
-    Deviates: another kind of model (BPE, WordLevel, Unigram, WordPiece) than `tokenizer.json` holds, a token of the
-    file missing or under another id, or other ids for `PROBE`. Without a `tokenizer.json`, or with a tokenizer class
-    that comes as remote code and is trusted, `AutoTokenizer` has the say.
+    `AutoTokenizer` deviates if its model (BPE, WordLevel, Unigram, WordPiece) is not that of `tokenizer.json`, if a
+    token of the file is missing or has another id, or if it gives other ids for `PROBE`. It is always taken if there is
+    no `tokenizer.json`, or if the tokenizer class is trusted remote code.
 
     Args:
         name: folder, or name on the hub.
-        revision: of the hub.
-        trust_remote_code: run Python that comes with the tokenizer.
+        revision: on the hub.
+        trust_remote_code: run Python code of the tokenizer's folder.
 
     Returns:
-        A transformers tokenizer; its padding token is whatever the folder says, None included.
+        A transformers tokenizer. Its padding token is the folder's, which may be None.
 
     Raises:
-        OSError: nothing there that is a tokenizer.
+        OSError: no tokenizer can be read.
     """
     file = cached_file(name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
@@ -75,7 +74,7 @@ def _roles(messages: Any) -> str:
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Id that stands for whatever the tokenizer has no token for, None if it has one for everything."""
+    """Id of the token for unknown text; None if the tokenizer has a token for every text."""
     if tokenizer.unk_token_id is not None or not tokenizer.is_fast:
         return tokenizer.unk_token_id
     token = _content(tokenizer.backend_tokenizer)["model"].get("unk_token")

@@ -2,9 +2,9 @@
 
 The model is built on torch's meta device, where tensors have shapes and no memory, by the class that would load the
 weights: so tied embeddings, biases and norms are counted as they are. The formulas of `dar_ref.llm.plan.tensors` hold
-for decoders of one family only: pre-norm RMSNorm, rotary positions, gated MLP. Others are refused. A reward model,
-which never has a backward, may be of any architecture that transformers knows: of its activations only the widest
-layer's count, and those by the same formula.
+for one family of decoders only: pre-norm RMSNorm, rotary positions, gated MLP. Other policies are refused. A reward
+model never runs a backward, so it may have any architecture that transformers knows; the same formula is used for the
+activations of its largest layer.
 """
 
 import math
@@ -24,12 +24,10 @@ BLOCK = "model.layers."
 class Architecture:
     """Sizes of a decoder; `parameters` maps every distinct parameter, tied ones once, to its shape.
 
-    linears: (in, out) of every linear layer under its full name, the head left out: what LoRA's "all-linear" gets.
-    head: (hidden_size, outputs) of the last layer: the vocabulary, or the scores of a reward model.
+    linears: (in, out) of every linear layer under its full name, without the head: what LoRA's "all-linear" adapts.
     """
 
     name: str
-    model_type: str
     hidden_size: int
     intermediate_size: int
     layers: int
@@ -91,7 +89,7 @@ def read_architecture(
 
 
 def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal") -> Architecture:
-    """The architecture of a transformers configuration; ValueError if it is outside of the family."""
+    """The architecture of a transformers configuration; ValueError if it is not of the family."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -117,7 +115,6 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     heads = ("lm_head", "score")
     return Architecture(
         name=name,
-        model_type=config.model_type,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         layers=config.num_hidden_layers,

@@ -1,4 +1,4 @@
-"""`dar-ref plan`: from the command line's arguments to a plan, printed and written."""
+"""`dar-ref plan`: from the arguments of the command line to a plan, printed and written to a file."""
 
 import argparse
 from dataclasses import replace
@@ -9,9 +9,9 @@ from rich.console import Console
 from dar_ref import results, scalars
 from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
 from dar_ref.llm.plan.estimate import device_bytes, plan
-from dar_ref.llm.plan.report import report, show
+from dar_ref.llm.plan.report import plan_as_json, show
 
-DEFAULTS: dict[str, Any] = {  # what a run must name and memory does not depend on
+DEFAULTS: dict[str, Any] = {  # a run must name these, and memory does not depend on them
     "model": {"name": "-"},
     "data": {"prompts": "-", "preferences": "-"},
     "reward": {"kind": "function", "name": "none:none"},
@@ -26,19 +26,17 @@ def run(arguments: argparse.Namespace) -> int:
         OSError: no configuration or config.json, or an unwritable file.
     """
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.open("a").close()  # an unwritable place is refused before the work, not after
-    devices = scalars.integer("--devices", arguments.devices, 1)
+        results.check_writable(arguments.json)
     made = plan(
         options(arguments),
-        devices=devices,
-        sharding=arguments.sharding or ("none" if devices == 1 else "ddp"),
+        devices=arguments.devices,
+        sharding=arguments.sharding or ("none" if arguments.devices == 1 else "ddp"),
         device_memory=None if arguments.device_memory is None else device_bytes(arguments.device_memory),
         tokens_per_second=arguments.tokens_per_second,
     )
     show(made, Console(highlight=False))
     if arguments.json:
-        results.write_json(arguments.json, report(made))
+        results.write_json(arguments.json, plan_as_json(made))
     return 0
 
 

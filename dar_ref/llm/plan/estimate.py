@@ -3,7 +3,6 @@
 Lengths are the longest that the options allow: what must fit is the largest batch.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,10 @@ from dar_ref.llm.options import ONLINE, LoraOptions, RunOptions
 from dar_ref.llm.plan import peaks
 from dar_ref.llm.plan.architecture import Architecture, read_architecture
 from dar_ref.llm.plan.peaks import Moment
-from dar_ref.llm.plan.resident import GIB, SHARDINGS, Run
+from dar_ref.llm.plan.resident import GIB, SHARDINGS, Setup
 from dar_ref.llm.plan.settings import resolve, steps_per_generation
 from dar_ref.llm.plan.tensors import BYTES, Lora, Types
+from dar_ref.llm.plan.what_would_fit import what_would_fit
 
 DEVICES = {  # GiB
     "T4-16GB": 16,
@@ -35,10 +35,10 @@ DEVICES = {  # GiB
 
 @dataclass(frozen=True)
 class Work:
-    """How much a run does. An optimizer step, all devices together; None where the options do not say.
+    """How much a run does, over all devices; None where the options do not say.
 
-    samples: completions trained on; prompt_tokens, sampled_tokens: read and drawn anew, at most; steps: in the run;
-    tokens: prompt and sampled tokens in the run; hours: at the given throughput.
+    Per optimizer step, samples: completions trained on; prompt_tokens, sampled_tokens: read and newly sampled, at most.
+    In the run, steps: optimizer steps; tokens: prompt and sampled tokens; hours: at the given throughput.
     """
 
     samples: int
@@ -56,14 +56,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `plan` finds. device_memory: bytes, None if not given; knobs: single changes that would make it fit."""
+    """What `plan` finds. device_memory: bytes, None if not given; what_would_fit: changes that make it fit."""
 
     options: RunOptions
-    run: Run
+    setup: Setup
     peaks: list[Moment]
     work: Work
     device_memory: int | None
-    knobs: list[str]
+    what_would_fit: list[str]
 
     @property
     def peak(self) -> int:
@@ -89,7 +89,7 @@ def plan(
 
     Args:
         options: the run; `options.model.name` and, of kind model, `options.reward.name` are read for their config.json.
-        devices: that train together; sharding: one of `resident.SHARDINGS`.
+        devices: how many train together; sharding: one of `resident.SHARDINGS`.
         device_memory: bytes of one device.
         tokens_per_second: prompt and sampled tokens that all devices together get through a whole step.
         cuda: False for a CPU, whose optimizer step and head differ.
@@ -98,17 +98,15 @@ def plan(
         ValueError, TypeError: options that no run could have, or that are not planned.
         FileNotFoundError: no config.json.
     """
-    from dar_ref.llm.plan.what_would_fit import fitting
-
     settings = resolve(options)
-    run = make_run(options, settings, devices, sharding, device_memory, cuda=cuda)
-    work = make_work(options, settings, run, tokens_per_second)
-    moments = peaks.peaks(run)
-    too_much = device_memory is not None and max(m.total for m in moments) > device_memory
-    return Plan(options, run, moments, work, device_memory, fitting(run, device_memory or 0) if too_much else [])
+    setup = make_setup(options, settings, devices, sharding, device_memory, cuda=cuda)
+    work = make_work(options, settings, setup, tokens_per_second)
+    too_much = device_memory is not None and peaks.peak_bytes(setup) > device_memory
+    changes = what_would_fit(setup, device_memory or 0) if too_much else []
+    return Plan(options, setup, peaks.peaks(setup), work, device_memory, changes)
 
 
-def make_run(
+def make_setup(
     options: RunOptions,
     settings: Mapping[str, Any],
     devices: int,
@@ -116,7 +114,7 @@ def make_run(
     device_memory: int | None = None,
     *,
     cuda: bool = True,
-) -> Run:
+) -> Setup:
     """What the memory depends on, from options, resolved settings and the models' config.json; raises as `plan`."""
     _check_devices(devices, sharding)
     model = read_architecture(options.model.name, revision=options.model.revision)
@@ -136,7 +134,7 @@ def make_run(
     steps = steps_per_generation(settings, devices) if online else 0
     reward, reward_types = _reward(options)
     types, storage = make_types(options, settings, sharding)
-    return Run(
+    return Setup(
         model=model,
         types=types,
         storage=storage,
@@ -159,31 +157,29 @@ def make_run(
         reward_batch=options.reward.batch_size if options.reward else 1,
         devices=devices,
         sharding=sharding,
-        gather_for_generation=bool(settings["ds3_gather_for_generation"]),
         vllm_bytes=_vllm(settings, device_memory) if online else 0,
         cuda=cuda,
     )
 
 
 def make_types(options: RunOptions, settings: Mapping[str, Any], sharding: str) -> tuple[Types, int]:
-    """Types in the computation, and bytes an entry of the weights between their uses.
+    """Types in the computation, and bytes per weight between its uses.
 
     Trainer's bf16 is autocast over weights of `model.dtype`. Under FSDP and ZeRO the layers themselves are in bf16;
     FSDP keeps `model.dtype`, ZeRO keeps bf16 beside the float32 copy that it splits.
     """
-    storage, autocast = BYTES[options.model.dtype], bool(settings["bf16"] or settings["fp16"])
+    storage, autocast = BYTES[options.model.dtype], bool(settings["bf16"])
     compute = 2 if autocast else storage
-    weights = compute if sharding in ("fsdp", "zero2", "zero3") else storage
+    weights = compute if sharding in ("fsdp", "zero3") else storage
     adapters = None if options.lora is None else weights if sharding == "zero3" else 4
-    return Types(weights, compute, autocast, adapters), weights if sharding in ("zero2", "zero3") else storage
+    return Types(weights, compute, autocast, adapters), weights if sharding == "zero3" else storage
 
 
 def make_lora(options: LoraOptions, model: Architecture) -> Lora:
-    """The adapters; targets are chosen as PEFT does: all linear layers but the head, last parts of names, or a regular
-    expression for whole names.
+    """The adapters; targets are chosen as PEFT does: all linear layers but the head, or those whose names end so.
 
     Raises:
-        ValueError: a rank above the hidden size, or targets that the model lacks.
+        ValueError: a rank above the hidden size, targets that the model lacks, or a regular expression.
     """
     scalars.integer("lora.r", options.r, 1)
     if options.r > model.hidden_size:
@@ -194,28 +190,26 @@ def make_lora(options: LoraOptions, model: Architecture) -> Lora:
     wanted = options.target_modules
     if wanted == "all-linear":
         return Lora(options.r, frozenset(model.linears))
-    names = (wanted,) if isinstance(wanted, str) else wanted
+    if isinstance(wanted, str):
+        raise ValueError(f"lora.target_modules = {wanted!r}: regular expressions are not planned; list the layers")
     targets: set[str] = set()
-    for name in names:
-        if isinstance(wanted, str):
-            found = {full for full in model.linears if re.fullmatch(name, full)}
-        else:
-            found = {full for full in model.linears if full == name or full.endswith(f".{name}")}
+    for name in wanted:
+        found = {full for full in model.linears if full == name or full.endswith(f".{name}")}
         if not found:
             kinds = sorted({full.split(".")[-1] for full in model.linears})
-            raise ValueError(f"lora.target_modules = {name!r} is no linear layer; choose from {', '.join(kinds)}")
+            raise ValueError(f"lora.target_modules = {name!r} is not a linear layer; choose from {', '.join(kinds)}")
         targets |= found
     return Lora(options.r, frozenset(targets))
 
 
-def make_work(options: RunOptions, settings: Mapping[str, Any], run: Run, tokens_per_second: float | None) -> Work:
-    """Tokens of a step and of the run; the run's length is `max_steps`, or follows from `data.limit` and epochs."""
+def make_work(options: RunOptions, settings: Mapping[str, Any], setup: Setup, tokens_per_second: float | None) -> Work:
+    """Tokens per step and in the run; the run's length is `max_steps`, or follows from `data.limit` and epochs."""
     if tokens_per_second is not None:
         scalars.positive("--tokens-per-second", tokens_per_second)
-    samples = run.batch * run.micro_batches * run.devices
+    samples = setup.batch * setup.micro_batches * setup.devices
     reuse = settings["num_iterations"] if options.method in ONLINE else 1
-    prompt_tokens = samples * run.prompt // reuse
-    sampled_tokens = samples * run.completion * (2 if run.pairs else 1) // reuse
+    prompt_tokens = samples * setup.prompt // reuse
+    sampled_tokens = samples * setup.completion * (2 if setup.pairs else 1) // reuse
     steps: int | None = None
     if settings["max_steps"] > 0:
         steps = settings["max_steps"]
@@ -241,8 +235,8 @@ def device_bytes(text: str) -> int:
 
 
 def _scores_pi_t(options: RunOptions, settings: Mapping[str, Any], aligned: bool) -> bool:
-    """Whether pi_t is scored apart: not where each rollout is used up by one optimizer step, unless vLLM drew it; RLOO
-    always does, since its reward contains log-probs."""
+    """Whether pi_t is scored by a forward of its own. Not where one optimizer step uses up each rollout (`aligned`),
+    unless vLLM sampled it. RLOO always scores it, since its reward contains log-probs."""
     return options.method == "rloo" or bool(settings["use_vllm"]) or not aligned
 
 
@@ -250,14 +244,13 @@ def _check_devices(devices: int, sharding: str) -> None:
     scalars.integer("--devices", devices, 1)
     scalars.choice("--sharding", sharding, SHARDINGS)
     if sharding == "none" and devices > 1:
-        raise ValueError(f"--sharding none uses one device, not {devices}; choose ddp, fsdp, zero2 or zero3")
+        raise ValueError(f"--sharding none uses one device, not {devices}; choose ddp, fsdp or zero3")
 
 
 def _reward(options: RunOptions) -> tuple[Architecture | None, Types | None]:
     reward = options.reward
     if reward is None or reward.kind != "model" or options.method not in ONLINE:
         return None, None
-    scalars.integer("reward.batch_size", reward.batch_size, 1)
     size = BYTES[reward.dtype]
     return read_architecture(reward.name, revision=reward.revision, kind="reward"), Types(size, size, autocast=False)
 

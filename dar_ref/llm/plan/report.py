@@ -1,4 +1,4 @@
-"""A plan as a table for the terminal and as JSON."""
+"""A plan as a table for the terminal, and as JSON."""
 
 from typing import Any
 
@@ -13,20 +13,23 @@ from dar_ref.llm.plan.resident import GIB
 MIB = 2**20
 
 
-def report(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON holds it: bytes, counts, hours."""
-    run, work = plan.run, plan.work
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON can hold it: bytes, counts, hours."""
+    setup, work = plan.setup, plan.work
     return {
-        "model": run.model.name,
+        "model": setup.model.name,
         "method": plan.options.method,
-        "parameters": {"total": run.model.count + (run.trainable if run.lora else 0), "trainable": run.trainable},
-        "devices": run.devices,
-        "sharding": run.sharding,
+        "parameters": {
+            "total": setup.model.count + (setup.trainable if setup.lora else 0),
+            "trainable": setup.trainable,
+        },
+        "devices": setup.devices,
+        "sharding": setup.sharding,
         "peak_bytes": plan.peak,
         "device_memory_bytes": plan.device_memory,
         "fits": plan.fits,
-        "knobs": plan.knobs,
-        "phases": [{"phase": m.phase, "moment": m.name, "total_bytes": m.total, "terms": m.terms} for m in plan.peaks],
+        "what_would_fit": plan.what_would_fit,
+        "peaks": [{"phase": m.phase, "moment": m.name, "total_bytes": m.total, "terms": m.terms} for m in plan.peaks],
         "per_step": {
             "samples": work.samples,
             "prompt_tokens": work.prompt_tokens,
@@ -37,7 +40,7 @@ def report(plan: Plan) -> dict[str, Any]:
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Print the plan: a column a phase, a row a term, then whether it fits, tokens and hours."""
+    """Print the plan: a column per phase, a row per term, then whether it fits, tokens and hours."""
     console.print(Text(_header(plan)))
     console.print(_table(plan))
     for line in [*_verdict(plan), *_work(plan)]:
@@ -45,15 +48,15 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _header(plan: Plan) -> str:
-    run = plan.run
-    trained = "all weights" if run.lora is None else f"LoRA of rank {run.lora.rank}"
-    split = "" if run.devices == 1 else f", {run.devices} devices, {run.sharding}"
-    checkpointing = "" if run.checkpointing else " without gradient checkpointing"
+    setup = plan.setup
+    trained = "all weights" if setup.lora is None else f"LoRA of rank {setup.lora.rank}"
+    split = "" if setup.devices == 1 else f", {setup.devices} devices, {setup.sharding}"
+    checkpointing = "" if setup.checkpointing else " without gradient checkpointing"
     return (
-        f"{plan.options.method} on {run.model.name}: {run.model.count:,} parameters, {trained}: {run.trainable:,}"
-        f" trained by {run.optim}{split}. A micro-batch has {run.rows} sequences of {run.prompt} + {run.completion}"
-        f" tokens{checkpointing}, a step {run.micro_batches} of them; {run.buffer_rows or 'no'} completions a rollout."
-        " Per device:"
+        f"{plan.options.method} on {setup.model.name}: {setup.model.count:,} parameters, {trained}: {setup.trainable:,}"
+        f" trained by {setup.optim}{split}. A micro-batch has {setup.rows} sequences of"
+        f" {setup.prompt} + {setup.completion} tokens{checkpointing}, a step {setup.micro_batches} of them;"
+        f" {setup.buffer_rows or 'no'} completions a rollout. Per device:"
     )
 
 
@@ -76,15 +79,15 @@ def _verdict(plan: Plan) -> list[str]:
     if plan.fits:
         return [f"{line}: fits in {size(plan.device_memory)}, {size(plan.device_memory - plan.peak)} are left"]
     lines = [f"{line}: does not fit in {size(plan.device_memory)}, {size(plan.peak - plan.device_memory)} are missing"]
-    if not plan.knobs:
+    if not plan.what_would_fit:
         return [*lines, "nothing tried here makes it fit; take a smaller model or shorter texts"]
-    return [*lines, "each of these makes it fit:", *(f"  {knob}" for knob in plan.knobs)]
+    return [*lines, "each of these makes it fit:", *(f"  {change}" for change in plan.what_would_fit)]
 
 
 def _work(plan: Plan) -> list[str]:
     work = plan.work
     step = f"a step: {work.samples:,} samples, {work.prompt_tokens:,} prompt and {work.sampled_tokens:,} sampled tokens"
-    if plan.run.pairs:
+    if plan.setup.pairs:
         step = (
             f"a step: {work.samples:,} pairs, {work.prompt_tokens:,} prompt and {work.sampled_tokens:,} answer tokens"
         )

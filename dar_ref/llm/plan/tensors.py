@@ -1,9 +1,8 @@
-"""Bytes that the tensors of a run take: state, activations, logits, cache. Pure functions, one formula each.
+"""Bytes that the tensors of a run take: optimizer state, activations, logits, cache. Pure functions, one formula each.
 
-Every count is of tensors that exist at once in the code that runs (transformers 5, TRL 1.16, torch 2.13), read off it
-and held against it in `tests/llm/plan/test_tensors.py`; sums over a run are in `dar_ref.llm.plan.peaks`. Not
-counted: what the allocator rounds up, workspaces of matrix libraries, the driver. Those are the overhead, a stated
-constant.
+Each formula counts tensors that exist at once in the code that runs (transformers 5, TRL 1.16, torch 2.13);
+`tests/llm/plan/test_tensors.py` compares it with that code. `dar_ref.llm.plan.peaks` adds them up. Not counted: what
+the allocator rounds up, workspaces of matrix libraries, the driver. A stated constant stands for those, the overhead.
 
 Letters: `n` tokens of a micro-batch (rows x length), `H` hidden_size, `I` intermediate_size, `h` heads, `d` head_dim,
 `V` vocab_size, `r` rank of LoRA. All results are whole bytes.
@@ -18,12 +17,13 @@ from dar_ref.llm.plan.architecture import Architecture
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8}
 F32, INT64 = 4, 8
 TILE_ROWS, TILE_WIDTH = 4096, 32768  # trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE, trl.trainer.utils's chunk size
-BLOCK_8BIT, LEAST_8BIT = 256, 4096  # bitsandbytes: entries a scale, entries from which a state has 8 bits
+BLOCK_8BIT, LEAST_8BIT = 256, 4096  # bitsandbytes: entries per scale; smaller tensors keep a float32 state
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "adamw_8bit", "sgd")
 
 
 @dataclass(frozen=True)
 class Types:
-    """Bytes an entry of each kind of tensor.
+    """Bytes per entry of each kind of tensor.
 
     weights: of the model, and so of the stream between layers; compute: of matrix products, which autocast sets;
     adapters: of LoRA's matrices, None when all weights are trained. PEFT makes adapters float32 whatever the model is
@@ -37,12 +37,12 @@ class Types:
 
     @property
     def trained(self) -> int:
-        """Bytes an entry of what is trained, and of its gradient."""
+        """Bytes per entry of what is trained, and of its gradient."""
         return self.weights if self.adapters is None else self.adapters
 
     @property
     def adapter_compute(self) -> int:
-        """Bytes an entry of what LoRA's matrices make: autocast sets it, otherwise their own type."""
+        """Bytes per entry of what LoRA's matrices compute: set by autocast, otherwise their own type."""
         return self.compute if self.autocast else self.trained
 
 
@@ -81,38 +81,20 @@ def optimizer_bytes(optim: str, shapes: Sequence[Sequence[int]], trained: int) -
 
     adamw_torch, adamw_torch_fused: two moments in the parameter's type (torch.optim.AdamW) and a float32 step each.
     adafactor: row and column means of squares in float32, the whole in float32 for vectors (transformers.Adafactor, no
-    first moment). 8-bit AdamW: two moments of a byte with a float32 scale for 256 entries; small tensors in float32.
-    paged_adamw_32bit: two moments in float32; paged ones may be moved to the host and are counted in full.
+    first moment). adamw_8bit: two moments of one byte, with a float32 scale for 256 entries; small tensors in float32.
     sgd: nothing, since Trainer gives it no momentum.
     """
     if optim in ("adamw_torch", "adamw_torch_fused"):
         return 2 * count(shapes) * trained + F32 * len(shapes)
     if optim == "adafactor":
         return sum(F32 * _factored(shape) for shape in shapes)
-    if optim in ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"):
+    if optim == "adamw_8bit":
         return sum(_moments_8bit(math.prod(shape)) for shape in shapes)
-    if optim in ("paged_adamw", "paged_adamw_32bit"):
-        return 2 * F32 * count(shapes)
-    if optim == "sgd":
-        return 0
-    raise ValueError(f"training.optim = {optim!r} is not planned; choose one of {', '.join(OPTIMIZERS)}")
-
-
-OPTIMIZERS = (
-    "adamw_torch",
-    "adamw_torch_fused",
-    "adafactor",
-    "adamw_8bit",
-    "adamw_bnb_8bit",
-    "paged_adamw_8bit",
-    "paged_adamw",
-    "paged_adamw_32bit",
-    "sgd",
-)
+    return 0
 
 
 def step_bytes(optim: str, shapes: Sequence[Sequence[int]], trained: int, *, cuda: bool) -> int:
-    """What an optimizer step needs for a moment beside weights, gradients and state.
+    """What an optimizer step needs for a moment beside weights, gradients and optimizer state.
 
     adamw_torch: sqrt(v) / correction for all parameters at once where torch has foreach kernels (CUDA), and for one
     after the other elsewhere, where the root and the quotient exist together. adafactor: the squared gradient or
@@ -141,23 +123,21 @@ def _moments_8bit(entries: int) -> int:
 # --- activations ------------------------------------------------------------------------------------------------------
 
 
-def layer_saved(a: Architecture, t: Types, lora: Lora | None, rows: int, length: int, *, masked: bool = True) -> int:
+def layer_saved(a: Architecture, t: Types, lora: Lora | None, rows: int, length: int) -> int:
     """What autograd keeps of one decoder layer from its forward to its backward.
 
-    Without autocast and LoRA, each of the two norms keeps its input, 1/rms, the normalised input and the output (which
-    the projections share); attention q, k, v, its output and a float32 log-sum-exp a head; the MLP gate, up, silu(gate)
-    and their product. With a padding mask transformers repeats k and v for every head, and torch makes a mask of
-    numbers for each layer. Differences: a frozen weight needs neither the normalised input nor the output, but each
-    adapted layer keeps its input and A's output; where types differ, each projection keeps a copy of its own.
+    Prompts are padded, so attention has a mask: transformers repeats k and v for every head, and torch makes a mask of
+    numbers for each layer. Without autocast and LoRA, each of the two norms keeps its input, 1/rms, the normalised
+    input and the output (which the projections share); attention keeps q, k, v, its output and a float32 log-sum-exp
+    per head; the MLP keeps gate, up, silu(gate) and their product. Differences: a frozen weight needs neither the
+    normalised input nor the output, but each adapted layer keeps its input and A's output; where types differ, each
+    projection keeps a copy of its own.
     """
     n, width = rows * length, a.heads * a.head_dim
-    kv_width = width if masked else a.kv_heads * a.head_dim
     norms = 2 * _norm_saved(n, a.hidden_size, t, t.weights)
     inputs = _inputs_saved(n, a, t, lora, ("q_proj", "k_proj", "v_proj"))
     inputs += _inputs_saved(n, a, t, lora, ("gate_proj", "up_proj"))
-    attention = n * t.compute * (2 * width + 2 * kv_width) + n * F32 * a.heads
-    if masked:
-        attention += rows * length * length * t.compute
+    attention = n * t.compute * 4 * width + n * F32 * a.heads + rows * length * length * t.compute
     if a.qk_norm:
         attention += _norm_saved(n * a.heads, a.head_dim, t, t.compute)
         attention += _norm_saved(n * a.kv_heads, a.head_dim, t, t.compute)
@@ -193,8 +173,8 @@ def _copies(t: Types, given: int) -> bool:
 
 
 def autocast_copies(a: Architecture, t: Types, lora: Lora | None) -> int:
-    """Copies of the linear layers' weights in autocast's type: made in the forward, kept until autocast ends (those
-    that are trained) or for the backward (frozen ones). None where the weights have that type already."""
+    """Copies of the linear layers' weights in autocast's type: made in the forward, kept until autocast ends (trained
+    weights) or for the backward (frozen ones). 0 where the weights have that type already."""
     if not t.autocast:
         return 0
     base = 0 if t.compute == t.weights else count(a.linears.values())
@@ -248,7 +228,7 @@ def head_saved(a: Architecture, t: Types, tokens: int) -> int:
 
 
 def head_forward(a: Architecture, t: Types, tokens: int, *, cuda: bool) -> int:
-    """A tile of logits, seven float32 numbers a token, and without Triton z, exp(z - max) and a product of them."""
+    """A tile of logits, seven float32 numbers per token, and without Triton z, exp(z - max) and a product of them."""
     beside = 0 if cuda else 3 * _tile(tokens, min(a.vocab_size, TILE_WIDTH)) * F32
     return _tile(tokens, TILE_WIDTH) * t.compute + 7 * F32 * tokens + beside + _head_casts(a, t, tokens)
 

@@ -1,10 +1,10 @@
 """An AI annotator: a language model behind an OpenAI-compatible endpoint that scores a response by a rubric.
 
-Each completion is one request at temperature 0, without streaming; the score is read by `answers`. An answer without a
-score leaves the completion unscored. An endpoint that does not answer stops the run: nothing is ever scored by default.
+Each completion is one request at temperature 0, without streaming; `annotator_score` reads the score. An answer without
+a score leaves the completion unscored. An endpoint that does not answer stops the run: no score is ever made up.
 
-Answers lie in a folder, one file for each request, named by the hash of the whole request (address, model, messages,
-options). A run that goes on asks nothing that was answered before, and processes may share the folder. The key comes
+Answers are kept in a folder, one file per request, named by the hash of the whole request (address, model, messages,
+options). A resumed run asks nothing that was answered before, and several processes may share the folder. The key comes
 from the environment variable OPENAI_API_KEY alone, and is in no file, message or log.
 """
 
@@ -26,11 +26,11 @@ from openai.types.chat.chat_completion import Choice
 
 from dar_ref import results
 from dar_ref.llm.options import RewardOptions
+from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 
-Text = str | Sequence[Mapping[str, Any]]  # plain, or the messages of a chat
 KEY = "OPENAI_API_KEY"
-MAX_TOKENS = 16  # of an answer: a number and what some models put around it
+MAX_TOKENS = 16  # of an answer: enough for a number and the words that some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer
 LEAST_LOGPROB = -1e4  # JSON has no infinity
 ROUNDING = 0.02  # of probabilities that sum to 1: some servers round log-probs to bfloat16
@@ -60,12 +60,12 @@ Answer with one whole number from {lowest} to {highest}, and nothing else."""
 class Annotator:
     """Asks the model `options.name` for a score of each completion.
 
-    `counts`: asked, requests that went out; cached, answers taken from the folder; no_score, answers without one;
-    written, scores that are the written number because log-probs were not offered or not enough.
+    `counts`: asked, requests sent; cached, answers taken from the folder; no_score, answers without a score; written,
+    scores that are the written number because there were no log-probs, or too little probability on scores.
 
     Raises:
-        ValueError: no key where one is needed, an address with a key in it, or a rubric without {prompt} or {response}.
-        OSError: no such rubric.
+        ValueError: a key is needed and missing, the address contains a key, or the rubric lacks {prompt} or {response}.
+        OSError: the rubric's file cannot be read.
     """
 
     def __init__(self, options: RewardOptions) -> None:
@@ -89,11 +89,11 @@ class Annotator:
         self._cache = None if options.cache is None else Path(options.cache)
 
     def render(self, prompt: Text, completion: Text, ended: bool = True) -> str:  # noqa: ARG002
-        """The message that the annotator gets, the same whether the completion ended: `missing_eos_penalty` is the
-        one rule for that."""
+        """The message for the annotator. It does not say whether the completion ended: only `missing_eos_penalty` acts
+        on that."""
         lowest, highest = self.options.scores
         places = {
-            "prompt": plain_text(prompt),
+            "prompt": flat_text(prompt),
             "response": _response(completion),
             "lowest": str(lowest),
             "highest": str(highest),
@@ -101,11 +101,11 @@ class Annotator:
         return re.sub(r"\{(prompt|response|lowest|highest)\}", lambda place: places[place[1]], self.rubric)
 
     def score(self, prompts: Sequence[Text], completions: Sequence[Text], ended: Sequence[bool]) -> list[float | None]:
-        """The reward of each completion, None where the answer has no score.
+        """The reward of each completion; None if the answer has no score.
 
         Raises:
-            ConnectionError: the endpoint is down, too slow or out of order, after all retries.
-            ValueError: the endpoint refuses the request: its key, the model's name, or an option.
+            ConnectionError: after all retries, the endpoint is down, too slow or faulty.
+            ValueError: the endpoint refuses the request because of the key, the model's name or an option.
             OSError: the cache cannot be written.
         """
         requests = [self._request(self.render(*row)) for row in zip(prompts, completions, ended, strict=True)]
@@ -141,7 +141,7 @@ class Annotator:
         return {"base_url": self.address, "asked": asked | offered}
 
     def _cached(self, key: str) -> dict[str, Any] | None:
-        """The answer in the folder, None if there is none that can be read."""
+        """The answer in the folder; None if there is none, or it cannot be read."""
         if self._cache is None:
             return None
         try:
@@ -171,7 +171,7 @@ class Annotator:
                 " reward.logprobs=false if it is its log-probs"
             ) from None
         if self._cache is not None:
-            own = self._cache / f"{key}.{os.getpid()}"  # processes that ask the same must not write one file at once
+            own = self._cache / f"{key}.{os.getpid()}"  # two processes with one request must not write one file at once
             results.write_text(own, json.dumps({"request": request, "answer": answer}, indent=1, allow_nan=False))
             os.replace(own, self._cache / f"{key}.json")
         return answer
@@ -183,12 +183,12 @@ class Annotator:
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if status is None or status in (408, 409, 429) or status >= 500:
             return ConnectionError(
-                f"{where} did not answer after {self.options.retries} retries: {reason}; see that it runs, lower"
+                f"{where} did not answer after {self.options.retries} retries: {reason}; check that it runs, lower"
                 " reward.concurrency or raise reward.timeout, and start again: answers are kept in reward.cache"
             )
         remedy = f"check reward.name, reward.base_url and {KEY}"
         if "logprobs" in reason:
-            remedy = "set reward.logprobs=false if it offers none"
+            remedy = "set reward.logprobs=false if it does not offer them"
         return ValueError(f"{where} refuses the request, status {status}: {reason}; {remedy}")
 
     def _reward(self, answer: Mapping[str, Any]) -> float | None:
@@ -199,20 +199,20 @@ class Annotator:
         return None if score is None else score.value
 
 
-def plain_text(text: Text) -> str:
+def flat_text(text: Text) -> str:
     """A text, or the messages of a chat as lines `role: content`."""
     return text if isinstance(text, str) else "\n".join(f"{m['role']}: {m['content']}" for m in text)
 
 
 def _response(completion: Text) -> str:
-    """The completion, without a role if it is one message."""
+    """The completion as text; a single message without its role."""
     if isinstance(completion, str) or len(completion) != 1:
-        return plain_text(completion)
+        return flat_text(completion)
     return str(completion[0]["content"])
 
 
 def _content(choice: Choice) -> dict[str, Any]:
-    """What of an answer is kept: its text, and its tokens with their alternatives if there are log-probs."""
+    """The part of an answer that is kept: its text, and with log-probs its tokens and their alternatives."""
     listed = choice.logprobs.content if choice.logprobs is not None else None
     tokens = []
     for token in listed or ():

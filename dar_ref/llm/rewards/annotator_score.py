@@ -1,16 +1,16 @@
-"""The score in an annotator's answer: the expected one where the probabilities of its tokens are known, else the one
-that is written.
+"""Read the score in an annotator's answer: the expected score if the probabilities of its tokens are known, otherwise
+the written one.
 
-An answer has a score if exactly one number stands in it, whole and within the range; "7", "Score: 7" and "7/10" have,
-"7.5", "between 6 and 7" and "no" have not. With log-probs, the reward is
+An answer has a score if it contains exactly one number, and this is a whole number within the range. "7", "Score: 7"
+and "7/10" have one; "7.5", "between 6 and 7" and "no" do not. With log-probs, the reward is
 
     sum_s s P(s) / sum_s P(s),   P(s) the probability that the number at that place is s.
 
 Numbers of several tokens, 10 as "1" "0": the tokens that were sampled are followed. Behind each, the alternatives are
 known, so "1" and "10" are told apart where the answer began with "1". Where it did not, the mass on "1" may be either's
-and counts for 1 if "10" is listed as one token beside it (then that is how 10 is written), for nobody otherwise. An
-answer that stops behind "1" is 1. If less than `LEAST_MASS` of the probability is on scores that can be told, the
-written score is the reward.
+and counts for 1 if "10" is listed as one token beside it (then that is how 10 is written); otherwise it counts for
+neither. An answer that stops after "1" is 1. If less than `LEAST_MASS` of the probability is on scores that can be told
+apart, the written score is the reward.
 """
 
 import math
@@ -19,31 +19,31 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-LEAST_MASS = 0.5  # of the probability, on scores: below, an expectation over them says little about the answer
+LEAST_MASS = 0.5  # probability of all scores; with less, their expectation says little about the answer
 _NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)?\w*")  # with what is written onto it: "7th" is not 7
 _DIGITS = re.compile(r"(\d*)(.*)", re.DOTALL)
 
 
 class TokenChoice(NamedTuple):
-    """A token of an answer: its text and the log-probs of what might have stood there, the token itself among them."""
+    """A token of an answer: its text, and the log-probs of the alternatives at its place, itself included."""
 
     text: str
     alternatives: dict[str, float]  # text -> log-prob
 
 
 class Score(NamedTuple):
-    """A score; `expected`: whether it is an expectation, not the written number."""
+    """A score; `expected`: True for an expectation, False for the written number."""
 
     value: float
     expected: bool
 
 
 def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: int) -> Score | None:
-    """The score of an answer, None if it has none.
+    """The score of an answer; None if it has none.
 
     Args:
         text: the answer.
-        tokens: its tokens in order, with log-probs; empty where the endpoint offers none.
+        tokens: its tokens in order, with log-probs; empty if the endpoint does not offer log-probs.
         lowest, highest: the range of scores, whole numbers from 0.
 
     >>> read_score("Score: 7/10", [], 1, 10)
@@ -57,7 +57,7 @@ def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: i
         return None
     written = Score(float(numbers[0].group()), expected=False)
     begin = "".join(token.text for token in tokens).find(text)
-    place = _token_at(tokens, begin + numbers[0].start())  # only behind the number was anything taken out
+    place = _token_at(tokens, begin + numbers[0].start())  # what was removed stood after the number
     if begin < 0 or place is None:
         return written
     mass = _masses(tokens[place:], [str(s) for s in range(lowest, highest + 1)])
@@ -68,7 +68,7 @@ def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: i
 
 
 def _token_at(tokens: Sequence[TokenChoice], offset: int) -> int | None:
-    """Number of the token in which the number at `offset` of the text begins, None if it does not begin that token."""
+    """Index of the token that begins with the number at `offset` of the text; None if no token begins with it."""
     begin = 0
     for i, token in enumerate(tokens):
         if begin <= offset < begin + len(token.text):
@@ -78,9 +78,9 @@ def _token_at(tokens: Sequence[TokenChoice], offset: int) -> int | None:
 
 
 def _masses(tokens: Sequence[TokenChoice], scores: Collection[str]) -> dict[str, float]:
-    """Probability of each score, as far as it can be told; the first of `tokens` begins the number."""
+    """Probability of each score that can be told apart; the first of `tokens` begins the number."""
     mass: dict[str, float] = defaultdict(float)
-    prefix, reached = "", 1.0  # what of the number was sampled, and how probable that was
+    prefix, reached = "", 1.0  # the sampled digits so far, and their probability
     for token in tokens:
         parts = {text: _continued(prefix, text) for text in token.alternatives}
         numbers = {number for number, _ in parts.values()}
@@ -99,7 +99,7 @@ def _masses(tokens: Sequence[TokenChoice], scores: Collection[str]) -> dict[str,
 
 
 def _continued(prefix: str, text: str) -> tuple[str, bool]:
-    """The number with one more token, and whether it ends there; without digits at its beginning it is empty."""
+    """The number after one more token, and whether it ends there; empty if the token does not begin with digits."""
     digits, rest = _DIGITS.fullmatch(text if prefix else text.lstrip()).groups()  # type: ignore[union-attr]
     return prefix + digits, bool(rest) or not digits
 

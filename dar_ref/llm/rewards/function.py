@@ -1,14 +1,14 @@
-"""The reward of a completion, one callable for every method.
+"""The reward of a completion: one callable for every method.
 
-`make_reward` gives a function of TRL's signature, `(prompts, completions, completion_ids, **columns)`, from a Python
-function, a reward model (`reward_model`) or an annotator behind an endpoint (`annotator`). Rules that hold for all:
+`make_reward` gives a function with TRL's signature, `(prompts, completions, completion_ids, **columns)`. It calls a
+Python function, a reward model (`model`) or an annotator behind an endpoint (`annotator`). Rules for all of them:
 
-1. A completion has ended if its last token is one of the policy's EOS tokens. One that has not loses
-   `missing_eos_penalty`, the same amount for every method; the option of that name in TRL's configurations stays off.
-2. None is a completion without a score. It stays None, for the trainer to leave out, and is counted. NaN and infinities
-   are errors, and so is a list of another length than the completions.
-3. Ids are TRL's: GRPO and RLOO pass a completion up to and with EOS. Online DPO passes rows padded to one length and
-   counts a missing reward as 0; `for_online_dpo` cuts the padding and refuses a missing reward.
+1. A completion has ended if its last token is an EOS token of the policy. Otherwise `missing_eos_penalty` is subtracted
+   from its reward, for every method alike. The option of that name in TRL's configurations stays off.
+2. A reward of None means that there is no score. It is counted and stays None, so the trainer leaves the completion
+   out. NaN and infinities are errors, and so is a list whose length is not the number of completions.
+3. Ids are TRL's. GRPO and RLOO pass each completion up to and including EOS. Online DPO passes rows padded to one
+   length and counts a missing reward as 0; `for_online_dpo` removes the padding and refuses a missing reward.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards.annotator import Annotator, Text, plain_text
+from dar_ref.llm.rewards import Text
+from dar_ref.llm.rewards.annotator import Annotator, flat_text
 from dar_ref.llm.rewards.model import RewardModel
 
 LARGEST = 1e18  # of a reward's size
@@ -34,7 +35,7 @@ _STANDARD = sysconfig.get_path("stdlib")
 
 
 class Scorer(Protocol):
-    """What gives scores; `counts` says how often something was out of the ordinary."""
+    """Anything that gives scores; `counts` says how often each unusual event happened."""
 
     counts: Counter[str]
 
@@ -48,17 +49,17 @@ class Scorer(Protocol):
 
 
 class RewardCheck(NamedTuple):
-    """One sample: the text that was judged and its reward, None if it has none."""
+    """One sample: the text that was judged, and its reward or None."""
 
     text: str
     reward: float | None
 
 
 class RewardFunction:
-    """A reward as TRL calls it; see the rules in the module's first lines.
+    """A reward that TRL can call; its rules are at the top of this module.
 
-    `__name__`: under which TRL logs it. `counts`: completions, unscored and missing_eos since the start, beside what
-    the scorer counts. Where TRL passes `log_metric`, the share of unscored completions of a batch goes there.
+    `__name__`: the name in TRL's log. `counts`: completions, unscored and missing_eos since the start, and the counts
+    of the scorer. If TRL passes `log_metric`, the share of unscored completions in the batch is logged.
     """
 
     def __init__(
@@ -78,14 +79,14 @@ class RewardFunction:
         """Rewards of the completions, in their order.
 
         Args:
-            prompts: one for each completion, plain texts or lists of messages.
-            completions: alike.
-            completion_ids: tokens of the policy's tokenizer, EOS included where there is one.
-            columns: of the data, and what TRL adds; only a Python function reads them.
+            prompts: one per completion, plain texts or lists of messages.
+            completions: plain texts or lists of messages.
+            completion_ids: token ids from the policy's tokenizer, EOS included if there is one.
+            columns: columns of the data, and what TRL adds; only a Python function reads them.
 
         Raises:
-            ValueError: a NaN or infinite score, or not one score for each completion.
-            ConnectionError: an annotator's endpoint that does not answer.
+            ValueError: a score is NaN or infinite, or the number of scores is wrong.
+            ConnectionError: the annotator's endpoint does not answer.
         """
         ended = [self.has_ended(ids) for ids in completion_ids]
         if isinstance(self._scorer, FunctionReward):
@@ -100,16 +101,16 @@ class RewardFunction:
         return rewards
 
     def has_ended(self, ids: Sequence[int]) -> bool:
-        """Whether the last of a completion's ids is an EOS token of the policy."""
+        """Whether the last id of a completion is an EOS token of the policy."""
         return len(ids) > 0 and ids[-1] in self._eos
 
     @property
     def counts(self) -> Counter[str]:
-        """How often what happened, since the start."""
+        """How often each of these events happened since the start."""
         return self._counts + self._scorer.counts
 
     def render(self, prompt: Text, completion: Text, ended: bool = True) -> str:
-        """The text that is judged, for a reader."""
+        """The text that is judged, for a human reader."""
         return self._scorer.render(prompt, completion, ended)
 
     def content(self) -> str:
@@ -121,7 +122,7 @@ class RewardFunction:
             return None
         if not abs(score) <= LARGEST:
             raise ValueError(
-                f"reward {index} of {self.__name__} is {score}, for the prompt {_shortened(plain_text(prompt))!r}: a"
+                f"reward {index} of {self.__name__} is {score}, for the prompt {_shortened(flat_text(prompt))!r}: a"
                 f" reward is a number up to {LARGEST:g}, beyond which its square is infinite in float32, or None where"
                 " there is none"
             )
@@ -129,7 +130,7 @@ class RewardFunction:
 
 
 class FunctionReward:
-    """A user's function, called as TRL calls it, and what it returns checked."""
+    """A user's function: called as TRL would call it, with a check of what it returns."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.function, self.name, self.counts = function, name, Counter[str]()
@@ -148,20 +149,20 @@ class FunctionReward:
             raise ValueError(f"reward function {self.name} failed with {_described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
-                f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one a"
-                " completion"
+                f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one"
+                " per completion"
             )
         values = list(returned)
         if len(values) != len(completions):
             raise ValueError(
                 f"{self.name} returned {len(values)} rewards for {len(completions)} completions; return one for each,"
-                " in their order, None for one that has none"
+                " in their order, or None for a completion without a reward"
             )
         return [self._number(i, value) for i, value in enumerate(values)]
 
     def render(self, prompt: Text, completion: Text, ended: bool) -> str:  # noqa: ARG002
         """Prompt and completion; what the function makes of them is its own."""
-        return plain_text(prompt) + ("" if isinstance(prompt, str) else "\n") + plain_text(completion)
+        return flat_text(prompt) + ("" if isinstance(prompt, str) else "\n") + flat_text(completion)
 
     def content(self) -> str:
         """A hash of the file that the function's module is; what it imports is not looked at."""
@@ -186,16 +187,16 @@ def make_reward(
 
     Args:
         options: section `reward` of a run.
-        device: where a reward model computes.
-        eos_token_ids: tokens that end a completion of the policy, at least one.
-        weights: read a reward model's weights now; without, they are read when first needed.
+        device: device of a reward model.
+        eos_token_ids: ids that end a completion of the policy, at least one.
+        weights: read a reward model's weights now; if False, at the first call.
 
     Returns:
-        A function of TRL's signature; `render` gives the text that it judges.
+        A function with TRL's signature; `render` gives the text that it judges.
 
     Raises:
-        ValueError: no such function, a model that is no reward model, an endpoint without a key, or a rubric that lacks
-            a place for prompt or response.
+        ValueError: no such function, a model that is not a reward model, an endpoint without a key, or a rubric that
+            lacks a place for prompt or response.
         OSError: a file or a model that is not there.
     """
     if not eos_token_ids:
@@ -217,16 +218,16 @@ def make_reward(
 def check_reward(
     reward: RewardFunction, prompt: Text, completion: Text, completion_ids: Sequence[int], **columns: Any
 ) -> RewardCheck:
-    """Judge one sample, as a dry run does: its text as the judge sees it, and its reward.
+    """Judge one sample, for a dry run: the text that the judge sees, and the reward.
 
     Args:
-        reward: of `make_reward`.
+        reward: from `make_reward`.
         prompt, completion: plain texts or lists of messages.
-        completion_ids: tokens of the completion, EOS included where it ended.
+        completion_ids: tokens of the completion, EOS included if it ended.
         columns: the other columns of the row.
 
     Raises:
-        ValueError, ConnectionError: what the reward raises.
+        ValueError, ConnectionError: as the reward.
     """
     rows = {name: [value] for name, value in columns.items()}
     value = reward(prompts=[prompt], completions=[completion], completion_ids=[completion_ids], **rows)[0]
@@ -234,8 +235,8 @@ def check_reward(
 
 
 def for_online_dpo(reward: RewardFunction, eos_token_ids: Collection[int]) -> Callable[..., list[float | None]]:
-    """`reward` as TRL's `OnlineDPOTrainer` needs it: padding behind the first EOS is cut from the ids, and a completion
-    without a score raises ValueError, since that trainer would count it as 0 and prefer or reject it for that."""
+    """`reward` for TRL's `OnlineDPOTrainer`: the ids lose the padding after the first EOS, and a completion without a
+    score raises ValueError. That trainer would count it as 0, and prefer or reject the completion because of that."""
     eos = frozenset(eos_token_ids)
 
     def online_dpo_reward(
@@ -259,7 +260,7 @@ def _cut(ids: Sequence[int], eos: Collection[int]) -> list[int]:
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    """The function "module:function"; modules in the working directory are found as well."""
+    """Import the function "module:function"; the module may be in the working directory."""
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

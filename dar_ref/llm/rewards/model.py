@@ -1,11 +1,11 @@
-"""A sequence-classification reward model, in its own tokens and its own template.
+"""A sequence-classification reward model, with its own tokenizer and its own chat template.
 
-A score is the model's one logit at the last kept token of the text. Which token that is follows from the length of the
-text, never from a search for padding: padding may be the same token as EOS. For models with a linear head `score`, the
-state is picked here and the head is float32; other classes (encoders, which pool in their own way) give their logit.
+The score is the model's only logit, at the last token of the text. The length of the text says which token that is, not
+a search for padding: padding may be the same token as EOS. For models with a linear head `score`, this module selects
+the hidden state and runs the head in float32. Other classes (encoders, which pool in their own way) give their logit.
 
-Deviates from TRL's handling of a reward model: text is read with the tokenizer's special tokens where it is plain (a
-template writes its own), and what is too long is left unscored instead of being cut or overflowing.
+Two differences from TRL's handling of a reward model: plain text gets the tokenizer's special tokens (a chat template
+writes its own), and a text that is too long stays unscored instead of being cut or overflowing.
 
 Shape letters: `B` texts of a batch, `T` tokens of the longest, `H` width.
 """
@@ -14,7 +14,7 @@ import contextlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,21 @@ from transformers.integrations import deepspeed
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
 from dar_ref.llm.models.tokenizers import by_template, load_tokenizer, unknown_id
-from dar_ref.llm.options import RewardOptions
+from dar_ref.llm.options import RewardOptions, no_such_model
+from dar_ref.llm.rewards import Text
 
-Messages = Sequence[Mapping[str, Any]]  # of a chat
 NO_LIMIT = 10**9  # tokenizers write "no maximum length" as 10**30
 
 
 class RewardModel:
     """Scores prompts and completions, plain or chat, with the model `options.name`.
 
-    Tokenizer and configuration are read at once, the weights by `load()`. `counts`: too_long, texts that were left
-    unscored because the model takes no more than `max_tokens`; unknown_words, texts in which the tokenizer met what it
-    has no token for.
+    The constructor reads tokenizer and configuration, `load()` the weights. `counts`: too_long, texts left unscored
+    because they have more than `max_tokens` tokens; unknown_words, texts with a word that the tokenizer does not know.
 
     Raises:
         OSError: no model or tokenizer of that name.
-        ValueError: not one label, a head without weights (by `load`), or no EOS where `append_eos` needs one.
+        ValueError: not exactly one label, a head without weights (in `load`), or `append_eos` and no EOS token.
     """
 
     def __init__(self, options: RewardOptions, device: str | torch.device) -> None:
@@ -50,10 +49,7 @@ class RewardModel:
         try:
             config = AutoConfig.from_pretrained(options.name, **where)
         except OSError as error:
-            raise OSError(
-                f"reward.name = {options.name!r} is no folder here, and the hub gives none of that name ({error});"
-                " check it, or download it where there is a network and pass its folder"
-            ) from error
+            raise no_such_model("reward.name", options.name, error) from error
         if config.num_labels != 1:
             raise ValueError(
                 f"reward.name = {options.name!r} has {config.num_labels} labels; a reward model has one: pass a"
@@ -73,7 +69,7 @@ class RewardModel:
         self._model: Any = None
 
     def load(self) -> "RewardModel":
-        """Read the weights: safetensors only, whole on every process, in evaluation mode, without gradients."""
+        """Read the weights: from safetensors only, complete on every process, in evaluation mode, without gradients."""
         options, dtype = self.options, getattr(torch, self.options.dtype)
         with _unsharded():
             model, loaded = AutoModelForSequenceClassification.from_pretrained(
@@ -94,7 +90,7 @@ class RewardModel:
             model.score.to(torch.promote_types(dtype, torch.float32))
         elif self.tokenizer.pad_token_id is None:
             raise ValueError(
-                f"{type(model).__name__} finds the end of a text by its padding, and the tokenizer of {options.name!r}"
+                f"{type(model).__name__} finds the end of a text by its padding, but the tokenizer of {options.name!r}"
                 " has no padding token; add one to the tokenizer"
             )
         return self
@@ -104,18 +100,16 @@ class RewardModel:
         folder = Path(self.options.name)
         return content_hash(folder) if folder.is_dir() else str(self._commit)
 
-    def render(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> str:
+    def render(self, prompt: Text, completion: Text, ended: bool) -> str:
         """The text that is scored; EOS is shown where it is appended."""
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
         return text + self.tokenizer.eos_token if is_plain and ended and self.options.append_eos else text
 
-    def score(
-        self, prompts: Sequence[str | Messages], completions: Sequence[str | Messages], ended: Sequence[bool]
-    ) -> list[float | None]:
+    def score(self, prompts: Sequence[Text], completions: Sequence[Text], ended: Sequence[bool]) -> list[float | None]:
         """The reward of each completion; None where the text is longer than the model reads.
 
         Raises:
-            ValueError: chat, and the tokenizer has no chat template.
+            ValueError: the prompts are chats and the tokenizer has no chat template.
         """
         if self._model is None:
             self.load()
@@ -123,14 +117,14 @@ class RewardModel:
         kept = [i for i, ids in enumerate(rows) if self.max_tokens is None or len(ids) <= self.max_tokens]
         self.counts["too_long"] += len(rows) - len(kept)
         scores: list[float | None] = [None] * len(rows)
-        kept.sort(key=lambda i: -len(rows[i]))  # texts of like length together: less padding
+        kept.sort(key=lambda i: -len(rows[i]))  # similar lengths together: less padding
         for begin in range(0, len(kept), self.options.batch_size):
             batch = kept[begin : begin + self.options.batch_size]
             for i, value in zip(batch, self._scores([rows[i] for i in batch]).tolist(), strict=True):
                 scores[i] = value
         return scores
 
-    def _text(self, prompt: str | Messages, completion: str | Messages) -> str:
+    def _text(self, prompt: Text, completion: Text) -> str:
         if isinstance(prompt, str) and isinstance(completion, str):
             return prompt + self.options.separator + completion
         if self.tokenizer.chat_template is None:
@@ -140,7 +134,7 @@ class RewardModel:
             )
         return by_template(self.tokenizer, [*prompt, *completion], of=f"reward.name = {self.options.name!r}")
 
-    def _ids(self, prompt: str | Messages, completion: str | Messages, ended: bool) -> list[int]:
+    def _ids(self, prompt: Text, completion: Text, ended: bool) -> list[int]:
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
         ids = self.tokenizer(text, add_special_tokens=is_plain, verbose=False)["input_ids"]
         if self._unknown in ids:
@@ -149,7 +143,8 @@ class RewardModel:
         return [*ids, eos] if is_plain and ended and self.options.append_eos and ids[-1:] != [eos] else ids
 
     def _count_unknown(self, text: str) -> None:
-        """Count a text with unknown words, and warn of the first: the token may also stand for itself or for EOS."""
+        """Count texts with unknown words and warn at the first. The id alone is not enough: the unknown token may be
+        written in the text, or be the EOS token."""
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if self._unknown_word in text or self._unknown not in ids:
             return
@@ -163,7 +158,7 @@ class RewardModel:
 
     @torch.no_grad()
     def _scores(self, rows: Sequence[list[int]]) -> Tensor:
-        """Scores of the texts, (B,), padded on the right, whatever side the tokenizer prefers."""
+        """Scores of the texts, (B,). Padding is on the right, whatever the tokenizer's setting is."""
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         lengths = torch.tensor([len(ids) for ids in rows])
         width = int(lengths.max())
@@ -180,8 +175,8 @@ class RewardModel:
 
 @contextlib.contextmanager
 def _unsharded() -> Iterator[None]:
-    """Load whole weights where the policy's would be sharded: DeepSpeed ZeRO-3 and FSDP's lean loading change every
-    `from_pretrained` of the process, and nobody would gather a reward model's weights again."""
+    """Load complete weights although the policy is sharded: DeepSpeed ZeRO-3 and FSDP's RAM-efficient loading change
+    every `from_pretrained` of the process, and nothing would gather the weights of a reward model."""
     lean, zero3 = os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING"), deepspeed._hf_deepspeed_config_weak_ref
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "False"
     deepspeed.unset_hf_deepspeed_config()

@@ -1,1 +1,1 @@
-"""The task that enumerates: every response is listed, so a policy, its KL and the theory's optimum are exact."""
+"""The task `tiny`, whose responses can all be listed: so policies, their KL and the theory's optimum are exact."""

@@ -1,10 +1,10 @@
-"""The task `tiny` by enumeration: the probability of every response, hence every figure of a policy as a finite sum.
+"""The task `tiny` by enumeration: the probability of every response, hence every metric of a policy as a finite sum.
 
-A response is what sampling can give: a row of words and EOS, or `max_new_tokens` words without EOS. With `W` words
-there are `1 + W + ... + W^(T-1)` of the first kind and `W^T` of the second, 1365 together on `tiny`. The network reads
-the tree of their beginnings, each node once.
+The responses are all results of sampling: some words and EOS, or `max_new_tokens` words without EOS. With `W` words
+there are `1 + W + ... + W^(T-1)` of the first kind and `W^T` of the second, together 1365 on `tiny`. The network reads
+the tree of their prefixes, each node once.
 
-All figures are float64. Logits are those of the policy; the softmax over them is taken in float64, so that the
+All metrics are float64. Logits are those of the policy; the softmax over them is taken in float64, so that the
 probabilities of all responses sum to 1 to the last digits, with a float32 policy too.
 
 Shape letters: `N` prompts of `P` tokens, `R` responses, `T` tokens of the longest.
@@ -20,19 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.theory import kl, objective, optimum, regression_target
+from dar_ref.theory import exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.policy import EOS_ID, Completions, block, encode, encode_prompts, pack, repeat
 from dar_ref.toy.start import Start
 from dar_ref.toy.tasks import TINY, Task
-from dar_ref.toy.train import State
 
-MOST = 100_000  # responses
+MOST = 100_000  # the largest number of responses that is enumerated
 
 
 class Tables(NamedTuple):
-    """What stays the same while a policy is trained: N prompts, R responses, both rewards, pi_0.
+    """What training does not change: both rewards and pi_0, for N prompts and R responses.
 
     prompt_ids: (N, P); proxy, gold, log_pi_0: (N, R) float64; length: (R,) tokens, EOS included; finished: (R,) bool.
     """
@@ -45,10 +44,10 @@ class Tables(NamedTuple):
     finished: NDArray[np.bool_]
 
 
-class ExactFigures(NamedTuple):
-    """One update from pi_t to pi, exactly; each figure a mean over prompts.
+class ExactMetrics(NamedTuple):
+    """One update from pi_t to pi, exactly; each metric a mean over prompts.
 
-    `A` is the exact advantage under pi_t, `pi*` the optimum of J for it, `pi'` the target of the clipped regression.
+    J uses the exact advantage under pi_t. `pi*` is the optimum of J, `pi'` the target of the clipped regression.
     """
 
     proxy: float  # E_pi[proxy reward]
@@ -57,17 +56,17 @@ class ExactFigures(NamedTuple):
     kl_to_pi_t: float  # KL(pi‖pi_t), nats
     objective: float  # J(pi)
     objective_optimum: float  # J(pi*)
-    kl_optimum: float  # KL(pi*‖pi), nats
-    kl_target: float  # KL(pi'‖pi), nats
+    kl_optimum_to_pi: float  # KL(pi*‖pi), nats
+    kl_target_to_pi: float  # KL(pi'‖pi), nats
     missing_eos: float  # chance of a response that is cut off
     length: float  # E_pi[tokens, EOS included]
 
 
 def responses(task: Task) -> tuple[list[list[str]], list[bool]]:
-    """Every response in words, and whether it ends by itself; in the order of `response_logps`.
+    """Every response in words, and whether it ends by itself, in the order of `response_logps`.
 
     Raises:
-        ValueError: more than `MOST` of them.
+        ValueError: there are more than `MOST`.
 
     >>> words, finished = responses(TINY)
     >>> len(words), words[1], words[-1], sum(finished)
@@ -82,7 +81,7 @@ def responses(task: Task) -> tuple[list[list[str]], list[bool]]:
 
 
 def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens: int = TINY.max_new_tokens) -> Tensor:
-    """log pi(y | x) of every response y, (N, R) float64, with its gradient: one forward over the tree of beginnings.
+    """log pi(y | x) of every response y, with gradient, by one forward pass over the tree of prefixes.
 
     Args:
         policy: of any dtype; the softmax is float64.
@@ -90,16 +89,17 @@ def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens:
         max_new_tokens: T.
 
     Returns:
-        Finished responses by length, each length in the order of the words' ids, then those that are cut off.
+        (N, R) float64. First the finished responses by length, within a length in the order of the token ids; then the
+        responses that are cut off.
     """
     layers, count = pack(policy.model), len(prompt_ids)
     words = torch.tensor([i for i in range(policy.config.vocab_size) if i != EOS_ID])
     states, cache = block(policy.model, layers, prompt_ids, [])
-    before = torch.zeros(count, 1, dtype=torch.float64)  # log-probs of the beginnings of one length, (N, W^length)
+    before = torch.zeros(count, 1, dtype=torch.float64)  # log-probs of all prefixes of one length, (N, W^length)
     ended = []
     for left in reversed(range(max_new_tokens)):
         following = policy.lm_head(states[:, -1]).double().log_softmax(dim=-1)
-        longer = before[..., None] + following.view(count, before.shape[1], -1)
+        longer = before[..., None] + following.view(count, before.shape[1], -1)  # (N, W^length, V)
         ended.append(longer[..., EOS_ID])
         before = longer[..., words].flatten(1)
         if left:
@@ -110,12 +110,12 @@ def response_logps(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens:
 
 @torch.no_grad()
 def log_probs(policy: Qwen2ForCausalLM, prompt_ids: Tensor, max_new_tokens: int = TINY.max_new_tokens) -> Array:
-    """`response_logps` as an array without gradient, (N, R)."""
+    """`response_logps` without gradient, as an array (N, R)."""
     return response_logps(policy, prompt_ids, max_new_tokens).numpy()
 
 
 def all_completions(task: Task, prompts: Sequence[Sequence[str]]) -> Completions:
-    """Every response to every prompt as `Completions`, R a prompt."""
+    """Every response to every prompt as `Completions`, R per prompt."""
     words, finished = responses(task)
     return encode(task, prompts, words * len(prompts), finished * len(prompts))
 
@@ -131,7 +131,7 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
     """Both rewards and pi_0 on `prompts`, enumerated.
 
     Raises:
-        ValueError: a task whose responses are too many.
+        ValueError: the task has too many responses.
     """
     words, finished = responses(start.task)
     prompt_ids = encode_prompts(start.task, prompts)
@@ -145,92 +145,53 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
     )
 
 
-def exact_advantage(reward: Array, log_pi_t: Array) -> Array:
-    """The advantage that samples estimate: `(r - E_{pi_t}[r | x]) / std`, (N, R).
-
-    `std` is that of `r - E_{pi_t}[r | x]` over prompts and responses, under pi_t. It leaves out that a group's mean
-    contains its own sample (T10). All zeros where the std is at most 1e-8.
-
-    Source: the paper's practical loss.
-
-    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).tolist()
-    [[-1.0, 1.0]]
-    """
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
-    return centred / std if std > 1e-8 else np.zeros_like(centred)
-
-
-def exact_figures(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactFigures:
-    """Every figure of the update from pi_t to pi.
+def exact_metrics(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactMetrics:
+    """Every metric of the update from pi_t to pi.
 
     Args:
         table: rewards and pi_0.
         log_pi: the policy after the update, (N, R).
-        log_pi_t: the policy before it, that was sampled, (N, R).
-        config: alpha, beta, w_clip, and which reward is trained on. For methods other than dar J and the distances to
-            its optimum are a yardstick.
+        log_pi_t: the policy before the update, which was sampled, (N, R).
+        config: alpha, beta, w_clip, and the reward of training. Methods other than dar do not optimise J; for them J
+            and the distances to its optimum only serve for comparison.
 
     Returns:
-        `ExactFigures`, means over the N prompts.
+        `ExactMetrics`, means over the N prompts.
     """
-    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t)
+    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t).advantage
     setting = (advantage, table.log_pi_0, log_pi_t, config.alpha, config.beta)
     best, target, pi = optimum(*setting), regression_target(*setting, w_clip=config.w_clip), np.exp(log_pi)
-    return ExactFigures(
+    return ExactMetrics(
         proxy=float((pi * table.proxy).sum(axis=1).mean()),
         gold=float((pi * table.gold).sum(axis=1).mean()),
         kl_to_pi_0=float(kl(log_pi, table.log_pi_0).mean()),
         kl_to_pi_t=float(kl(log_pi, log_pi_t).mean()),
         objective=float(objective(log_pi, *setting).mean()),
         objective_optimum=float(best.value.mean()),
-        kl_optimum=float(kl(best.log_pi, log_pi).mean()),
-        kl_target=float(kl(target, log_pi).mean()),
+        kl_optimum_to_pi=float(kl(best.log_pi, log_pi).mean()),
+        kl_target_to_pi=float(kl(target, log_pi).mean()),
         missing_eos=float(pi[:, ~table.finished].sum(axis=1).mean()),
         length=float((pi @ table.length).mean()),
     )
 
 
-def follow(
-    start: Start,
-    config: RunConfig,
-    prompts: Sequence[Sequence[str]] | None = None,
-    on_step: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Train as `train.train` does, without its sampled evaluations, and measure updates exactly.
+def exact_observer(
+    start: Start, config: RunConfig, prompts: Sequence[Sequence[str]] | None = None
+) -> Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]:
+    """An observer for `train.train` that measures updates exactly: it returns the fields of `ExactMetrics`.
 
     Args:
         start: of a task that enumerates.
-        config: the run. Measured are the updates after which `train` would evaluate.
+        config: of the run.
         prompts: to take means over; None for those that `train` evaluates on.
-        on_step: called with the number of steps done, for progress bars.
-
-    Returns:
-        One row a measurement, `step` and the fields of `ExactFigures`; the first is pi_0 before any update, pi_t = pi.
-        A run that diverges has no rows after that.
 
     Raises:
-        ValueError: as `train`, or a task whose responses are too many.
+        ValueError: a task whose responses are too many.
     """
     table = tables(start, getattr(start.prompts, config.evaluate_on) if prompts is None else prompts)
-    longest = start.task.max_new_tokens
-    state = State(start, config)
-    rows = [{"step": 0, **exact_figures(table, table.log_pi_0, table.log_pi_0, config)._asdict()}]
-    while state.step < config.steps:
-        before = state.step
-        after = before + config.minibatches
-        due = after == config.steps or after // config.evaluate_every > before // config.evaluate_every
-        log_pi_t = log_probs(state.policy, table.prompt_ids, longest) if due else None
-        try:
-            state.update(config, state.next_rollout(start, config, None))
-        except FloatingPointError:  # probabilities that are not finite
-            break
-        if state.diverged is not None:
-            break
-        if log_pi_t is not None:
-            log_pi = log_probs(state.policy, table.prompt_ids, longest)
-            rows.append({"step": state.step, **exact_figures(table, log_pi, log_pi_t, config)._asdict()})
-        if on_step is not None:
-            on_step(state.step)
-    return rows
+
+    def observe(pi_t: Qwen2ForCausalLM, pi: Qwen2ForCausalLM) -> dict[str, Any]:
+        log_pi_t, log_pi = (log_probs(p, table.prompt_ids, start.task.max_new_tokens) for p in (pi_t, pi))
+        return exact_metrics(table, log_pi, log_pi_t, config)._asdict()
+
+    return observe

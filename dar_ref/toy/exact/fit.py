@@ -1,17 +1,18 @@
-"""The enumerated loss, and its minimiser within the network: exact fits for `study`.
+"""The enumerated loss, and a fit of the network to it, for `study`.
 
     L(pi) = -mean_x sum_y pi_t(y) w(y) log pi(y),   w = min((pi_0/pi_t)^alpha exp(A/beta), w_clip)
 
-A fit of 1365 probabilities a prompt is badly conditioned: in trials on two prompts of `tiny`, 600 steps of Adam or of
+A fit of 1365 probabilities per prompt is badly conditioned. In trials on two prompts of `tiny`, 600 steps of Adam or of
 L-BFGS left several times the KL to the target that 400 steps of SOAP left. SOAP is Adam in the eigenbasis of Shampoo's
 preconditioner:
 
     G = dL/dW,   F_l <- EMA(G G^T),   F_r <- EMA(G^T G),   W <- W - rate * Q_l Adam(Q_l^T G Q_r) Q_r^T
 
-where Q_l and Q_r are the eigenvectors of F_l and F_r. Deviations from the published method: eigenvectors by `eigh`
-every `EVERY` steps instead of one QR step; the first step is taken at once; no weight decay; no entry of Adam's step is
-larger than the rate. Without that bound a new basis meets second moments of the old one, and now and then a fit is
-thrown back. Vectors (norms, biases) get Adam with the same bound. Training itself uses Adam or SGD.
+where Q_l and Q_r are the eigenvectors of F_l and F_r. Deviations from the published method: eigenvectors come from
+`eigh` every `EVERY` steps, not from one QR step; the first step already updates the weights; no weight decay; no entry
+of Adam's step is larger than the rate. The bound is needed because after a change of basis the second moments still
+belong to the old one; without it some fits jump back. Vectors (norms, biases) get Adam with the same bound. Training
+itself uses Adam or SGD.
 
 Source: Vyas et al., arXiv 2409.11321.
 """
@@ -29,12 +30,12 @@ from dar_ref.losses import dar_weights
 from dar_ref.theory.checks import Array
 from dar_ref.toy.exact.enumerate import Tables, response_logps
 
-RATE, WARM_UP = 1e-2, 10  # of a fit: learning rate, and steps until it is reached
+RATE, WARM_UP = 1e-2, 10  # of a fit: peak learning rate, and the steps to reach it
 BETA_1, BETA_2, EPSILON, EVERY = 0.9, 0.95, 1e-12, 10
 
 
 class Soap:
-    """Optimiser of the tensors `parameters`, each a vector or a matrix with a gradient."""
+    """SOAP for the tensors `parameters`; each is a vector or a matrix with a gradient."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
@@ -45,13 +46,13 @@ class Soap:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One step at learning rate `rate` along the gradients that the parameters hold."""
+        """One step at learning rate `rate` with the gradients in the parameters, which are then cleared."""
         self.steps += 1
         renew = self.steps % EVERY == 1
         for i, parameter in enumerate(self.parameters):
             gradient = parameter.grad
             if gradient is None:
-                raise ValueError(f"parameter {i} of shape {tuple(parameter.shape)} has no gradient: call backward")
+                raise ValueError(f"parameter {i} of shape {tuple(parameter.shape)} has no gradient; call backward")
             if gradient.ndim == 2:
                 for factor, sides in zip(self.factors[i], (gradient @ gradient.T, gradient.T @ gradient), strict=True):
                     factor.lerp_(sides, 1.0 - BETA_2)
@@ -75,7 +76,7 @@ def _out_of(x: Tensor, bases: list[Tensor]) -> Tensor:
 
 
 def loss_weights(table: Tables, advantage: Array, log_pi_t: Array, alpha: float, beta: float, w_clip: float) -> Array:
-    """`pi_t(y) w(y)` of every response, (N, R): what the enumerated loss gives it; w from `dar_ref.losses`."""
+    """`pi_t(y) w(y)` of every response, (N, R): its weight in the enumerated loss; w comes from `dar_ref.losses`."""
     flat = [torch.from_numpy(np.ascontiguousarray(x)).view(-1) for x in (table.log_pi_0, log_pi_t, advantage)]
     weight = dar_weights(*flat, alpha=alpha, beta=beta, w_clip=w_clip).weight.numpy()
     return np.exp(log_pi_t) * weight.reshape(log_pi_t.shape)

@@ -1,7 +1,7 @@
-"""The most reward that any policy can have at each KL to pi_0, by enumeration: what no method on `tiny` can pass.
+"""The highest reward that a policy can have at each KL to pi_0, by enumeration. No method on `tiny` can pass it.
 
-By T7 with the constraint at pi_0 alone, the best policy within `mean KL(pi‖pi_0) <= eps` is `pi_0 exp(r / lambda)`,
-normalised for each prompt, with one multiplier lambda for all prompts. Sweeping lambda draws the frontier.
+By T7 with only the constraint on pi_0, the best policy within `mean KL(pi‖pi_0) <= eps` is `pi_0 exp(r / lambda)`,
+normalised per prompt, with one multiplier lambda for all prompts. A sweep over lambda gives the frontier.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def frontier(table: Tables, reward: Array) -> dict[str, list[float]]:
 
     Args:
         table: pi_0, enumerated.
-        reward: (N, R), the one that is maximised.
+        reward: (N, R), the reward to maximise.
     """
     best = [optimum(reward, table.log_pi_0, table.log_pi_0, 1.0, multiplier).log_pi for multiplier in MULTIPLIERS]
     return {
@@ -33,18 +33,18 @@ def frontier(table: Tables, reward: Array) -> dict[str, list[float]]:
 
 
 def exact_end(start: Start, policy: Qwen2ForCausalLM, prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """What `tiny` allows to know of a trained policy.
+    """Exact metrics of a trained policy, and the frontiers to compare them with.
 
     Returns:
-        `figures`: proxy, gold, kl, missing_eos, length, exact in place of their estimates; `frontier`: of each reward.
+        `metrics`: proxy, gold, kl, missing_eos, length, exact in place of their estimates; `frontier`: of each reward.
 
     Raises:
-        ValueError: a task whose responses are too many.
+        ValueError: the task has too many responses.
     """
     table = tables(start, prompts)
     log_pi = log_probs(policy, table.prompt_ids, start.task.max_new_tokens)
     pi = np.exp(log_pi)
-    figures = {
+    metrics = {
         "proxy": float((pi * table.proxy).sum(axis=1).mean()),
         "gold": float((pi * table.gold).sum(axis=1).mean()),
         "kl": float(kl(log_pi, table.log_pi_0).mean()),
@@ -52,4 +52,4 @@ def exact_end(start: Start, policy: Qwen2ForCausalLM, prompts: Sequence[Sequence
         "length": float((pi @ table.length).mean()),
     }
     rewards = {"proxy": table.proxy, "gold": table.gold}
-    return {"figures": figures, "frontier": {name: frontier(table, reward) for name, reward in rewards.items()}}
+    return {"metrics": metrics, "frontier": {name: frontier(table, reward) for name, reward in rewards.items()}}

@@ -1,4 +1,4 @@
-"""Table and figures of `study`, from its content alone; each figure with a text for who does not see it."""
+"""Table and figures of `study`, drawn from its content alone. Each figure has an alternative text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ LINES = {  # label, colour, marker, dashes
     "kl_end": ("KL(pi_inf‖pi_theta), network", BLUE, "o", "-"),
     "kl_iterate": ("KL(pi_t of T5‖pi_theta), network", VERMILION, "s", "-"),
 }
-FLOOR = 1e-6  # nats: nothing below it is drawn, exact zeros among them
+FLOOR = 1e-6  # nats; smaller values, exact zeros too, are not drawn
 
 
 def figures(content: Content) -> dict[str, tuple[Figure, str]]:
-    """Name of the file, without its ending, to figure and alternative text."""
+    """`{file name without suffix: (figure, alternative text)}`."""
     return {
         "exact_iterations": (iterations_figure(content), iterations_text(content)),
         "exact_samples": (samples_figure(content), samples_text(content)),
@@ -27,20 +27,20 @@ def figures(content: Content) -> dict[str, tuple[Figure, str]]:
 
 
 def iterations_figure(content: Content) -> Figure:
-    """Distance to the fixed point, exact and of the network, and between the two, against iteration; a panel an
+    """Distance to the fixed point, exact and of the network, and between the two, against iteration; one panel per
     alpha."""
-    courses = content["iterations"]
+    paths = content["iterations"]
     with style():
-        figure = Figure(figsize=(4.8 * len(courses), 3.8))
-        axes = figure.subplots(1, len(courses), sharey=True, squeeze=False)[0]
-        for ax, course in zip(axes, courses, strict=True):
+        figure = Figure(figsize=(4.8 * len(paths), 3.8))
+        axes = figure.subplots(1, len(paths), sharey=True, squeeze=False)[0]
+        for ax, path in zip(axes, paths, strict=True):
             for key, (label, color, marker, dashes) in LINES.items():
-                values = np.array(course[key])
+                values = np.array(path[key])
                 shown = values > FLOOR
                 steps = np.arange(len(values))[shown]
                 ax.plot(steps, values[shown], dashes, color=color, marker=marker, label=label)
-            ax.set(yscale="log", xlabel="iteration", title=f"alpha = {course['alpha']:g}, beta = {course['beta']:g}")
-            ax.set_xticks(range(len(course["kl_end"])))
+            ax.set(yscale="log", xlabel="iteration", title=f"alpha = {path['alpha']:g}, beta = {path['beta']:g}")
+            ax.set_xticks(range(len(path["kl_end"])))
         axes[0].set_ylabel("nats, mean over prompts")
         axes[0].legend(fontsize="small")
     return figure
@@ -49,20 +49,20 @@ def iterations_figure(content: Content) -> Figure:
 def iterations_text(content: Content) -> str:
     """What `iterations_figure` shows, in words."""
     parts = []
-    for course in content["iterations"]:
-        last = len(course["kl_end"]) - 1
+    for path in content["iterations"]:
+        last = len(path["kl_end"]) - 1
         parts.append(
-            f"At alpha {course['alpha']:g} the distance of the network to the fixed point goes from"
-            f" {course['kl_end'][0]:.2f} to {course['kl_end'][-1]:.4f} nats in {last} iterations, that of the exact"
-            f" iterates to {course['kl_end_exact'][-1]:.4f}; the network is never further than"
-            f" {max(course['kl_iterate']):.4f} nats from the exact iterate."
-            + (" The exact iterates arrive at once and are not drawn from there." if course["alpha"] == 1.0 else "")
+            f"At alpha {path['alpha']:g} the distance of the network to the fixed point goes from"
+            f" {path['kl_end'][0]:.2f} to {path['kl_end'][-1]:.4f} nats in {last} iterations, that of the exact"
+            f" iterates to {path['kl_end_exact'][-1]:.4f}; the network is never further than"
+            f" {max(path['kl_iterate']):.4f} nats from the exact iterate."
+            + (" The exact iterates arrive at once and are not drawn from there." if path["alpha"] == 1.0 else "")
         )
     return "Lines on a logarithmic axis against iteration, one panel for each alpha. " + " ".join(parts)
 
 
 def samples_figure(content: Content) -> Figure:
-    """Error of one iteration against the number of samples a prompt, beside 1/n and the network's limit."""
+    """Error of one iteration against the number of samples per prompt, beside 1/n and the network's limit."""
     part = content["samples"]
     counts, errors = np.array(part["counts"]), np.array(part["kl"])
     with style():
@@ -91,9 +91,9 @@ def samples_text(content: Content) -> str:
     means = [float(np.mean(errors)) for errors in part["kl"]]
     points = ", ".join(f"{mean:.4f} at {n}" for n, mean in zip(part["counts"], means, strict=True))
     return (
-        f"Error KL(pi*‖pi_theta) against samples a prompt, both axes logarithmic: {points}. The slope between the first"
-        f" two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line nears"
-        f" the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
+        f"Error KL(pi*‖pi_theta) against samples per prompt, both axes logarithmic: {points}. The slope between the"
+        f" first two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line"
+        f" nears the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
         " the error less that limit, where the two can be told apart. A dashed line falls like 1/n: the first-order"
         " error of weighted frequencies without a network."
     )
@@ -103,11 +103,11 @@ def samples_text(content: Content) -> str:
 
 
 def table(content: Mapping[str, Any]) -> list[list[str]]:
-    """What `run` returned as rows of text, the first the names of the columns: part, setting, figure, value."""
+    """What `run` returned as rows of text, the first the names of the columns: part, setting, metric, value."""
     return [
-        ["part", "setting", "figure", "value"],
+        ["part", "setting", "metric", "value"],
         *(row for one in content["one_iteration"] for row in _one_iteration_rows(one)),
-        *(row for course in content["iterations"] for row in _iteration_rows(course)),
+        *(row for path in content["iterations"] for row in _iteration_rows(path)),
         *_sample_rows(content["samples"]),
         *(_optimizer_row(one) for one in content["optimizers"]),
     ]
@@ -127,10 +127,10 @@ def _one_iteration_rows(one: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _iteration_rows(course: Mapping[str, Any]) -> list[list[str]]:
+def _iteration_rows(path: Mapping[str, Any]) -> list[list[str]]:
     rows = []
-    for t, values in enumerate(zip(course["kl_iterate"], course["kl_end"], course["kl_end_exact"], strict=True)):
-        head = ["iterations", f"alpha {course['alpha']:g}, beta {course['beta']:g}, t = {t}"]
+    for t, values in enumerate(zip(path["kl_iterate"], path["kl_end"], path["kl_end_exact"], strict=True)):
+        head = ["iterations", f"alpha {path['alpha']:g}, beta {path['beta']:g}, t = {t}"]
         text = " / ".join(f"{value:.4f}" for value in values)
         rows.append([*head, "KL(T5‖network) / KL(pi_inf‖network) / KL(pi_inf‖T5)", text])
     return rows

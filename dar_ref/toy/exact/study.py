@@ -1,13 +1,13 @@
-"""DAR on `tiny` against its theory, to the digits that a network can hold. Four parts, one seed, everything enumerated.
+"""DAR on `tiny` against its theory, as exactly as a network can follow it. Four parts, one seed, all by enumeration.
 
 1. `one_iteration`: the enumerated loss is minimised; how near the policy comes to T3's and T4's target.
 2. `iterations`: the same again and again with A fixed; how near it stays to T5's iterates and their fixed point.
-3. `samples`: the loss of n samples a prompt instead of the enumerated one; the error against n.
+3. `samples`: the loss of n samples per prompt instead of the enumerated one; the error against n.
 4. `optimizers`: one gradient step an iteration, as in training, without sampling noise: what Adam does with the common
    scale of the weights.
 
-The fits (1 to 3) use SOAP from pi_t with a learning rate decayed to 0 along a cosine. A, where not said otherwise, is
-the exact normalised advantage of the proxy reward. All is a function of the start and a seed.
+The fits (1 to 3) use SOAP from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
+exact normalised advantage of the proxy reward. The results depend only on the start and a seed.
 """
 
 import copy
@@ -19,17 +19,18 @@ import numpy as np
 import torch
 from transformers import Qwen2ForCausalLM
 
-from dar_ref.theory import fixed_point, iterate, kl, regression_loss, regression_target
+from dar_ref.optimizers import Optimizer, make_optimizer
+from dar_ref.theory import exact_advantage, fixed_point, iterate, kl, regression_loss, regression_target
 from dar_ref.theory.checks import Array
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.exact.enumerate import Tables, exact_advantage, log_probs, response_logps, tables
+from dar_ref.toy.exact.enumerate import Tables, log_probs, response_logps, tables
 from dar_ref.toy.exact.fit import enumerated_loss, fit, loss_weights
 from dar_ref.toy.start import Start
 from dar_ref.toy.train import train
 
-PROMPTS = 3  # of the training prompts
+PROMPTS = 3  # the first training prompts
 MOVED = 20  # steps of ordinary training from pi_0 to the pi_t of parts 1 and 3, so that the two differ
-MOVED_RATE = 1e-3  # of Adam in them
+MOVED_RATE = 1e-3  # learning rate of these steps
 
 SETTINGS = {  # of part 1: alpha, beta, w_clip
     "the paper's, clip 20": (0.1, 0.05, 20.0),
@@ -41,13 +42,13 @@ FIT_STEPS = 400
 ALPHAS = {0.3: 7, 1.0: 2}  # of part 2: alpha, iterations
 ITERATION_STEPS = 100
 
-COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples a prompt
+COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples per prompt
 REPEATS = 3
-CLEAR = 1.25  # an error this many times the network's limit is told from it
+CLEAR = 1.25  # an error above this many times the network's limit is clearly above it
 SAMPLE_STEPS = 120
 
 OPTIMIZER_STEPS = 40  # of part 4
-RATES = {"adam": 3e-4, "sgd": 1e-3}
+RATES: dict[Optimizer, float] = {"adam": 3e-4, "sgd": 1e-3}
 FACTORS = (1.0, 0.1)
 
 Progress = Callable[[int], None]
@@ -58,11 +59,11 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
 
     Args:
         start: of `tiny`.
-        seed: of the samples in part 3 and of the training steps that lead to pi_t.
-        on_step: called with the number of gradient steps done, of `total_steps()`.
+        seed: for the samples of part 3 and the training steps that lead to pi_t.
+        on_step: called with the number of gradient steps done, out of `total_steps()`.
 
     Returns:
-        What `results.json` holds: finite numbers, None where a clip is infinite.
+        What `results.json` holds: finite numbers, and "inf" for a clip that is infinite.
     """
     table = tables(start, start.prompts.train[:PROMPTS])
     pi_t = train(start, RunConfig(steps=MOVED, learning_rate=MOVED_RATE, seed=seed)).policy.requires_grad_(True)
@@ -79,13 +80,13 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
 
 
 def total_steps() -> int:
-    """Gradient steps of `run`."""
+    """Number of gradient steps of `run`."""
     fits = len(SETTINGS) * FIT_STEPS + sum(ALPHAS.values()) * ITERATION_STEPS
     return fits + (len(COUNTS) * REPEATS + 1) * SAMPLE_STEPS + 2 * len(RATES) * len(FACTORS) * OPTIMIZER_STEPS
 
 
 class _Counter:
-    """Counts gradient steps and tells whoever asked."""
+    """Counts gradient steps and reports the count to `on_step`."""
 
     def __init__(self, on_step: Progress | None) -> None:
         self.done, self.on_step = 0, on_step
@@ -105,13 +106,13 @@ def one_iteration(
     """Part 1: minimise the enumerated loss of each of `SETTINGS`, from pi_t.
 
     Returns:
-        A row a setting. kl_before, kl_after: mean of KL(target‖pi) over prompts, nats, and kl_of_prompts each of them;
+        One row per setting. kl_before, kl_after: mean of KL(target‖pi) over prompts, nats; kl_of_prompts: each of them;
         log_mass: log E_{pi_t}[w] of each prompt; clipped: share of the samples of pi_t at the clip, expected;
         gap_residual: the largest |L(pi) - L(target) - E_{pi_t}[w] KL(target‖pi)| over prompts (T3, T4), in units of
         E_{pi_t}[w].
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
-    advantage, rows = exact_advantage(table.proxy, log_pi_t), []
+    advantage, rows = exact_advantage(table.proxy, log_pi_t).advantage, []
     for name, (alpha, beta, w_clip) in SETTINGS.items():
         setting = (advantage, table.log_pi_0, log_pi_t, alpha, beta, w_clip)
         target = regression_target(*setting)
@@ -125,7 +126,7 @@ def one_iteration(
                 "setting": name,
                 "alpha": alpha,
                 "beta": beta,
-                "w_clip": None if w_clip == math.inf else w_clip,
+                "w_clip": "inf" if w_clip == math.inf else w_clip,
                 "steps": steps,
                 "kl_before": float(kl(target, log_pi_t).mean()),
                 "kl_after": float(after.mean()),
@@ -147,25 +148,25 @@ def iterations(
     on_step: Callable[[], None] = lambda: None,
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Part 2: `count` iterations from pi_0, A that of pi_0 throughout, no clip, each on the enumerated loss.
+    """Part 2: `count` iterations from pi_0 on the enumerated loss, without clip. A is that of pi_0 in all of them.
 
     Returns:
-        For t = 0, 1, ..., means over prompts, nats: kl_iterate: KL(pi_t of T5‖the network's); kl_end: KL(pi_inf‖the
-        network's); kl_end_exact: KL(pi_inf‖pi_t of T5).
+        For t = 0, 1, ..., nats, means over prompts: kl_iterate: KL(pi_t of T5‖network); kl_end: KL(pi_inf‖network);
+        kl_end_exact: KL(pi_inf‖pi_t of T5).
     """
-    advantage = exact_advantage(table.proxy, table.log_pi_0)
+    advantage = exact_advantage(table.proxy, table.log_pi_0).advantage
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
     end = fixed_point(advantage, table.log_pi_0, alpha, beta)
-    policy, courses = pi_0, [table.log_pi_0]
+    policy, log_path = pi_0, [table.log_pi_0]
     for _ in range(count):
-        policy = fit(policy, table, loss_weights(table, advantage, courses[-1], alpha, beta, math.inf), steps, on_step)
-        courses.append(log_probs(policy, table.prompt_ids))
+        policy = fit(policy, table, loss_weights(table, advantage, log_path[-1], alpha, beta, math.inf), steps, on_step)
+        log_path.append(log_probs(policy, table.prompt_ids))
     return {
         "alpha": alpha,
         "beta": beta,
         "steps": steps,
-        "kl_iterate": kl(path, np.array(courses)).mean(axis=1).tolist(),
-        "kl_end": kl(end, np.array(courses)).mean(axis=1).tolist(),
+        "kl_iterate": kl(path, np.array(log_path)).mean(axis=1).tolist(),
+        "kl_end": kl(end, np.array(log_path)).mean(axis=1).tolist(),
         "kl_end_exact": kl(end, path).mean(axis=1).tolist(),
     }
 
@@ -179,17 +180,16 @@ def samples(
     alpha: float = 0.1,
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Part 3: the loss of n samples of pi_t a prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
+    """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
 
     Returns:
-        counts: n; kl: for each n KL(pi*‖pi) of each repeat, nats, mean over prompts; kl_enumerated: the same fit on the
-        enumerated loss, the network's limit; tabular: `frequency_error`; slope: of log mean kl
-        against log n by least squares; slopes: between neighbouring n;
-        above_limit: mean kl less kl_enumerated, None where it is less than `CLEAR` times that; slope_above_limit: of
-        its log, None where fewer than two are left.
+        counts: n; kl: KL(pi*‖pi) of each repeat, for each n, nats, mean over prompts; kl_enumerated: the same after a
+        fit to the enumerated loss, the network's limit; tabular: `frequency_error`; slope: of log mean kl against
+        log n, by least squares; slopes: between neighbouring n; above_limit: mean kl minus kl_enumerated, None unless
+        mean kl is above `CLEAR` times the limit; slope_above_limit: slope of its log, None for fewer than two values.
     """
     log_pi_t = log_probs(pi_t, table.prompt_ids)
-    advantage = exact_advantage(table.proxy, log_pi_t)
+    advantage = exact_advantage(table.proxy, log_pi_t).advantage
     target = regression_target(advantage, table.log_pi_0, log_pi_t, alpha, beta)
     weights = loss_weights(table, advantage, log_pi_t, alpha, beta, math.inf)
     chances = np.exp(log_pi_t)
@@ -222,11 +222,12 @@ def samples(
 
 
 def frequency_error(log_target: Array, pi_t: Array, n: int) -> float:
-    """Error without a network: KL(pi*‖weighted frequencies of n samples), expected, to first order in 1/n, (N, R).
+    """Expected KL(pi*‖weighted frequencies of n samples) to first order in 1/n: the error without a network.
 
         E[KL(pi*‖pi)] = sum_y pi*(y) (1 - pi*(y)) / pi_t(y) / (2n),   mean over prompts
 
-    For small n the error is infinite: a response that was not sampled has frequency 0.
+    Both policies are (N, R); the result is in nats. For small n the true error is infinite: a response that was not
+    sampled has frequency 0.
     """
     chance = np.exp(log_target)
     return float((chance * (1.0 - chance) / pi_t).sum(axis=1).mean() / (2 * n))
@@ -235,12 +236,12 @@ def frequency_error(log_target: Array, pi_t: Array, n: int) -> float:
 def optimizers(
     table: Tables, pi_0: Qwen2ForCausalLM, steps: int, on_step: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """Part 4: pi_t is the policy before each step, A and the weights are renewed, one step on the enumerated loss.
+    """Part 4: single steps on the enumerated loss. pi_t is the policy before each step; A and the weights follow it.
 
-    Paper's beta and clip; alpha 0.1 and 1; Adam and SGD; the weights as they are, and a tenth of them.
+    The paper's beta and clip; alpha 0.1 and 1; Adam and SGD; the weights unchanged, and multiplied by 0.1.
 
     Returns:
-        A row a run: kl: KL(pi‖pi_0) after each step, nats, first 0; weight: E_{pi_t}[w] at each step, as it is;
+        One row per run: kl: KL(pi‖pi_0) after each step, nats, first 0; weight: E_{pi_t}[w] at each step, as it is;
         both means over prompts.
     """
     return [
@@ -254,20 +255,20 @@ def optimizers(
 def _on_policy(
     table: Tables,
     pi_0: Qwen2ForCausalLM,
-    optimizer: str,
+    optimizer: Optimizer,
     alpha: float,
     factor: float,
     steps: int,
     on_step: Callable[[], None],
 ) -> dict[str, Any]:
     policy = copy.deepcopy(pi_0).requires_grad_(True)
-    make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    stepper = make(policy.parameters(), lr=RATES[optimizer])
+    stepper = make_optimizer(optimizer, policy.parameters(), RATES[optimizer])
     distances, scales = [0.0], []
     for _ in range(steps):
         logps = response_logps(policy, table.prompt_ids)
         log_pi_t = logps.detach().numpy()
-        weights = loss_weights(table, exact_advantage(table.proxy, log_pi_t), log_pi_t, alpha, 0.05, 20.0)
+        advantage = exact_advantage(table.proxy, log_pi_t).advantage
+        weights = loss_weights(table, advantage, log_pi_t, alpha, 0.05, 20.0)
         scales.append(float(weights.sum(axis=1).mean()))
         stepper.zero_grad()
         torch.autograd.backward(enumerated_loss(logps, factor * weights))

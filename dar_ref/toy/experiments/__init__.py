@@ -1,1 +1,1 @@
-"""Experiments over methods, settings and seeds: what is run, how it is run and kept, and the tables and figures."""
+"""Experiments over methods, settings and seeds: their runs, the cache of runs, and the tables and figures."""

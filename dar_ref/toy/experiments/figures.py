@@ -1,4 +1,4 @@
-"""Figures of the experiments, drawn from their content alone; each method keeps one colour and one marker."""
+"""Figures of the experiments, drawn from their content alone. A method has one colour and one marker."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,7 +40,7 @@ SHARES = {"win_rate": (0.0, 1.0), "missing_eos": (-0.02, 1.0), "ess": (0.0, 1.0)
 
 
 def win_rate_figure(content: Content) -> Figure:
-    """Win rate of every method on every task with its interval; the paper's Table 1 as open diamonds."""
+    """Win rate of every method on every task with its interval; open diamonds are the paper's Table 1."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
         figure = Figure(figsize=(3.4 * len(tasks), 4.2))
@@ -65,7 +65,7 @@ def win_rate_figure(content: Content) -> Figure:
     return figure
 
 
-def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
+def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
     """Proxy and gold reward against KL to pi_0 along the runs: where the proxy goes on and gold turns, it is hacked."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
@@ -75,7 +75,7 @@ def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "on
             for setting in content["settings"]:
                 if setting["task"] == task and setting["label"] in methods:
                     for row, key in enumerate(("proxy", "gold")):
-                        _course(axes[row, column], setting, "kl", key)
+                        _draw_runs(axes[row, column], setting, "kl", key)
             axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
             axes[1, column].set(xlabel="KL(pi‖pi_0), nats", ylabel="gold reward" if column == 0 else None)
         axes[0, 0].legend(fontsize="small")
@@ -85,7 +85,7 @@ def course_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "on
 def against_x(
     content: Content, keys: Sequence[str], xlabel: str, *, xscale: str = "linear", task: str | None = None
 ) -> Figure:
-    """Final figures against the setting's number, one line a group, points for seeds."""
+    """Final metrics against the setting's number, one line per group, points for seeds."""
     settings = [s for s in content["settings"] if task is None or s["task"] == task]
     with style():
         figure = Figure(figsize=(3.1 * len(keys), 3.3))
@@ -100,21 +100,21 @@ def against_x(
 
 
 def hacking_figure(content: Content) -> Figure:
-    """Proxy, gold, KL, length and missing ends along the runs; thin lines are seeds, thick ones their mean."""
+    """Proxy, gold, KL, length and missing EOS along the runs; thin lines are seeds, thick lines their mean."""
     keys = ("proxy", "gold", "kl", "length", "missing_eos")
     with style():
         figure = Figure(figsize=(2.9 * len(keys), 3.4))
         axes = figure.subplots(1, len(keys))
         for ax, key in zip(axes, keys, strict=True):
             for setting in content["settings"]:
-                _course(ax, setting, "step", key)
+                _draw_runs(ax, setting, "step", key)
             ax.set(title=TITLES[key], xlabel="step")
         axes[0].legend(fontsize="small")
     return figure
 
 
 def frontier_figure(content: Content, task: str) -> Figure:
-    """Reward against KL to pi_0 at the end of the runs, one point a seed; on `tiny` with the exact frontier."""
+    """Reward against KL to pi_0 at the end of the runs, one point per seed; on `tiny` with the exact frontier."""
     settings = [setting for setting in content["settings"] if setting["task"] == task]
     with style():
         figure = Figure(figsize=(8.4, 3.8))
@@ -126,7 +126,7 @@ def frontier_figure(content: Content, task: str) -> Figure:
                 label = _once(ax, setting["group"])
                 ax.plot(kl, reward, marker, color=color, markersize=4, alpha=0.35)
                 ax.plot(np.mean(kl), np.mean(reward), marker, color=color, markersize=7, label=label)
-            if task == "tiny":  # mean over seeds at equal multipliers: the frontier of the mean
+            if task == "tiny":  # mean over seeds at equal multipliers
                 best = [run["exact"]["frontier"][key] for run in settings[0]["runs"]]
                 kl, reward = (np.mean([one[name] for one in best], axis=0) for name in ("kl", "reward"))
                 shown = kl <= 1.3 * max(run["final"]["kl"] for setting in settings for run in setting["runs"])
@@ -137,7 +137,7 @@ def frontier_figure(content: Content, task: str) -> Figure:
 
 
 def annotation_figure(content: Content) -> Figure:
-    """Win rate against annotations bought, mean over seeds; all methods share the labels of the reward model."""
+    """Win rate against annotations used, mean over seeds. Every method pays for the labels of the reward model."""
     tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
         figure = Figure(figsize=(3.4 * len(tasks), 3.4))
@@ -145,7 +145,7 @@ def annotation_figure(content: Content) -> Figure:
         for ax, task in zip(axes, tasks, strict=True):
             for setting in content["settings"]:
                 if setting["task"] == task:
-                    _course(ax, setting, "annotations", "win_rate")
+                    _draw_runs(ax, setting, "annotations", "win_rate")
             ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
             ax.set(title=task, xlabel="annotations", ylim=(0, 1))
         axes[0].set_ylabel("win rate against pi_0")
@@ -154,13 +154,13 @@ def annotation_figure(content: Content) -> Figure:
 
 
 def stability_figure(content: Content) -> Figure:
-    """Gold reward against learning rate, one panel a staleness; every point a run."""
-    stale = sorted({setting["config"]["minibatches"] for setting in content["settings"]})
+    """Gold reward against learning rate, one panel per staleness; every point is a run."""
+    stale = sorted({setting["config"]["updates_per_rollout"] for setting in content["settings"]})
     with style():
         figure = Figure(figsize=(3.4 * len(stale), 3.4))
         axes = figure.subplots(1, len(stale), sharey=True, squeeze=False)[0]
         for ax, updates in zip(axes, stale, strict=True):
-            rows = [setting for setting in content["settings"] if setting["config"]["minibatches"] == updates]
+            rows = [setting for setting in content["settings"] if setting["config"]["updates_per_rollout"] == updates]
             for group in dict.fromkeys(setting["group"] for setting in rows):
                 _line(ax, [setting for setting in rows if setting["group"] == group], "gold", group, "log")
             first = [run["evaluations"][0]["gold"] for run in rows[0]["runs"]]
@@ -172,11 +172,12 @@ def stability_figure(content: Content) -> Figure:
 
 
 def ended(setting: Content) -> list[Content]:
-    """The runs that came to their end; those that diverged have no figures."""
+    """The runs that came to their end; those that diverged have no metrics."""
     return [run for run in setting["runs"] if run["diverged"] is None]
 
 
-def _course(ax: Axes, setting: Content, x: str, y: str) -> None:
+def _draw_runs(ax: Axes, setting: Content, x: str, y: str) -> None:
+    """Metric `y` against metric `x` along the runs: thin lines are seeds, the thick one their mean."""
     color, marker = LOOKS[setting["label"]]
     runs = ended(setting)
     places, heights = (np.array([[e[name] for e in run["evaluations"]] for run in runs]) for name in (x, y))
@@ -210,8 +211,8 @@ def _once(ax: Axes, label: str) -> str | None:
 
 FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "hacking": {"hacking": hacking_figure},
-    "compare": {"win_rate": win_rate_figure, "course": course_figure},
-    "standard": {"course": lambda content: course_figure(content, ("dar", "grpo", "rloo"))},
+    "compare": {"win_rate": win_rate_figure, "reward_against_kl": reward_against_kl_figure},
+    "standard": {"reward_against_kl": lambda content: reward_against_kl_figure(content, ("dar", "grpo", "rloo"))},
     "ablate-alpha": {"alpha": lambda c: against_x(c, ("proxy", "gold", "kl", "missing_eos", "ess"), "alpha")},
     "frontier": {
         "tldr": lambda content: frontier_figure(content, "tldr"),

@@ -1,7 +1,7 @@
-"""Many runs on all cores: each once, its result kept in the cache, and gone on with where it was stopped.
+"""Many runs on all cores. Each run is done once, kept in the cache, and resumed if it was stopped.
 
 cache/sft, preferences, reward   the stages of a start, see `start`
-cache/runs/<key>/result.json     what start and configuration determine, same bytes every time
+cache/runs/<key>/results.json     what start and configuration determine, same bytes every time
 cache/runs/<key>/run.json        versions, commit, machine, seconds
 """
 
@@ -28,7 +28,7 @@ from dar_ref.toy.train import train
 
 
 class Job(NamedTuple):
-    """One run: `config.seed` is the seed of its start too, so a spread over seeds is a spread over everything."""
+    """One run. `config.seed` is also the seed of its start, so a spread over seeds includes all randomness."""
 
     task: str
     config: RunConfig
@@ -37,26 +37,26 @@ class Job(NamedTuple):
     def key(self) -> str:
         """Name of the run's folder."""
         start = start_key(start_config(self.task, self.config.seed))
-        return cache.content_key({"start": start, "run": cache.plain(self.config)})
+        return cache.content_key({"start": start, "run": results.plain(self.config)})
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str, Any]]:
-    """Do all jobs, those that are in the cache already excepted, under a progress bar.
+    """Do all jobs that are not in the cache yet, with a progress bar.
 
     Args:
-        jobs: any number, repetitions allowed.
+        jobs: any number; a job may be repeated.
         folder: the cache.
-        processes: how many at once, >= 1; results do not depend on it.
+        processes: number of jobs at once, >= 1; results do not depend on it.
 
     Returns:
-        The content of each `result.json`, in the order of `jobs`, with `seconds` added.
+        The content of each `results.json`, in the order of `jobs`, with `seconds` added.
 
     Raises:
         OSError: the cache cannot be written.
-        ValueError: a job that cannot be done.
+        ValueError: a job has a wrong task or options.
     """
     for job in jobs:
-        start_config(job.task, job.config.seed)  # refused here, before any work
+        start_config(job.task, job.config.seed)  # raises here, before any work starts
     starts = dict.fromkeys((job.task, job.config.seed) for job in jobs if not _folder(job, folder).is_dir())
     todo = [job for job in dict.fromkeys(jobs) if not _folder(job, folder).is_dir()]
     if todo:
@@ -72,7 +72,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str
 
 
 def run_job(folder: Path, job: Job) -> None:
-    """Do one job and write its folder, unless it is there."""
+    """Do one job and write its folder, unless the folder exists."""
     target = _folder(job, folder)
     if target.is_dir():
         return
@@ -84,15 +84,15 @@ def run_job(folder: Path, job: Job) -> None:
     def write(partial: Path) -> None:
         content = {
             "task": job.task,
-            "config": cache.plain(job.config),
-            "start": start.figures,
+            "config": results.plain(job.config),
+            "start": start.metrics,
             "rollouts": run.rollouts,
             "evaluations": run.evaluations,
             "diverged": run.diverged,
         }
         if job.task == "tiny" and run.diverged is None:
             content["exact"] = exact_end(start, run.policy, getattr(start.prompts, job.config.evaluate_on))
-        results.write_json(partial / "result.json", content)
+        results.write_json(partial / "results.json", content)
         results.write_json(partial / "run.json", results.run_info(f"{job.task} {job.config.method}", began))
 
     cache.made(target, write)
@@ -127,12 +127,12 @@ def _folder(job: Job, folder: Path) -> Path:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     content["seconds"] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["seconds"]
     return content
 
 
 def _one_thread() -> None:
-    """One thread a process: results do not depend on the number of cores, and small matrices run faster."""
+    """One thread per process: results do not depend on the number of cores, and small matrices run faster."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""The experiments: which runs each of them is. What comes out of them is `report`'s.
+"""The experiments: the runs of each. `tables` and `figures` show their results.
 
 Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
-128; `hacking` has 200) and at least five seeds; a seed decides prompts, demonstrations, labels, reward model, initial
-weights and sampling. Learning rates are chosen once, by `tune`, and frozen.
+128; `hacking` has 200) and several seeds. A seed sets prompts, demonstrations, labels, reward model, initial weights
+and sampling. Learning rates are chosen once, by `tune`, and frozen.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from dar_ref.toy.experiments.runner import Job
 TASKS = ("tldr", "helpful", "harmless")  # the paper's three
 METHODS: tuple[Method, ...] = get_args(Method)
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
-VALIDATION_SEEDS = (1000, 1001)  # of no reported run
+VALIDATION_SEEDS = (1000, 1001)  # no reported run uses them
 INFINITE = float("inf")
 
 Runner = Callable[[Sequence[Job]], list[dict[str, Any]]]
 
 
 class Setting(NamedTuple):
-    """`label`: row of tables and curve of figures; `group`: which curve or panel it belongs to; `x`: place on it."""
+    """`label`: row of tables and curve of figures; `group`: its curve or panel; `x`: its place on the x axis."""
 
     label: str
     task: str
@@ -33,7 +33,8 @@ class Setting(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """`question`: what it answers; `settings`: given the frozen learning rates `{task: {method: rate}}`."""
+    """`question`: what it answers; `settings`: function of the frozen learning rates `{task: {method: rate}}`; `tasks`
+    and `methods`: what `tune` runs on first."""
 
     question: str
     settings: Callable[[Mapping[str, Mapping[str, float]]], list[Setting]]
@@ -44,8 +45,8 @@ class Experiment(NamedTuple):
 def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[str, Any]:
     """Choose the learning rate of each method on each task: the same grid and the same budget for all.
 
-    The choice is the highest win rate over pi_0 under the gold judge on validation prompts, mean over validation seeds:
-    what the judge of a benchmark would say. Of equal ones the smaller rate.
+    The choice is the rate with the highest win rate against pi_0 under the gold judge on validation prompts, mean over
+    validation seeds, as a benchmark's judge would choose. In a tie the smaller rate wins.
 
     Returns:
         `{task: {method: {"learning_rate": chosen, "tried": {rate: win rate}}}}`.
@@ -67,29 +68,29 @@ def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[s
 
 
 def final(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures at the end of a run; of pi_0 where it diverged before its first evaluation."""
+    """Metrics at the end of a run; of pi_0 where it diverged before its first evaluation."""
     return run["evaluations"][-1]
 
 
 def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[str, Any]:
-    """Do an experiment.
+    """Run an experiment.
 
     Args:
-        experiment: of `EXPERIMENTS`.
+        experiment: one of `EXPERIMENTS`.
         run: does jobs, see `runner.run_jobs`.
         seeds: of the reported runs; none of `VALIDATION_SEEDS`.
 
     Returns:
         `{"tuning": see `tune`, "settings": [{"label", "group", "x", "task", "config", "runs": [...]}]}`, one run a
-        seed: its final figures, its course, the means of its weight figures, and whether it diverged.
+        seed: its final metrics, its evaluations, the means of its weight metrics, and whether it diverged.
 
     Raises:
-        ValueError: seeds that were tuned on, fewer than two, or twice the same.
+        ValueError: fewer than two seeds, a seed twice, or a seed of `VALIDATION_SEEDS`.
     """
     if len(set(seeds)) < max(2, len(seeds)) or set(seeds) & set(VALIDATION_SEEDS):
         raise ValueError(
-            f"seeds = {list(seeds)}: an interval needs two different ones at least, and {list(VALIDATION_SEEDS)} are"
-            " the ones that learning rates were chosen on; pass others"
+            f"seeds = {list(seeds)}: an interval needs at least two different seeds, and {list(VALIDATION_SEEDS)} are"
+            " reserved for the choice of learning rates; pass other seeds"
         )
     tuning = tune(run, experiment.tasks, experiment.methods) if experiment.methods else {}
     rates = {task: {method: row["learning_rate"] for method, row in rows.items()} for task, rows in tuning.items()}
@@ -112,11 +113,11 @@ def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[s
 
 
 def _digest(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What tables and figures need of a run; without its seconds, which no seed determines."""
+    """The parts of a run that tables and figures need. Its seconds are left out: they change from run to run."""
     names = ("ess", "clipped", "weight")
     weights = {n: fmean(r[n] for r in run["rollouts"]) for n in names if run["rollouts"] and n in run["rollouts"][0]}
     kept = {name: run[name] for name in ("config", "start", "evaluations", "diverged", "exact") if name in run}
-    exact = run.get("exact", {}).get("figures", {})  # on tiny, in place of the estimates
+    exact = run.get("exact", {}).get("metrics", {})  # on tiny, in place of the estimates
     return {**kept, "final": {**final(run), **exact}, "weights": weights}
 
 
@@ -143,7 +144,7 @@ def _efficiency(rates: Rates) -> list[Setting]:
 
 
 def _ablate_alpha(_rates: Rates) -> list[Setting]:
-    """At the paper's beta, and at ten times it, where alpha has more to say."""
+    """At the paper's beta, and at ten times that, where alpha has more effect."""
     return [
         Setting(f"alpha {alpha:g}, beta {beta:g}", "tldr", RunConfig(alpha=alpha, beta=beta), f"beta {beta:g}", alpha)
         for beta in (0.05, 0.5)
@@ -168,8 +169,8 @@ def _frontier(_rates: Rates) -> list[Setting]:
 
 
 def _hacking(_rates: Rates) -> list[Setting]:
-    """One run at the paper's alpha and beta, and the same with one thing changed: the reward, the anchor, the method.
-    Twice as long as the others, so that every seed has gone where its reward model leads it."""
+    """One run at the paper's alpha and beta, and the same run with another reward, anchor or method. They are twice as
+    long as in other experiments, so that every seed follows its reward model far enough."""
     changes: dict[str, dict[str, Any]] = {
         "dar": {},
         "dar on gold": {"reward": "gold"},
@@ -182,12 +183,12 @@ def _hacking(_rates: Rates) -> list[Setting]:
 
 
 def _stability(_rates: Rates) -> list[Setting]:
-    """With the gold reward, so that nothing is hacked and whatever falls has collapsed."""
+    """With the gold reward nothing can be hacked, so a run whose reward falls has collapsed."""
     return [
         Setting(
             f"{method}, lr {rate:g}, {stale} update{'s' * (stale > 1)} a rollout",
             "tldr",
-            RunConfig(method=method, learning_rate=rate, minibatches=stale, reward="gold"),
+            RunConfig(method=method, learning_rate=rate, updates_per_rollout=stale, reward="gold"),
             method,
             rate,
         )

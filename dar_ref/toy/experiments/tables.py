@@ -1,8 +1,8 @@
-"""From an experiment's content to what people look at: tables with intervals, figures, and files.
+"""From an experiment's content to its folder: tables with intervals, figures, and result files.
 
-Intervals are Student's over seeds at 95 %, the method-free choice for a handful of seeds. A folder holds
+Intervals are Student's t intervals over seeds at 95 %. A folder holds
 
-    results.json   what the seeds determine: question, tuning, settings, and for every seed the figures of its run
+    results.json   what the seeds determine: question, tuning, settings, and for every seed the metrics of its run
     run.json       versions, commit, machine, times; seconds of each setting, which no seed determines
     table.md       the tables
     *.png          the figures
@@ -52,11 +52,11 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
 
     Args:
         out: folder, made if it is missing.
-        name: of `experiments.EXPERIMENTS`.
-        content: what `experiments.conduct` returned, with `experiment` and `question`.
-        command: the command line that does it again.
-        began: `time.time()` at its beginning.
-        seconds: mean seconds of a run of each setting, as measured, runs from the cache included.
+        name: a key of `settings.EXPERIMENTS`.
+        content: the result of `settings.conduct`, with `experiment` and `question`.
+        command: the command line that repeats the experiment.
+        began: `time.time()` at its start.
+        seconds: measured mean seconds per run of each setting; runs from the cache count with their first time.
 
     Returns:
         The tables as plain text.
@@ -76,22 +76,22 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """Student's interval over seeds; None where fewer than two runs came to their end."""
+    """Student's interval over seeds; None if fewer than two runs finished."""
     return student(values) if len(values) > 1 else None
 
 
-def finals(setting: Content, figure: str) -> list[float]:
-    """One figure at the end of each seed's run; runs that diverged have none."""
-    return [run["final"][figure] for run in setting["runs"] if run["diverged"] is None]
+def finals(setting: Content, metric: str) -> list[float]:
+    """One metric at the end of each seed's run; runs that diverged have none."""
+    return [run["final"][metric] for run in setting["runs"] if run["diverged"] is None]
 
 
 def of_task(content: Content, task: str) -> list[Content]:
-    """The settings on one task, in their order."""
+    """The settings on one task, in order."""
     return [setting for setting in content["settings"] if setting["task"] == task]
 
 
 def tasks(content: Content) -> list[str]:
-    """The tasks of an experiment, in their order."""
+    """The tasks of an experiment, in order."""
     return list(dict.fromkeys(setting["task"] for setting in content["settings"]))
 
 
@@ -99,11 +99,11 @@ def tasks(content: Content) -> list[str]:
 
 
 def panel_table(content: Content, task: str, extra: Sequence[Column] = ()) -> Table:
-    """The final figures of every setting on a task, pi_0's first."""
+    """The final metrics of every setting on a task, pi_0's first."""
     settings = of_task(content, task)
     first = [run["evaluations"][0] for run in settings[0]["runs"]]  # the same for all settings
     rows: dict[str, dict[str, Interval | None]] = {
-        "pi_0": {column.key: interval([figures[column.key] for figures in first]) for column in PANEL}
+        "pi_0": {column.key: interval([metrics[column.key] for metrics in first]) for column in PANEL}
     }
     for setting in settings:
         rows[setting["label"]] = {column.key: interval(finals(setting, column.key)) for column in PANEL}
@@ -135,19 +135,19 @@ def table_2(content: Content) -> Table:
     }
     for setting in content["settings"]:
         keys = {"score": "gold", "lc_win_rate": "lc_win_rate", "length": "length"}
-        rows[setting["label"]] = {key: interval(finals(setting, figure)) for key, figure in keys.items()}
+        rows[setting["label"]] = {key: interval(finals(setting, metric)) for key, metric in keys.items()}
     ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {_seeds(content)}"
-    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is no MT-Bench
+    score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is not MT-Bench
     return comparison_table(rows, (score, *TABLE_2_COLUMNS[1:]), ours=ours, paper=TABLE_2)
 
 
 def cost_table(content: Content, task: str) -> Table:
-    """Annotations and sampled tokens a method used, and what it took to reach online DPO's final win rate."""
+    """Annotations and sampled tokens that a method used, and what it took to reach online DPO's final win rate."""
     settings = {s["label"]: s for s in of_task(content, task)}
     goal = fmean(finals(settings["online_dpo"], "win_rate"))
     rows: dict[str, dict[str, Interval | None]] = {}
     for label, setting in settings.items():
-        reached = [first_at(run["evaluations"], goal) for run in setting["runs"]]
+        reached = asked_until(content, task, label, goal)
         rows[label] = {
             "win_rate": interval(finals(setting, "win_rate")),
             "annotations": interval(finals(setting, "annotations")),
@@ -158,19 +158,38 @@ def cost_table(content: Content, task: str) -> Table:
         Column("win_rate", "Win rate", "%", 100.0),
         Column("annotations", "Annotations"),
         Column("sampled_tokens", "Sampled tokens"),
-        Column("reached", "Annotations to online DPO's final win rate"),
+        Column("reached", "Asked online to online DPO's final win rate"),
     )
     note = f"toy {task}, {_seeds(content)}; the goal is {100 * goal:.1f} %, not measured: not reached by every seed"
     return comparison_table(rows, columns, ours=note)
 
 
-def first_at(evaluations: Sequence[Content], goal: float) -> float | None:
-    """Annotations at the first evaluation with at least the win rate `goal`; None if there is none."""
-    return next((float(e["annotations"]) for e in evaluations if e["win_rate"] >= goal), None)
+def asked_online(content: Content, task: str, label: str) -> list[list[float]]:
+    """Rewards that each seed's run had asked for at each evaluation but the first, which is pi_0's.
+
+    The labels behind the reward model are the same for all methods and are left out; offline DPO uses nothing else.
+    """
+    settings = {s["label"]: s for s in of_task(content, task)}
+    pairs = zip(settings[label]["runs"], settings["dpo"]["runs"], strict=True)
+    return [
+        [float(e["annotations"] - dpo["final"]["annotations"]) for e in run["evaluations"][1:]] for run, dpo in pairs
+    ]
+
+
+def asked_until(content: Content, task: str, label: str, goal: float) -> list[float | None]:
+    """What each seed's run had asked for online when its win rate first reached `goal`; None where it never did."""
+    settings = {s["label"]: s for s in of_task(content, task)}
+    pairs = zip(settings[label]["runs"], asked_online(content, task, label), strict=True)
+    return [first_at([0.0, *asked], [e["win_rate"] for e in run["evaluations"]], goal) for run, asked in pairs]
+
+
+def first_at(asked: Sequence[float], win_rates: Sequence[float], goal: float) -> float | None:
+    """What was asked for at the first evaluation with at least the win rate `goal`; None if there is none."""
+    return next((count for count, won in zip(asked, win_rates, strict=True) if won >= goal), None)
 
 
 def collapse_table(content: Content) -> Table:
-    """Share of collapsed runs, mean and worst gold over seeds, of every setting."""
+    """Share of collapsed and of diverged runs, mean and worst gold reward over seeds, for every setting."""
     rows: dict[str, dict[str, Interval | None]] = {}
     for setting in content["settings"]:
         gold = finals(setting, "gold")
@@ -186,9 +205,9 @@ def collapse_table(content: Content) -> Table:
 
 
 def collapsed(run: Content) -> bool:
-    """Whether a run ended with numbers that are not finite, or with less gold than pi_0 has.
+    """Whether a run diverged, or ended with a lower gold reward than pi_0.
 
-    With the gold reward nothing is hacked: a run that ends below where it began has collapsed.
+    Training on the gold reward rules out hacking, so a run that ends below its start has collapsed.
     """
     return run["diverged"] is not None or run["final"]["gold"] < run["evaluations"][0]["gold"]
 
@@ -206,7 +225,7 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
 
 
 def _exactly(count: int, setting: Content) -> Interval:
-    """A share of the runs: counted, not estimated."""
+    """Share of the runs, as an interval of width 0: it is counted, not estimated."""
     share = count / len(setting["runs"])
     return Interval(share, share, share, 0.95)
 
@@ -216,6 +235,6 @@ def _seeds(content: Content) -> str:
 
 
 def elapsed(began: float) -> str:
-    """Time since `began`, for people."""
+    """Time since `began` as text, such as "2 min 05 s"."""
     seconds = round(time.time() - began)
     return f"{seconds // 60} min {seconds % 60:02d} s"

@@ -1,9 +1,9 @@
-"""The quantities of T1 to T4 once more, in ball arithmetic (python-flint's `arb`): the judge of the float64 functions.
+"""The quantities of T1 to T4 in ball arithmetic (python-flint's `arb`), to test the float64 functions.
 
-Every number is a ball, midpoint and radius, that provably contains the true value. The float64 inputs are taken as
-exact binary numbers. A policy stands for the exactly normalised `exp(log_p) / sum exp(log_p)`, as a list of
-log-probabilities in which None is probability zero. Names are those of `dar_ref.theory`; the precision is
-python-flint's global one.
+Every number is a ball (midpoint and radius) that provably contains the true value. The float64 inputs are taken as
+exact binary numbers. A policy is the exactly normalised `exp(log_p) / sum exp(log_p)`, as a list of log-probabilities
+in which None is probability zero. The names are those of `dar_ref.theory`. The precision is python-flint's global
+setting.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from dar_ref.theory.checks import Array
 from dar_ref.verify.random_bandits import Case
 
 Policy = list[arb | None]  # log-probabilities; None is probability zero
-INFINITY = arb("inf")
+INF = arb("inf")
 
 
 @contextmanager
 def precision(bits: int) -> Iterator[None]:
-    """Work with `bits` bits inside the block; the setting of python-flint is global, so it is put back after."""
+    """Set python-flint's global precision to `bits` bits inside the block and restore it after."""
     before = ctx.prec
     ctx.prec = bits
     try:
@@ -37,7 +37,7 @@ def exact_policy(log_p: Array) -> Policy:
 
 
 def normalize(logits: Policy) -> tuple[Policy, arb]:
-    """log softmax and log sum exp of logits of which at least one is not None."""
+    """log softmax and log sum exp of logits, at least one of them not None."""
     finite = [x for x in logits if x is not None]
     top = finite[0]
     for x in finite:
@@ -47,12 +47,12 @@ def normalize(logits: Policy) -> tuple[Policy, arb]:
 
 
 def kl(log_p: Policy, log_q: Policy) -> arb:
-    """KL(p‖q), `+inf` where p has mass and q none."""
+    """KL(p‖q); `+inf` if p has mass on an arm that q lacks."""
     total = arb(0)
     for p, q in zip(log_p, log_q, strict=True):
         if p is not None:
             if q is None:
-                return INFINITY
+                return INF
             total += p.exp() * (p - q)
     return total
 
@@ -111,18 +111,18 @@ def regression_target(log_pi_t: Policy, log_v: Policy) -> tuple[Policy, arb]:
 
 
 def regression_loss(log_pi: Policy, log_pi_t: Policy, log_v: Policy, log_scale: arb) -> arb:
-    """`-sum pi_t v log pi / exp(log_scale)`; `+inf` where `pi` lacks an arm that carries weight."""
+    """`-sum pi_t v log pi / exp(log_scale)`; `+inf` if `pi` lacks an arm of positive weight."""
     total = arb(0)
     for p, q, v in zip(log_pi, log_pi_t, log_v, strict=True):
         if q is not None and v is not None:
             if p is None:
-                return INFINITY
+                return INF
             total -= (q + v - log_scale).exp() * p
     return total
 
 
 class Exact(NamedTuple):
-    """A case in ball arithmetic, at the precision that is set when it is made."""
+    """A case in ball arithmetic, at the precision that is set when it is created."""
 
     log_pi: Policy
     advantage: list[arb]

@@ -1,7 +1,7 @@
 """The feasible region in ball arithmetic: certificate (T6), best policy (T7) and other trust regions (T9).
 
-Policies here run over the arms that matter, the common support or the arms a trust region allows: plain lists of
-log-probabilities, which need not sum to one (a policy that is cut to `S` keeps its own mass there).
+Policies here are lists of log-probabilities over the arms that matter: the common support `S`, or the arms that a trust
+region allows. They need not sum to one: an anchor restricted to `S` is not renormalised.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Anchors(NamedTuple):
 
 
 class Meeting(NamedTuple):
-    """The alpha with the lowest `alpha e0 + (1-alpha) et + log C(alpha)`, that value, and `pi_ref(alpha)` on `S`."""
+    """The alpha with the lowest `alpha e0 + (1-alpha) et + log C(alpha)`, this value, and `pi_ref(alpha)` on `S`."""
 
     alpha: arb
     margin: arb
@@ -33,26 +33,26 @@ class Meeting(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The policy of a trust region nearest to `base`: `log(pi/base) = slope + const`, slopes from the constraints."""
+    """The policy of a trust region nearest to `base`: `log(pi/base) = slope + const`; the constraints give `slope`."""
 
     log_pi: list[arb]
     slope: list[arb]
 
 
 def common(log_pi_0: Policy, log_pi_t: Policy) -> list[int]:
-    """The arms that both policies have."""
+    """The common support, as indices of arms."""
     pairs = enumerate(zip(log_pi_0, log_pi_t, strict=True))
     return [arm for arm, (p, q) in pairs if p is not None and q is not None]
 
 
 def ball(x: Anchors, alpha: arb) -> tuple[Policy, arb]:
-    """`pi_ref(alpha)` and the radius `alpha e0 + (1-alpha) et + log C` of the ball that T1 makes of both, on `S`."""
+    """`pi_ref(alpha)` on `S`, and the radius `alpha e0 + (1-alpha) et + log C` of the ball around it (T1)."""
     log_ref, log_c = policies.normalize(policies.mixture(x.log_p, x.log_q, alpha))
     return log_ref, alpha * x.eps_0 + (1 - alpha) * x.eps_t + log_c
 
 
 def slope(x: Anchors, alpha: arb) -> tuple[arb, arb]:
-    """Derivative of the radius in alpha, `e0 - et + E_ref[log pi_0/pi_t]`, and its own, `Var_ref[log pi_0/pi_t]`."""
+    """First and second derivative of the radius: `e0 - et + E_ref[log pi_0/pi_t]` and `Var_ref[log pi_0/pi_t]`."""
     ratio = [p - q for p, q in zip(x.log_p, x.log_q, strict=True)]
     logits = [q + alpha * r for q, r in zip(x.log_q, ratio, strict=True)]
     top = max(logits, key=lambda logit: float(logit.mid()))
@@ -70,17 +70,17 @@ def meeting(x: Anchors) -> Meeting:
     """The lowest radius over alpha in [0, 1]: at an end, at the zero of the slope, or everywhere (then alpha = 1/2)."""
     falls, rises = slope(x, arb(0))[0] < 0, slope(x, arb(1))[0] > 0
     if falls and rises:
-        alpha = crossing(lambda a: slope(x, a), arb(0), arb(1))
+        alpha = enclosed_root(lambda a: slope(x, a), arb(0), arb(1))
     else:
         alpha = arb(1) if falls else arb(0) if rises else arb(1) / 2
     log_ref, margin = ball(x, alpha)
     return Meeting(alpha, margin, log_ref)
 
 
-def crossing(function: Slope, low: arb, high: arb) -> arb:
+def enclosed_root(function: Slope, low: arb, high: arb) -> arb:
     """Enclose the zero of an increasing function (value, derivative) that is negative at `low`, positive at `high`.
 
-    Newton's iteration in a bracket finds it; the signs at both ends of the answer prove it.
+    A bracketed Newton iteration finds it. The signs at both ends of the result prove it.
     """
     left, right, at, before = low, high, ((low + high) / 2).mid(), arb("inf")
     while True:
@@ -105,8 +105,8 @@ def crossing(function: Slope, low: arb, high: arb) -> arb:
 def into_box(log_base: Policy, log_q: Policy, eps: arb) -> Nearest | None:
     """Nearest policy with `|pi/q - 1| <= eps`: `clip(scale base, low, high)`; None if the upper sides sum below 1.
 
-    The scale lies between two corners of the sum; there the arms that are clipped are known, and the rest share what
-    is left. An upper side of an arm is `(1+eps) q`, a lower side `(1-eps) q` or 0.
+    The scale lies between two corners of the sum. There it is known which arms are clipped; the others share the rest.
+    The upper side of an arm is `(1+eps) q`, the lower side `(1-eps) q` or 0.
     """
     high = [q + (1 + eps).log() for q in log_q]
     low = [q + (1 - eps).log() if eps < 1 else None for q in log_q]
@@ -142,7 +142,8 @@ def _mass(logits: Policy) -> arb:
 def from_forward_ball(log_pi: list[arb], log_q: Policy, multiplier: arb) -> tuple[Nearest, Policy]:
     """`log_pi` as a nearest policy with `KL(q‖pi) <= e`, and the base it is nearest to: `pi exp(-multiplier q/pi)`.
 
-    Stationarity of `KL(pi‖base) + multiplier KL(q‖pi)`, read backwards. e is `KL(q‖pi)`, or more at multiplier 0.
+    This is the stationarity of `KL(pi‖base) + multiplier KL(q‖pi)`, solved for the base. e is `KL(q‖pi)`, or larger at
+    multiplier 0.
     """
     pairs = zip(log_pi, log_q, strict=True)
     slopes = [arb(0) if q is None else multiplier * (q - p).exp() for p, q in pairs]
@@ -150,7 +151,7 @@ def from_forward_ball(log_pi: list[arb], log_q: Policy, multiplier: arb) -> tupl
     return Nearest(log_pi, slopes), base
 
 
-def interval(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
+def first_arm_bounds(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
     """Least and largest probability of the first of two arms in the ball, forward ball or box around m."""
     m, rest = (x.exp() for x in log_m)
     if stability == "ppo_box":
@@ -160,7 +161,7 @@ def interval(log_m: list[arb], eps: arb, stability: str) -> tuple[arb, arb]:
 
 
 def _least(log_m: arb, log_rest: arb, eps: arb, stability: str) -> arb:
-    """Least y with `KL((y, 1-y)‖m) <= eps`, or `KL(m‖(y, 1-y)) <= eps`; 0 also stands for anything below 2^-1000."""
+    """Smallest y with `KL((y, 1-y)‖m) <= eps`, or `KL(m‖(y, 1-y)) <= eps`; 0 if it is below 2^-1000."""
     m, rest = log_m.exp(), log_rest.exp()
 
     def spare(y: arb) -> tuple[arb, arb]:
@@ -170,4 +171,4 @@ def _least(log_m: arb, log_rest: arb, eps: arb, stability: str) -> arb:
         return eps + m * up + rest * down, (m - y) / (y * (1 - y))
 
     tiny = arb(2) ** -1000
-    return crossing(spare, tiny, m.mid()) if m > tiny and spare(tiny)[0] < 0 else arb(0)
+    return enclosed_root(spare, tiny, m.mid()) if m > tiny and spare(tiny)[0] < 0 else arb(0)

@@ -1,8 +1,7 @@
-"""The updates of T8 once more, in ball arithmetic and over every **ordered** batch: the judge of the enumerations.
+"""The updates of T8 in ball arithmetic, over every **ordered** batch, to test the enumeration of the theory.
 
-`dar_ref.theory.batches` runs over count vectors, with multinomial probabilities; here each of the A^(N K) ordered
-batches is one term, its advantages are written out sample by sample, and nothing is regrouped. Beside each value stands
-the size that its float64 error is measured by.
+`dar_ref.theory.batches` enumerates count vectors with multinomial probabilities. Here each of the A^(N K) ordered
+batches is one term, with its advantages computed sample by sample. Each value has the scale of its float64 error.
 
 Shapes: `N` prompts, `K` completions per prompt, `A` arms, `S` ordered batches.
 """
@@ -19,7 +18,7 @@ from dar_ref.theory.checks import Array
 from dar_ref.verify.arb.policies import Policy, exact_policy
 
 
-class Batch(NamedTuple):
+class EstimatorCase(NamedTuple):
     """A case of T8: N bandits and all options of the updates. Reward and policies are (N, A), policies log."""
 
     reward: Array
@@ -30,13 +29,13 @@ class Batch(NamedTuple):
     alpha: float
     beta: float
     w_clip: float | None
-    clip_eps: float
+    epsilon: float
     baseline: Baseline
     normalize: Normalize
 
 
 class ExactMoments(NamedTuple):
-    """Mean (N*A) and covariance (N*A, N*A) as balls, each with the scale (same shape) of its float64 error."""
+    """Mean (N*A,) and covariance (N*A, N*A) as balls, each with the scale (same shape) of its float64 error."""
 
     mean: list[arb]
     covariance: list[list[arb]]
@@ -45,7 +44,7 @@ class ExactMoments(NamedTuple):
 
 
 def ordered_batches(log_pi_t: list[Policy], num_generations: int) -> Iterator[tuple[arb, list[tuple[int, ...]]]]:
-    """Every ordered batch: its probability, and the arms drawn, (N, K)."""
+    """Every ordered batch: its probability, and the drawn arms (N, K)."""
     groups = []
     for row in log_pi_t:
         p = {arm: log_p.exp() for arm, log_p in enumerate(row) if log_p is not None}
@@ -59,10 +58,10 @@ def ordered_batches(log_pi_t: list[Policy], num_generations: int) -> Iterator[tu
 
 
 def sampled_advantages(rewards: list[list[arb]], baseline: str, normalize: str) -> list[list[arb]]:
-    """Advantages (N, K) of the rewards (N, K) drawn: less the mean of the group or of the others, over the std.
+    """Advantages (N, K) of drawn rewards (N, K): minus the mean of the group or of the others, divided by the std.
 
-    A deviation counts as zero if its ball contains 0: rewards are float64 numbers, and at `JUDGE_BITS` two of them that
-    differ leave no such ball.
+    A deviation counts as zero if its ball contains 0. Rewards are float64 numbers, so at `JUDGE_BITS` bits this happens
+    only for equal rewards.
     """
     advantage = [_less_baseline(group, baseline) for group in rewards]
     if normalize == "none":
@@ -94,9 +93,9 @@ def _over_std(values: list[arb]) -> list[arb]:
 
 
 class Updates:
-    """The four updates `1/(N K) sum_i c_i (e_{y_i} - pi_theta)` on one case; make it at the precision of the judge."""
+    """The four updates `1/(N K) sum_i c_i (e_{y_i} - pi_theta)` on one case; create it at `JUDGE_BITS` bits."""
 
-    def __init__(self, case: Batch) -> None:
+    def __init__(self, case: EstimatorCase) -> None:
         self.case = case
         self.alpha, self.beta = arb(case.alpha), arb(case.beta)
         self.theta, self.zero, self.sampler = (
@@ -107,9 +106,9 @@ class Updates:
     def moments(self, method: str) -> ExactMoments:
         """Mean and covariance over all ordered batches.
 
-        Errors: a batch's probability and a coefficient are exponentials of logs, so each has a relative error of the
-        size of these logs, times the magnitude M of the terms it is made of. With E = M (1 + logs), summed over the
-        batch, the scale of the mean is E[E], and of the covariance E[E_a M_b + M_a E_b], M and E of the deviation.
+        Scales: a batch's probability and a coefficient are exponentials of logs. So the error of each is proportional
+        to these logs and to the magnitude M of its terms. Let E = M (1 + logs), summed over the batch. The scale of the
+        mean is the expectation of E. The scale of the covariance is that of `E_a M_b + M_a E_b`, for the deviations.
         """
         samples = [self._sample(method, *batch) for batch in ordered_batches(self.sampler, self.case.num_generations)]
         weights = [p for p, _, _, _ in samples]
@@ -135,7 +134,7 @@ class Updates:
     def _sample(
         self, method: str, probability: arb, arms: list[tuple[int, ...]]
     ) -> tuple[arb, list[arb], list[float], list[float]]:
-        """Probability, update (N*A), and the magnitude and error size of each of its entries."""
+        """Probability, update (N*A,), and the magnitude and error scale of each entry."""
         penalised = method == "rloo"
         rewards = [[self._reward(n, y, penalised) for y in group] for n, group in enumerate(arms)]
         advantage = sampled_advantages(rewards, self.case.baseline, self.case.normalize)
@@ -163,7 +162,7 @@ class Updates:
         return self.reward[n][y] - self.beta * (sampler - zero)
 
     def _coefficient(self, method: str, n: int, y: int, a: arb) -> tuple[arb, float, float]:
-        """The coefficient c, the magnitude of its terms, and 1 + the logs whose exponential it is."""
+        """The coefficient c, the magnitude of its terms, and 1 plus the logs whose exponential it is."""
         case = self.case
         zero = self.zero[n][y]
         theta: arb = self.theta[n][y]  # y was drawn: positive under both
@@ -180,7 +179,7 @@ class Updates:
             c = ratio * (a - self.beta * (anchors + (1 - self.alpha) * (theta - sampler)))
             terms = size + case.beta * (log_theta + case.alpha * log_0 + (1.0 - case.alpha) * log_t)
             return c, float(ratio) * terms, 1.0 + log_theta + log_t
-        inside = ratio <= 1 + arb(case.clip_eps) if a > 0 else ratio >= 1 - arb(case.clip_eps)
+        inside = ratio <= 1 + arb(case.epsilon) if a > 0 else ratio >= 1 - arb(case.epsilon)
         kept = ratio * a if inside else arb(0)
         back = arb(0) if zero is None else (zero - theta).exp()
         magnitude = (float(ratio) * size if inside else 0.0) + case.beta * (float(back) + 1.0)
@@ -195,9 +194,9 @@ class Updates:
         return w, float(w), logs
 
     def _advantage_size(self) -> float:
-        """What the error of an advantage is measured by: the rewards it is a difference of, over the std.
+        """Scale of an advantage's error: the size of the rewards, divided by the std if there is one.
 
-        The range of n numbers is within `sqrt(2n)` of their std, and a rounding is relative to the range.
+        The range of n numbers is at most `sqrt(2n)` times their std, and rounding errors are relative to the range.
         """
         if self.case.normalize == "none":
             return 2.0 * float(np.abs(self.case.reward).max())
@@ -206,5 +205,5 @@ class Updates:
 
 
 def _log_size(log_p: arb | None) -> float:
-    """`1 + |log p|`: the logarithm's own rounding, and that of a row that sums to one within a few ulp."""
+    """`1 + |log p|`: the rounding of the logarithm, plus that of a row that sums to one within a few ulp."""
     return 0.0 if log_p is None else 1.0 + abs(float(log_p))

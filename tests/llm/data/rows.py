@@ -1,4 +1,4 @@
-"""What tests of data share: two tokenizers in which every word is a token, files of rows, and a cache of their own."""
+"""Shared by the tests of data: two tokenizers with one token per word, files of rows, and a separate cache."""
 
 import gzip
 import json

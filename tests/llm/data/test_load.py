@@ -1,5 +1,4 @@
-"""Prompts and preferences of one's own, from JSONL and parquet; what is dropped is counted, and every row is accounted
-for."""
+"""A user's own prompts and preferences, from JSONL and parquet. Dropped rows are counted; no row is lost."""
 
 from dataclasses import replace
 
@@ -37,16 +36,16 @@ def test_files_folders_and_patterns(tmp_path, form):
         name = jsonl(tmp_path / form, ROWS)
     loaded = load_prompts(DataOptions(str(name)), PLAIN)
     assert loaded.dataset.to_list() == ROWS
-    assert loaded.report.clashes == ()
+    assert loaded.summary.clashes == ()
     assert sample_row(DataOptions(str(name)), PLAIN).row == ROWS[0]
 
 
 def test_the_names_that_trl_takes_for_its_own_are_left_out(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [{"q": "a", "prompt": "b", "completions": 1, "chosen": "c", "other": 2}])
-    dataset, report = load_prompts(DataOptions(path, prompt_column="q"), PLAIN)
+    dataset, summary = load_prompts(DataOptions(path, prompt_column="q"), PLAIN)
     assert dataset.to_list() == [{"prompt": "a", "other": 2}]
-    assert report.clashes == ("prompt", "completions", "chosen")
-    assert "prompt, completions, chosen" in str(report)
+    assert summary.clashes == ("prompt", "completions", "chosen")
+    assert "prompt, completions, chosen" in str(summary)
 
 
 def test_messages_lose_their_empty_fields(tmp_path):
@@ -58,12 +57,12 @@ def test_messages_lose_their_empty_fields(tmp_path):
 def test_system_prompt_comes_first_except_where_one_is(tmp_path):
     own = [{"role": "system", "content": "own"}, *user("b")]
     path = jsonl(tmp_path / "a.jsonl", [{"prompt": user("a")}, {"prompt": own}])
-    dataset, report = load_prompts(DataOptions(path, system_prompt="be brief"), CHAT)
+    dataset, summary = load_prompts(DataOptions(path, system_prompt="be brief"), CHAT)
     assert dataset["prompt"] == [[{"role": "system", "content": "be brief"}, *user("a")], own]
-    assert report.own_system == 1
-    assert "instead of system_prompt: 1 (50.00%)" in str(report)
+    assert summary.own_system == 1
+    assert "instead of system_prompt: 1 (50.00%)" in str(summary)
     assert render(CHAT, dataset["prompt"][:1]) == ["system : be brief | user : a | assistant :"]
-    assert load_prompts(DataOptions(path), CHAT).report.own_system == 0
+    assert load_prompts(DataOptions(path), CHAT).summary.own_system == 0
 
 
 def test_a_conversation_of_one_message_has_a_plain_form(tmp_path):
@@ -73,12 +72,12 @@ def test_a_conversation_of_one_message_has_a_plain_form(tmp_path):
 
 def test_tokens_are_counted_after_the_template(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [{"prompt": "a b c"}, {"prompt": "a"}])
-    _, report = load_prompts(DataOptions(path, format="chat"), CHAT)
-    assert report.longest == 8  # user : a b c | assistant :
-    dataset, report = load_prompts(DataOptions(path, format="chat", max_prompt_tokens=7), CHAT)
+    _, summary = load_prompts(DataOptions(path, format="chat"), CHAT)
+    assert summary.longest == 8  # user : a b c | assistant :
+    dataset, summary = load_prompts(DataOptions(path, format="chat", max_prompt_tokens=7), CHAT)
     assert dataset["prompt"] == [user("a")]
-    assert (report.too_long, report.longest, report.example) == (1, 8, "user : a b c | assistant :")
-    assert "longer than 7 tokens: 1 (50.00%); the longest has 8 and begins 'user : a b c" in str(report)
+    assert (summary.too_long, summary.longest, summary.example) == (1, 8, "user : a b c | assistant :")
+    assert "longer than 7 tokens: 1 (50.00%); the longest has 8 and begins 'user : a b c" in str(summary)
 
 
 def test_special_tokens_of_plain_prompts_count(tmp_path):
@@ -89,27 +88,27 @@ def test_special_tokens_of_plain_prompts_count(tmp_path):
         single="<eos> $A", special_tokens=[("<eos>", 1)]
     )
     path = jsonl(tmp_path / "a.jsonl", [{"prompt": "a b"}])
-    assert load_prompts(DataOptions(path), tokenizer).report.longest == 3
+    assert load_prompts(DataOptions(path), tokenizer).summary.longest == 3
 
 
 def test_pairs_too_long_are_dropped_not_cut(tmp_path):
     rows = [{"prompt": "a b", "chosen": "c", "rejected": "d e f g"}, {"prompt": "a", "chosen": "c", "rejected": ""}]
     options = DataOptions("-", preferences=jsonl(tmp_path / "a.jsonl", rows))
-    dataset, report = load_preferences(options, PLAIN, max_length=4)
+    dataset, summary = load_preferences(options, PLAIN, max_length=4)
     assert dataset.to_list() == rows[1:]
-    assert (report.pairs_too_long, report.longest_pair) == (1, 6)  # a bd e f g <eos>
-    assert load_preferences(options, PLAIN, max_length=6).report.pairs_too_long == 0
-    assert load_preferences(options, PLAIN).report.kept == 2
+    assert (summary.pairs_too_long, summary.longest_pair) == (1, 6)  # a bd e f g <eos>
+    assert load_preferences(options, PLAIN, max_length=6).summary.pairs_too_long == 0
+    assert load_preferences(options, PLAIN).summary.kept == 2
     chat = load_preferences(replace(options, format="chat"), CHAT, max_length=11)
-    assert (chat.report.longest_pair, chat.report.kept) == (12, 1)  # user : a b | assistant : d e f g |
+    assert (chat.summary.longest_pair, chat.summary.kept) == (12, 1)  # user : a b | assistant : d e f g |
 
 
 def test_pairs_may_repeat_prompts_may_not(tmp_path):
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2 + [{"prompt": "a", "chosen": "c", "rejected": "b"}]
     options = DataOptions(jsonl(tmp_path / "a.jsonl", rows), preferences=str(tmp_path / "a.jsonl"))
     assert load_preferences(options, PLAIN).dataset.to_list() == rows
-    dataset, report = load_prompts(options, PLAIN)
-    assert (dataset.to_list(), report.repeated) == ([{"prompt": "a"}], 2)
+    dataset, summary = load_prompts(options, PLAIN)
+    assert (dataset.to_list(), summary.repeated) == ([{"prompt": "a"}], 2)
 
 
 def test_responses_may_be_one_message(tmp_path):
@@ -162,8 +161,8 @@ def test_values_are_refused_with_reason_and_remedy(tmp_path, rows, options, mess
     ("prompt", "message"),
     [
         (3, r"3 is a int; a prompt is text or a list of messages"),
-        ([{"role": "user", "content": 3}], r"is no message; write \{'role'"),
-        (["a"], r"'a' is no message"),
+        ([{"role": "user", "content": 3}], r"is not a message; write \{'role'"),
+        (["a"], r"'a' is not a message"),
     ],
 )
 def test_types_are_refused(tmp_path, prompt, message):
@@ -185,11 +184,11 @@ def test_text_and_conversations_do_not_mix_unless_a_format_is_named(tmp_path):
 
 def test_nothing_there(tmp_path):
     for name in ("nonsense", str(tmp_path / "no.jsonl"), "a/b/c"):
-        with pytest.raises(FileNotFoundError, match=r"is no file, folder or pattern, and none of tldr, helpful"):
+        with pytest.raises(FileNotFoundError, match=r"is not a file, folder or pattern, and none of tldr, helpful"):
             load_prompts(DataOptions(name), PLAIN)
     for name in (tmp_path, tmp_path / "*.x*"):
         (tmp_path / "a.xml").write_text("")
-        with pytest.raises(ValueError, match=r"must stand for files that end in \.jsonl.*; there are"):
+        with pytest.raises(ValueError, match=r"must name files of one kind that end in \.jsonl.*; there are"):
             load_prompts(DataOptions(str(name)), PLAIN)
     (tmp_path / "a.parquet").write_text("no parquet")
     with pytest.raises(ValueError, match=r"a.parquet cannot be read, ArrowInvalid"):
@@ -223,16 +222,16 @@ def test_every_row_is_accounted_for(tmp_path, monkeypatch, prompts, bound, limit
         with pytest.raises(ValueError, match="no row is left"):
             load_prompts(options, PLAIN)
         return
-    dataset, report = load_prompts(options, PLAIN)
+    dataset, summary = load_prompts(options, PLAIN)
     assert dataset["prompt"] == expected  # the order is kept
-    assert report.rows == report.kept + report.too_long + report.repeated
-    assert limit is not None or report.rows == len(prompts)
+    assert summary.rows == summary.kept + summary.too_long + summary.repeated
+    assert limit is not None or summary.rows == len(prompts)
 
 
 def test_what_the_toy_engine_exports(exported):
-    report = load_prompts(DataOptions(str(exported / "prompts/train.jsonl")), PLAIN).report
-    assert report.kept == report.rows == 24
-    assert not report.chat
+    summary = load_prompts(DataOptions(str(exported / "prompts/train.jsonl")), PLAIN).summary
+    assert summary.kept == summary.rows == 24
+    assert not summary.chat
     pairs = load_preferences(DataOptions("-", preferences=str(exported / "preferences.jsonl")), PLAIN)
     assert pairs.dataset.column_names == ["prompt", "chosen", "rejected"]
-    assert pairs.report.kept
+    assert pairs.summary.kept

@@ -1,4 +1,4 @@
-"""Prompts and preferences of the paper's four datasets, from files written as the hub has them."""
+"""Prompts and preferences of the paper's four datasets, from files in the format of the hub."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ SCORES = {"helpfulness": 3, "correctness": 4, "coherence": 4, "complexity": 2, "
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub of files, read by `load_dataset` itself: only the name of a repository becomes a folder."""
+    """A hub made of local files. `load_dataset` itself reads them; only repository names are replaced by folders."""
     root = tmp_path / "hub"
     for split in ("train", "validation", "test"):
         rows = [{"prompt": POST, "completion": " short"}, {"prompt": f"{POST} {split}", "completion": " s"}]
@@ -65,9 +65,9 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("hub")
 class TestPaper:
     def test_tldr_keeps_the_summary_as_reference(self):
-        dataset, report = load_prompts(DataOptions("tldr"), PLAIN)
+        dataset, summary = load_prompts(DataOptions("tldr"), PLAIN)
         assert dataset[:] == {"prompt": [POST, f"{POST} train"], "reference": [" short", " s"]}
-        assert (report.rows, report.kept, report.chat) == (2, 2, False)
+        assert (summary.rows, summary.kept, summary.chat) == (2, 2, False)
 
     def test_tldr_as_chat(self):
         dataset, _ = load_prompts(DataOptions("tldr", format="chat", split="test", limit=1), CHAT)
@@ -79,17 +79,17 @@ class TestPaper:
 
     @pytest.mark.parametrize("name", ["helpful", "harmless"])
     def test_hh_prompts_are_conversations(self, name):
-        dataset, report = load_prompts(DataOptions(name), CHAT)
+        dataset, summary = load_prompts(DataOptions(name), CHAT)
         turns = [*user("A"), {"role": "assistant", "content": "B"}, *user("C")]
         assert dataset["prompt"] == [user("Hi"), turns, user("A"), user("Same")]
         assert dataset["reference"] == ["Hello", "D", "B", "B"]
-        assert report.left_out == {
+        assert summary.left_out == {
             "its turns do not alternate": 1,
             "it does not end with an answer": 1,
             "a turn before the last is empty": 1,
             "it does not begin with a question": 1,
         }
-        assert "left out, its turns do not alternate: 1 (12.50%)" in str(report)
+        assert "left out, its turns do not alternate: 1 (12.50%)" in str(summary)
 
     @pytest.mark.parametrize("name", ["helpful", "harmless"])
     def test_hh_reads_its_own_folder(self, name):
@@ -102,11 +102,11 @@ class TestPaper:
         ]
 
     def test_hh_pairs(self):
-        dataset, report = load_preferences(DataOptions("helpful", preferences="helpful"), CHAT)
+        dataset, summary = load_preferences(DataOptions("helpful", preferences="helpful"), CHAT)
         assert [row[0]["content"] for row in dataset["chosen"]] == ["Hello", "D"]
         assert [row[0]["content"] for row in dataset["rejected"]] == ["No", "E"]
-        assert report.left_out["the two answers belong to different conversations"] == 1
-        assert report.left_out["both responses are equal"] == 1
+        assert summary.left_out["the two answers belong to different conversations"] == 1
+        assert summary.left_out["both responses are equal"] == 1
 
     def test_hh_plain_pairs_continue_the_transcript(self):
         dataset, _ = load_preferences(DataOptions("helpful", preferences="helpful", format="plain"), PLAIN)
@@ -115,10 +115,10 @@ class TestPaper:
         ]
 
     def test_helpsteer2_prompts_stand_once(self):
-        dataset, report = load_prompts(DataOptions("helpsteer2", split="validation"), CHAT)
+        dataset, summary = load_prompts(DataOptions("helpsteer2", split="validation"), CHAT)
         assert dataset.column_names == ["prompt"]
         assert [row[-1]["content"] for row in dataset["prompt"]] == ["c#", "Who?", "validation?"]
-        assert (report.rows, report.kept, report.repeated) == (6, 3, 3)
+        assert (summary.rows, summary.kept, summary.repeated) == (6, 3, 3)
 
     def test_helpsteer2_of_several_turns_is_no_plain_text(self):
         with pytest.raises(ValueError, match=r"3 messages and no usual form as plain text; set data.format=chat"):
@@ -126,21 +126,21 @@ class TestPaper:
 
     @pytest.mark.parametrize(("split", "chosen"), [("train", ["two", "one"]), ("validation", ["two", "one"])])
     def test_helpsteer2_pairs_follow_the_sign(self, split, chosen):
-        dataset, report = load_preferences(DataOptions("helpsteer2", preferences="helpsteer2", split=split), CHAT)
+        dataset, summary = load_preferences(DataOptions("helpsteer2", preferences="helpsteer2", split=split), CHAT)
         assert [row[0]["content"] for row in dataset["chosen"]] == chosen
-        assert report.left_out == ({"annotators prefer neither response": 1} if split == "train" else {})
+        assert summary.left_out == ({"annotators prefer neither response": 1} if split == "train" else {})
 
     def test_a_split_that_is_not_there(self):
         with pytest.raises(ValueError, match=r"split = 'dev': Anthropic/hh-rlhf has train, test; choose one"):
             load_prompts(DataOptions("helpful", split="dev"), CHAT)
 
     def test_a_part_of_a_split(self):
-        assert load_prompts(DataOptions("helpful", split="train[:1]"), CHAT).report.rows == 1
+        assert load_prompts(DataOptions("helpful", split="train[:1]"), CHAT).summary.rows == 1
         with pytest.raises(ValueError, match=r"set data.limit to take a part"):
             load_preferences(DataOptions("helpful", preferences="helpsteer2", split="train[:1]"), CHAT)
 
     def test_a_prompt_column_has_no_meaning(self):
-        with pytest.raises(ValueError, match=r"prompt_column = 'post' is for data of one's own"):
+        with pytest.raises(ValueError, match=r"prompt_column = 'post' is for your own data"):
             load_prompts(DataOptions("tldr", prompt_column="post"), PLAIN)
 
     def test_evaluation_has_a_split_of_its_own(self):

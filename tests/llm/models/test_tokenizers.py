@@ -1,4 +1,4 @@
-"""A tokenizer is what its own file says, whatever class transformers would pick for the model beside it."""
+"""A tokenizer does what its own file says, whatever class transformers picks for the model in the folder."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_the_toy_tokenizers_are_word_level_and_keep_their_own_padding(exported, 
         assert tokenizer.pad_token == pad
         assert len(tokenizer) == len(words) + (pad == "<pad>")
         assert unknown_id(tokenizer) == words.index("<eos>")
-    assert len(AutoTokenizer.from_pretrained(exported / "policy")) > len(words)  # why the helper is needed
+    assert len(AutoTokenizer.from_pretrained(exported / "policy")) > len(words)  # this is why the helper is needed
 
 
 def test_words_that_auto_tokenizer_tears_apart_stay_whole(tmp_path):

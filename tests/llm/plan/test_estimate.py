@@ -11,7 +11,7 @@ from dar_ref.llm.plan.estimate import device_bytes, plan
 from dar_ref.llm.plan.peaks import peaks
 from dar_ref.llm.plan.resident import GIB
 from dar_ref.llm.plan.settings import GENERATION, OF_METHOD, TRAINING
-from dar_ref.llm.plan.what_would_fit import fitting
+from dar_ref.llm.plan.what_would_fit import what_would_fit
 from tests.llm.plan.plans import options, save_config
 
 FULL = sorted(file.stem for file in CONFIGS.glob("qwen2-*.yaml"))
@@ -57,7 +57,7 @@ def test_the_options_reach_the_run(folder):
         sharding="ddp",
         tokens_per_second=1000.0,
     )
-    assert (made.run.rows, made.run.buffer_rows, made.run.length, made.run.old) == (6, 24, 48, False)
+    assert (made.setup.rows, made.setup.buffer_rows, made.setup.length, made.setup.old) == (6, 24, 48, False)
     assert made.work.samples == 6 * 4 * 2
     assert (made.work.prompt_tokens, made.work.sampled_tokens) == (48 * 16, 48 * 32)
     assert made.work.tokens == 10 * 48 * 48
@@ -68,7 +68,7 @@ def test_the_options_reach_the_run(folder):
 def test_samples_used_again_are_drawn_once(folder):
     made = plan(options(folder, generation={"num_iterations": 2}, training={"max_steps": 4}))
     assert made.work.sampled_tokens == 8 * 512 // 2
-    assert made.run.old  # pi_theta has moved when a sample is used again, so pi_t is scored apart
+    assert made.setup.old  # pi_theta has moved when a sample is used again, so pi_t is scored apart
 
 
 def test_the_length_of_a_run_follows_from_its_data(folder):
@@ -101,13 +101,12 @@ def test_each_option_changes_the_peak(folder, sections, sign):
         assert (after - before) * sign > 0
 
 
-@pytest.mark.parametrize("name", ["use_vllm", "temperature", "ds3_gather_for_generation"])
-def test_options_of_generation_change_the_phase(folder, name):
-    value = {"use_vllm": True, "temperature": 0.5, "ds3_gather_for_generation": False}[name]
+@pytest.mark.parametrize(("name", "value"), [("use_vllm", True), ("temperature", 0.5)])
+def test_options_of_generation_change_the_setup(folder, name, value):
     settings = {"device_memory": 80 * GIB, "devices": 8, "sharding": "zero3"}
     before = plan(options(folder), **settings)
     after = plan(options(folder, generation={name: value}), **settings)
-    assert before.run != after.run
+    assert before.setup != after.setup
 
 
 def test_colocated_vllm_takes_its_share(folder):
@@ -128,13 +127,13 @@ def test_a_reward_model_lies_on_the_device(folder):
 
 def test_dpo_holds_pairs_and_draws_nothing(folder):
     made = plan(options(folder, method="dpo", methods={"dpo": {"max_length": 300}}, data={"max_prompt_tokens": 200}))
-    assert (made.run.rows, made.run.prompt, made.run.completion) == (16, 200, 100)
+    assert (made.setup.rows, made.setup.prompt, made.setup.completion) == (16, 200, 100)
     assert [moment.phase for moment in made.peaks] == ["score", "update"]
 
 
 def test_adapters_under_zero3_have_the_models_type(folder):
     lora = {"r": 8}
-    types = {s: plan(options(folder, lora=lora), devices=2, sharding=s).run.types for s in ("fsdp", "zero3")}
+    types = {s: plan(options(folder, lora=lora), devices=2, sharding=s).setup.types for s in ("fsdp", "zero3")}
     assert (types["fsdp"].adapters, types["zero3"].adapters) == (4, 2)
 
 
@@ -154,34 +153,34 @@ def test_the_configurations_that_come_along_fit_where_they_say(config, method):
     assert made.fits
 
 
-def test_every_knob_that_is_named_makes_it_fit():
+def test_every_change_that_is_named_makes_it_fit():
     config = load_options("qwen2-7b-tldr", ["lora=null", "training.optim=adamw_torch"])
     too_little = plan(config, device_memory=80 * GIB)
     assert too_little.fits is False
-    assert too_little.knobs
-    for knob in too_little.knobs:
-        words = knob.split()
+    assert too_little.what_would_fit
+    for change in too_little.what_would_fit:
+        words = change.split()
         devices = int(words[words.index("--devices") + 1]) if "--devices" in words else 1
         sharding = words[words.index("--sharding") + 1] if "--sharding" in words else "none"
         changes = [] if "--devices" in words else words
         changed = load_options("qwen2-7b-tldr", ["lora=null", "training.optim=adamw_torch", *changes])
-        assert plan(changed, devices=devices, sharding=sharding, device_memory=80 * GIB).fits, knob
+        assert plan(changed, devices=devices, sharding=sharding, device_memory=80 * GIB).fits, change
 
 
-def test_knobs_together_where_none_helps_alone(folder):
+def test_changes_together_where_none_helps_alone(folder):
     training = {"gradient_checkpointing": False, "optim": "adamw_torch", "per_device_train_batch_size": 16}
-    run = plan(options(folder, training=training, model={"dtype": "bfloat16"})).run
+    setup = plan(options(folder, training=training, model={"dtype": "bfloat16"})).setup
     together = dataclasses.replace(
-        run, checkpointing=True, batch=1, micro_batches=16, generation_rows=8, buffer_rows=8, optim="adafactor"
+        setup, checkpointing=True, batch=1, micro_batches=16, generation_rows=8, buffer_rows=8, optim="adafactor"
     )
     least = max(moment.total for moment in peaks(together))
-    (found,) = fitting(run, least)
+    (found,) = what_would_fit(setup, least)
     assert found == (
         "training.gradient_checkpointing=true"
         " training.per_device_train_batch_size=1 training.gradient_accumulation_steps=16"
         " generation.steps_per_generation=8 training.optim=adafactor"
     )
-    assert fitting(run, 0) == []
+    assert what_would_fit(setup, 0) == []
 
 
 def test_no_verdict_without_a_device(folder):

@@ -1,4 +1,4 @@
-"""The annotator against a stub server on this machine: what it sends, what it makes of answers, and how it fails."""
+"""The annotator with a local stub server: what it sends, how it reads answers, and how it fails."""
 
 import json
 import logging
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(content)
         except ConnectionError:
-            pass  # the client lost patience, as it should
+            pass  # the client timed out, as it should
 
     def log_message(self, *_arguments):
         pass
@@ -249,7 +249,7 @@ def test_an_endpoint_that_stays_out_of_order_stops_the_run(reward_at, tmp_path):
     with pytest.raises(ConnectionError, match=f"{stub.address}.*2 retries.*out of memory.*start again"):
         ask(reward, "a", "b", "c")
     assert len(stub.requests) <= 1 + 2 * 3
-    assert len(list(tmp_path.glob("*.json"))) == 1  # what was answered is kept
+    assert len(list(tmp_path.glob("*.json"))) == 1  # the answer that came is kept
 
 
 def test_a_slow_endpoint_stops_the_run(reward_at):

@@ -1,4 +1,4 @@
-"""The score in an answer, with and without the probabilities of its tokens, each expectation worked out by hand."""
+"""The score in an answer, with and without the probabilities of its tokens; expected values are computed by hand."""
 
 import math
 

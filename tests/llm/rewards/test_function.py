@@ -52,7 +52,7 @@ def fails_in_a_library(prompts, completions, **columns):
 
 @pytest.fixture
 def user(tmp_path, monkeypatch):
-    """A module `my_rewards` in the working directory, and a function that makes one of its functions a reward."""
+    """Writes a module `my_rewards` into the working directory; returns a function that makes rewards from it."""
     (tmp_path / "my_rewards.py").write_text(USER)
     (tmp_path / "broken_rewards.py").write_text("import no_such_package")
     monkeypatch.chdir(tmp_path)
@@ -153,7 +153,7 @@ def test_what_is_no_function_is_refused(user, name, message):  # noqa: ARG001
     [
         ({"name": "score"}, "names no function"),
         ({"missing_eos_penalty": -1.0}, "missing_eos_penalty = -1.0"),
-        ({"scores": (3, 3)}, "is no range"),
+        ({"scores": (3, 3)}, "is not a range"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"timeout": 0.0}, "timeout = 0.0"),
         ({"retries": -1}, "retries = -1"),

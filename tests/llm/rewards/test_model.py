@@ -1,4 +1,4 @@
-"""The reward model gives what the toy engine's gives, whatever the batch, the padding and the words for it."""
+"""The reward model equals the toy engine's for every batch, padding and form of the text."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def options(folder, **changed):
 
 @pytest.fixture(scope="module")
 def sampled(start):
-    """Completions of pi_0 in the toy engine, and the same as TRL passes them: texts and ids."""
+    """Completions of pi_0 in the toy engine, and the same completions as TRL passes them: texts and ids."""
     prompts = start.prompts.train[:16]
     generator = torch.Generator().manual_seed(3)
     drawn = sample(start.pi_0, encode_prompts(start.task, prompts), 4, start.task.max_new_tokens, generator).completions

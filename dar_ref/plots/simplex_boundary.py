@@ -1,6 +1,6 @@
-"""The border of a convex set of policies over three arms, to float64: the outlines in the simplex figures.
+"""The boundary of a convex set of policies over three arms, to float64 precision, for the simplex figures.
 
-A grid of the triangle misses what is smaller than its cells, and a region about to vanish always is. Rays do not.
+A grid over the triangle misses a region that is smaller than its cells. So the boundary is found along rays.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike
 from dar_ref.theory.checks import Array
 
 Gap = Callable[[Array], Array]
-"""How far log-policies (n, 3) are outside a convex set, (n,): negative inside, 0 on the border."""
+"""Distance (n,) of log-policies (n, 3) outside a convex set: negative inside, 0 on the boundary."""
 
 
-def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
-    """Points (resolution, 3) around the border of a convex set of policies over three arms, `gap <= 0`.
+def boundary(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
+    """Points (resolution, 3) around the boundary of a convex set of policies over three arms, `gap <= 0`.
 
-    Rays from a point inside are cut where the gap changes sign, or at the edge of the triangle. The first ring only
-    says where the set lies and how it is stretched, so the second is even, however small or thin the set.
+    Rays from a point inside end where the gap changes sign, or at the edge of the triangle. A first ring finds the
+    centre and the stretch of the set. With these, the points of the second ring are even for small and thin sets too.
 
     Args:
-        gap: log-policies (n, 3) -> (n,), convex, negative inside.
+        gap: function of log-policies (n, 3) -> (n,), convex, negative inside.
         log_inside: a policy (3,) of the set, log-probabilities.
         resolution: number of points.
 
@@ -30,7 +30,7 @@ def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
 
     >>> from dar_ref import theory
     >>> center = np.log([0.2, 0.3, 0.5])
-    >>> ring = border(lambda log_pi: theory.kl(log_pi, center) - 0.1, center)
+    >>> ring = boundary(lambda log_pi: theory.kl(log_pi, center) - 0.1, center)
     >>> bool(np.allclose(theory.kl(np.log(ring), center), 0.1, rtol=1e-9))
     True
     """
@@ -40,7 +40,7 @@ def border(gap: Gap, log_inside: ArrayLike, resolution: int = 181) -> Array:
     center, stretch = np.exp(np.asarray(log_inside, dtype=float)), np.eye(2)
     ring = np.empty(0)
     for halvings in (16, 56):
-        way = circle @ stretch @ plane  # (n, 3), adds to 0
+        way = circle @ stretch @ plane  # (n, 3), rows sum to 0
         with np.errstate(divide="ignore", invalid="ignore"):
             edge = np.where(way < 0.0, center / -way, np.inf).min(axis=-1)
         low, high = np.zeros(resolution), edge

@@ -1,0 +1,50 @@
+"""The exact advantage: what the samples of a batch estimate, as a finite sum over arms."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dar_ref.theory import checks
+from dar_ref.theory.checks import Array
+
+MIN_STD = 1e-8
+"""Standard deviation of a reward at and below which all rewards count as equal."""
+
+
+class ExactAdvantage(NamedTuple):
+    """`advantage` (..., A): normalised; `std`: what it was divided by, in units of the reward."""
+
+    advantage: Array
+    std: float
+
+
+def exact_advantage(reward: ArrayLike, log_pi_t: ArrayLike) -> ExactAdvantage:
+    """The advantage that samples of `pi_t` estimate: `A(x, a) = (r(x, a) - E_{pi_t}[r | x]) / std`.
+
+    `std` is the standard deviation of `r - E_{pi_t}[r | x]` over all prompts and arms, under `pi_t`. It leaves out that
+    the mean of a group contains its own sample (T10). Given the arm, and in a large batch, the sampled advantage has
+    mean `sqrt((K-1)/K) A(x, a)`, plus noise from the other K-1 samples. The first makes the regression aim as if beta
+    were `sqrt(K/(K-1))` times larger. The second does not depend on the arm, so without a clip it only scales how much
+    a prompt counts.
+
+    Args:
+        reward: r (..., A), finite.
+        log_pi_t: sampler (..., A), log-probabilities.
+
+    Returns:
+        `ExactAdvantage(advantage, std)`. The advantage is 0 everywhere if the standard deviation is at most `MIN_STD`.
+
+    Raises:
+        TypeError, ValueError: bad input.
+
+    Source: the paper's practical loss; T10.
+
+    >>> exact_advantage(np.array([[1.0, 3.0]]), np.log([[0.5, 0.5]])).advantage.tolist()
+    [[-1.0, 1.0]]
+    """
+    reward, log_pi_t = checks.arrays(reward=reward, log_pi_t=log_pi_t)
+    pi_t = np.exp(log_pi_t)
+    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
+    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
+    return ExactAdvantage(centred / std if std > MIN_STD else np.zeros_like(centred), std)
