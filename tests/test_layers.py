@@ -12,12 +12,13 @@ import pytest
 import dar_ref
 
 ROOT = Path(dar_ref.__file__).parent
-SHARED = {"scalars", "arithmetic", "results"}  # every layer may use them, except ALONE
+SHARED = {"scalars", "arithmetic", "results", "errors"}  # every layer may use them, except ALONE
 ALONE = {"minimal"}  # the method in one file each: they import nothing of ours
 MAY_IMPORT = {  # from the ground up: each folder and each single file, and the layers below that it may use
     "scalars": set(),
     "arithmetic": set(),
     "results": {"arithmetic"},
+    "errors": set(),
     "theory": set(),
     "minimal": set(),
     "optimizers": set(),

@@ -1,12 +1,11 @@
 """The `dar-ref` command: one entry point, one sub-command per job.
 
-Heavy imports happen inside the commands, so `dar-ref --help` is fast. Exit status: 0 success, 1 a statement failed,
-2 wrong usage or input.
+Heavy imports happen inside the commands, so `dar-ref --help` answers at once. Exit status: 0 success, 1 a statement
+that failed or a run that learned nothing, 2 bad usage or input, 130 Ctrl-C (see `dar_ref.errors`).
 """
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from rich.table import Table
 from dar_ref import __version__, arithmetic, results
 from dar_ref.cli.llm import add_plan, add_train
 from dar_ref.cli.toy import add_toy
+from dar_ref.errors import exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,12 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.portable:
         arithmetic.make_portable()
-    try:
-        status: int = arguments.run(arguments)
-        return status
-    except (ValueError, TypeError, OSError) as error:
-        print(f"dar-ref {arguments.command}: {error}", file=sys.stderr)
-        return 2
+    return exit_status(f"dar-ref {arguments.command}", lambda: int(arguments.run(arguments)), arguments.debug)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,6 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train with kernels that every x86 processor has: slower, but the same bytes on all of them;"
         " write it before COMMAND",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of what stops a command; stands before COMMAND"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_verify(commands)

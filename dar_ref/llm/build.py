@@ -11,15 +11,17 @@ Options of TRL and transformers keep their names. `methods.<name>` overrides gen
 
 import dataclasses
 import difflib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from dar_ref.llm.models.policy import lora_config
-from dar_ref.llm.options import ONLINE, RunOptions
+from dar_ref.llm.options import ONLINE, SECRET, RunOptions
 
 Classes = tuple[type[Any], type[Any]]
 
@@ -55,6 +57,7 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
     """
     config_class = classes(options.method)[0]
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
+    types = get_type_hints(config_class)
     arguments: dict[str, Any] = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
     sections = ("training", "generation", f"methods.{options.method}")
     for section in sections if options.method in ONLINE else (sections[0], sections[2]):
@@ -67,10 +70,22 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
                 close = difflib.get_close_matches(name, known, 3)
                 hint = f"; did you mean {', '.join(close)}?" if close else ""
                 raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
+            _check_type(f"{section}.{name}", value, types[name])
             arguments[name] = value
     if options.model.trust_remote_code:
         arguments["trust_remote_code"] = True
     return config_class(output_dir=str(output_dir), **arguments)
+
+
+def _check_type(name: str, value: Any, wanted: Any) -> None:
+    """Raise ValueError if an option is not of its type: the configurations of transformers and TRL take what comes."""
+    if SECRET.search(name.rpartition(".")[2]) and value is not None:
+        raise ValueError(f"{name} would stand in training_args.bin; leave it out, and set HF_TOKEN in the environment")
+    strict = ConfigDict(strict=True, arbitrary_types_allowed=True)
+    try:
+        TypeAdapter(wanted, config=strict).validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise ValueError(f"{name} = {value!r}: {'; '.join(e['msg'] for e in error.errors())}") from None
 
 
 def make_trainer(

@@ -4,26 +4,34 @@ A rollout buffer is not saved. Instead, checkpoints are written only where the b
 between one generation and the next, so 2N steps are N steps, a kill, and N resumed. `save_steps` off a boundary is
 refused before the run; a SIGTERM saves at the next boundary and ends the run.
 
-pi_0 is named by a hash of its weight files. The name is written into each checkpoint, last of all, so a checkpoint
-without it was cut off and is passed over; one with another name is refused: a policy regularised towards pi_0 cannot go
-on with another pi_0. Beside the name stand the options, and a run goes on with those it began with; only what does not
-touch the steps themselves, `MAY_CHANGE`, may be another.
+Each checkpoint has a mark, `MARK`, which is written last of all: a folder without it was cut off and is passed over,
+which is said. The mark holds, and a run that goes on compares,
+
+    sha256    of pi_0's weight files: a policy regularised towards pi_0 cannot go on with another pi_0
+    options   those the run began with; only what does not touch the steps themselves, `MAY_CHANGE`, may be another
+    content   hashes of the prompts or pairs and of what gives the reward, and the number of processes
+    files     a hash of every file of the checkpoint: one that is missing or was changed is named, and refused
+
+Old checkpoints are removed here and not by transformers, which deletes them before the new one has its mark: a run that
+was killed in between would have none.
 """
 
 import hashlib
 import json
 import math
+import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
-from dar_ref.llm.options import RunOptions, options_as_json
+from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
 
 MARK = "pi_0.json"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
@@ -42,7 +50,6 @@ MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and
     "training.dataloader_",
     "data.eval_",
     "reward.base_url",
-    "reward.batch_size",
     "reward.cache",
     "reward.concurrency",
     "reward.retries",
@@ -69,6 +76,14 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 of the rows of a dataset, in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def steps_per_buffer(args: TrainingArguments) -> int:
     """Optimizer steps from one boundary to the next: 1 for methods without a rollout buffer."""
     if not hasattr(args, "steps_per_generation"):
@@ -85,8 +100,32 @@ def steps_per_buffer(args: TrainingArguments) -> int:
 
 def check_folder(out: Path, resume: bool) -> None:
     """Raise ValueError if a run that does not resume would write into the folder of another."""
-    if not resume and list(out.glob("checkpoints/checkpoint-*")):
+    if resume:
+        return
+    if list(out.glob("checkpoints/checkpoint-*")):
         raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
+    if (out / "results.json").exists() or (out / "policy").exists():
+        raise ValueError(f"{out} holds what a run has written; remove it, or pass another --out")
+
+
+def check_steps(args: TrainingArguments, rows: int) -> None:
+    """Raise ValueError if the run would take no step: no time to train, or fewer rows than its samplers can use."""
+    if args.max_steps <= 0 and args.num_train_epochs <= 0:
+        raise ValueError(
+            f"training.num_train_epochs = {args.num_train_epochs} and max_steps = {args.max_steps} make 0 steps; set"
+            " one of them above 0"
+        )
+    if hasattr(args, "generation_batch_size"):  # TRL's sampler drops what does not fill a generation
+        needed = args.generation_batch_size // args.num_generations
+        why = f"{args.generation_batch_size} completions are sampled at once, {args.num_generations} for each prompt"
+    else:
+        needed = args.per_device_train_batch_size * args.world_size if args.dataloader_drop_last else 1
+        why = "dataloader_drop_last drops what does not fill a batch"
+    if rows < needed:
+        raise ValueError(
+            f"{rows} rows of the data are kept and one batch needs {needed}: {why}; the run would take 0 steps. Lower"
+            " training.per_device_train_batch_size or gradient_accumulation_steps, or bring more rows"
+        )
 
 
 def check_save_steps(args: TrainingArguments) -> None:
@@ -94,6 +133,10 @@ def check_save_steps(args: TrainingArguments) -> None:
     period = steps_per_buffer(args)
     if args.save_strategy == "no":
         return
+    if args.save_only_model:
+        raise ValueError(
+            "training.save_only_model = True leaves out what --resume needs; remove it, or set save_strategy to no"
+        )
     if args.save_strategy != "steps" or args.save_steps != int(args.save_steps):
         raise ValueError(
             f"save_strategy = {str(args.save_strategy)!r}, save_steps = {args.save_steps}: checkpoints are exact at"
@@ -106,12 +149,14 @@ def check_save_steps(args: TrainingArguments) -> None:
         )
 
 
-def make_mark(pi_0: str, options: RunOptions) -> dict[str, Any]:
-    """What a checkpoint says of its run: the hash of pi_0, and the options that may not change, by their full names."""
-    content = options_as_json(options)
-    content["methods"] = {options.method: options.section(f"methods.{options.method}")}
-    flat = dict(_flattened("", json.loads(json.dumps(content))))
-    return {"sha256": pi_0, "options": {k: v for k, v in flat.items() if not k.startswith(MAY_CHANGE)}}
+def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its run: the hash of pi_0, the options that may not change by their full names, and
+    `content`, what else may not change by name."""
+    named = options_as_json(options)
+    named["methods"] = {options.method: options.section(f"methods.{options.method}")}
+    flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
+    kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
+    return {"sha256": pi_0, "options": kept, "content": dict(content)}
 
 
 def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -122,43 +167,99 @@ def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, A
             yield prefix + key, value
 
 
-def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> Path | None:
-    """The newest whole checkpoint in `folder`; None if there is none.
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` by their steps, those that were cut off included."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None, str]:
+    """The newest checkpoint in `folder` that is whole, None if there is none; and where the run goes on, in words.
 
     Raises:
-        ValueError: it belongs to another pi_0, or to a run with other options.
+        ValueError: it is damaged, or belongs to another pi_0 or to a run with other options or other content.
     """
-    found = sorted(folder.glob(f"checkpoint-*/{MARK}"), key=lambda path: int(path.parent.name.split("-")[-1]))
-    if not found:
-        return None
-    there, checkpoint = json.loads(found[-1].read_text(encoding="utf-8")), found[-1].parent
-    if there["sha256"] != mark["sha256"]:
+    found = checkpoints(folder)
+    whole = [path for path in found if (path / MARK).exists()]
+    cut_off = [path.name for path in found[found.index(whole[-1]) + 1 if whole else 0 :]]
+    passed = f" ({', '.join(cut_off)}: no whole checkpoint, cut off while it was written)" if cut_off else ""
+    if not whole:
+        return None, f"{folder} holds no whole checkpoint{passed}; the run begins from the start"
+    _check_mark(whole[-1], mark)
+    return whole[-1], f"the run goes on from {whole[-1]}{passed}"
+
+
+def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the run of `mark` can go on from a checkpoint."""
+    try:
+        there = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
+        pi_0, options, content, files = (there[name] for name in ("sha256", "options", "content", "files"))
+        old, new = {**options, **content}, {**mark["options"], **mark["content"]}
+        damaged = _damage(file_hashes(checkpoint), dict(files))
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{checkpoint} was trained from another pi_0 (sha256 {there['sha256'][:12]}..., not"
+            f"{checkpoint / MARK} is damaged, or of another version of this package ({error!r}); {_REMOVE}"
+        ) from None
+    if pi_0 != mark["sha256"]:
+        raise ValueError(
+            f"{checkpoint} was trained from another pi_0 (sha256 {pi_0[:12]}..., not"
             f" {mark['sha256'][:12]}...); resume with the model it began with, or choose another --out"
         )
-    old, new = there["options"], mark["options"]
     if changed := sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
         shown = ", ".join(f"{name} = {old.get(name)!r} there and {new.get(name)!r} here" for name in changed)
         raise ValueError(
-            f"{checkpoint} was trained with other options: {shown}; a run goes on with those it began with: put them"
-            " back, or choose another --out"
+            f"{checkpoint} was trained with other options or other content: {shown}; a run goes on with what it began"
+            " with: put it back, or choose another --out"
         )
-    return checkpoint
+    if damaged:
+        raise ValueError(f"{checkpoint} is damaged: {damaged}; put the files back, or {_REMOVE}")
+
+
+_REMOVE = "remove the folder, and --resume goes on from the one before it"
+
+
+def _damage(found: Mapping[str, str], written: Mapping[str, str]) -> str:
+    """What is not as it was written, in words; empty if all is."""
+    lost = [f"{name} is missing" for name in sorted(written.keys() - found.keys())]
+    return ", ".join(
+        lost + [f"{name} was changed" for name in sorted(written) if found.get(name, written[name]) != written[name]]
+    )
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in `folder`, the mark left out, by its path in there."""
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MARK:
+            with path.open("rb") as stream:
+                hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+class NothingLeftError(Exception):
+    """The checkpoint that a run goes on from is its last step; transformers would take one more."""
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Marks checkpoints with `make_mark`, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
 
-    Gives each epoch its order of prompts. stopped: whether a SIGTERM came.
+    Gives each epoch its order of prompts. limit: remove the oldest checkpoints beyond so many; None keeps all. stopped:
+    whether a SIGTERM came.
     """
 
-    def __init__(self, mark: Mapping[str, Any], period: int) -> None:
-        self.mark, self.period, self.stopped = mark, period, False
+    def __init__(self, mark: Mapping[str, Any], period: int, limit: int | None = None) -> None:
+        self.mark, self.period, self.limit, self.stopped = mark, period, limit, False
         self._before: Any = signal.SIG_DFL
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Listen for SIGTERM."""
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
+        """Listen for SIGTERM; end a run that has nothing left to do."""
+        if state.global_step > state.max_steps:
+            raise ValueError(
+                f"the run is at step {state.global_step} already, beyond its {state.max_steps} steps; raise"
+                f" training.max_steps or num_train_epochs, or remove the later checkpoints in {args.output_dir}"
+            )
+        if state.global_step == state.max_steps:
+            raise NothingLeftError
         self._before = signal.signal(signal.SIGTERM, self._stop)
 
     def on_epoch_begin(
@@ -177,10 +278,18 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
-        """Write the mark, the last file of a checkpoint."""
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            results.write_json(folder / MARK, self.mark)
+        """Write the mark, the last file of a checkpoint; then remove the oldest ones."""
+        PartialState().wait_for_everyone()  # each process writes a part
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir)
+        new = folder / f"checkpoint-{state.global_step}"
+        results.write_json(new / MARK, {**self.mark, "files": file_hashes(new)})
+        whole = [path for path in checkpoints(folder) if (path / MARK).exists()]
+        for old in whole[: -self.limit] if self.limit else []:
+            if state.best_model_checkpoint is None or old.name != Path(state.best_model_checkpoint).name:
+                (old / MARK).unlink()  # first: a kill from here on leaves a folder that was cut off
+                shutil.rmtree(old)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop listening."""

@@ -28,6 +28,12 @@ SHOWN = {  # metrics that are printed, and their short names; each method logs s
     "tokens_per_second": "tok/s",
 }
 TIMES = ("seconds/", "tokens_per_second", "step_time")
+USELESS = (  # figure, its value if a step teaches nothing, what that means
+    ("learning_rate", 0.0, "the learning rate was 0"),
+    ("completions/excluded", 1.0, "no completion counted, for want of a reward or of an end"),
+    ("frac_reward_zero_std", 1.0, "all completions of a prompt had the same reward"),
+    ("grad_norm", 0.0, "the gradient was 0"),
+)
 OF_SUMMARY = "train_runtime"
 
 
@@ -44,6 +50,15 @@ def split_log(history: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]
         if any(is_time.values()):
             times.append({name: value for name, value in kept.items() if is_time[name] or name == "step"})
     return rows, {"times": times, "summary": summary}
+
+
+def nothing_learned(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why a run cannot have learned anything, from the rows of its log; None if it may have."""
+    for name, useless, reason in USELESS:
+        logged = [row[name] for row in rows if name in row]
+        if logged and all(value == useless for value in logged):
+            return f"{reason} ({name} = {useless:g}) in each of the {len(logged)} logged steps"
+    return None
 
 
 def _finite(value: Any) -> Any:

@@ -20,11 +20,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dar_ref import scalars
+from dar_ref.llm.yaml_file import read_value, read_yaml
 
 Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -32,7 +32,7 @@ ONLINE = METHODS[:-1]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", strict=True)  # strict: true is no number, 1 no truth value, "5" no 5
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -62,6 +62,10 @@ class LoraOptions:
     alpha: int = 128
     target_modules: str | tuple[str, ...] = "all-linear"
 
+    def __post_init__(self) -> None:
+        scalars.integer("lora.r", self.r, 1)
+        scalars.integer("lora.alpha", self.alpha, 1)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class DataOptions:
@@ -83,6 +87,11 @@ class DataOptions:
     system_prompt: str | None = None
     max_prompt_tokens: int = 512
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        scalars.integer("data.max_prompt_tokens", self.max_prompt_tokens, 1)
+        if self.limit is not None:
+            scalars.integer("data.limit", self.limit, 1)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -162,6 +171,8 @@ class RunOptions:
         return self.methods.get(name.removeprefix("methods."), {}) if "." in name else getattr(self, name)
 
 
+HIDDEN = "***"
+SECRET = re.compile(r"(^|_)(api_?key|password|secret|credentials?)$|^token$|(hub|auth|access|bearer)_token$", re.I)
 _ELSEWHERE = {"trust_remote_code", "dtype", "attn_implementation", "revision"}
 
 
@@ -177,7 +188,8 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> RunOptions:
 
     Raises:
         FileNotFoundError: no such file, and no such name.
-        ValueError: not a YAML mapping, an unknown key, a value of the wrong type, or options that do not fit.
+        ValueError: no YAML mapping, a key that is unknown or stands twice, a value of the wrong type, or options that
+            do not fit.
     """
     return make_options(read_yaml(find_config(path)), overrides)
 
@@ -186,40 +198,58 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     """Options from a mapping such as a YAML file gives, with `key=value` pairs on top; ValueError names every key that
     is unknown or wrong."""
     changed = copy.deepcopy(dict(content))  # what was passed stays as it is
+    seen: list[list[str]] = []
     for override in overrides:
         key, equals, value = override.partition("=")
-        if not equals or not all(key.split(".")):
+        keys = key.split(".")
+        if not equals or not all(keys):
             raise ValueError(f"{override!r} is not an override; write key=value, for example training.max_steps=10")
-        _put(changed, key.split("."), yaml.load(value, _Loader))
+        for other in seen:
+            if keys[: len(other)] == other or other[: len(keys)] == keys:
+                raise ValueError(f"{override!r} and {'.'.join(other)}=... both set {key}; leave one of them out")
+        seen.append(keys)
+        try:
+            _put(changed, keys, read_value(value))
+        except ValueError as error:
+            raise ValueError(f"{override!r}: {error}") from None
     try:
-        return TypeAdapter(RunOptions).validate_python(changed)
+        text = json.dumps(changed)
+    except TypeError as error:
+        raise ValueError(f"{error}; options are text, numbers, true, false, null, lists and mappings") from None
+    try:
+        return TypeAdapter(RunOptions).validate_json(text)  # from JSON, a list may be a tuple and a mapping a section
     except ValidationError as error:
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
 
 
 def options_as_json(options: RunOptions) -> dict[str, Any]:
-    """The options as JSON can hold them: mappings, lists, numbers, text. An infinite bound is the text "inf"."""
-    return json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: str(float(name)))
+    """The options as JSON can hold them: mappings, lists, numbers, text. An infinite bound is the text "inf", a
+    password or key `HIDDEN`."""
+    content = json.loads(json.dumps(dataclasses.asdict(options)), parse_constant=lambda name: str(float(name)))
+    return without_secrets(content)
+
+
+plain = options_as_json  # its first name
+
+
+def without_secrets(content: Any) -> Any:
+    """`content` with `HIDDEN` in the place of every value whose name says that it is a password or key."""
+    if isinstance(content, dict):
+        return {k: HIDDEN if v is not None and SECRET.search(k) else without_secrets(v) for k, v in content.items()}
+    return [without_secrets(value) for value in content] if isinstance(content, list) else content
 
 
 def find_config(path: str | Path) -> Path:
-    """The file `path`, or the one of that name in `dar_ref/configs`; FileNotFoundError lists what is there."""
-    for candidate in (Path(path), CONFIGS / f"{path}.yaml", CONFIGS / Path(path).name):
+    """The file `path`, or what `dar_ref/configs` has under that name; FileNotFoundError lists what is there.
+
+    Only a bare name is looked up there: a path that was mistyped is no wish for another file.
+    """
+    bare = Path(path).name == str(path)
+    for candidate in (Path(path), *([CONFIGS / f"{path}.yaml", CONFIGS / path] if bare else [])):
         if candidate.is_file():
             return candidate
     names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
     raise FileNotFoundError(f"configuration {str(path)!r} is not a file; pass a YAML file or one of {names}")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping; numbers such as 1e-6 are numbers."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; write a mapping with model, data, reward, ...")
-    return content
 
 
 def no_such_model(option: str, name: str, error: Exception) -> OSError:
@@ -228,23 +258,6 @@ def no_such_model(option: str, name: str, error: Exception) -> OSError:
         f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
         " check it, or download it where there is a network and pass its folder"
     )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers and truth values: PyYAML reads 1e-6, without a point, as text, and no, on, off as booleans."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
 
 
 def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:

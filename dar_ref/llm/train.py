@@ -13,6 +13,7 @@ The same command with `--resume` continues from the last checkpoint; on a CPU th
 """
 
 import argparse
+import shutil
 import sys
 import time
 import warnings
@@ -23,22 +24,28 @@ from typing import Any, NamedTuple
 from accelerate import PartialState
 
 from dar_ref import results
+from dar_ref.errors import exit_status
 from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import make_arguments, make_trainer
 from dar_ref.llm.checkpoint import (
     STOPPED,
     Keeper,
+    NothingLeftError,
     check_folder,
     check_save_steps,
+    check_steps,
     last_checkpoint,
     make_mark,
+    rows_hash,
     steps_per_buffer,
 )
 from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
-from dar_ref.llm.logs import show_short_lines, split_log
+from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
+
+ANSWER = "This is a sample."
 
 
 class Trained(NamedTuple):
@@ -71,12 +78,18 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     check_save_steps(arguments)
     tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
     train_dataset, eval_dataset, summary = _data(options, arguments, tokenizer)
-    if PartialState().is_main_process:
-        print(summary, file=sys.stderr)
+    _say(str(summary))
+    check_steps(arguments, len(train_dataset))
+    content = {"rows": rows_hash(train_dataset), "processes": PartialState().num_processes}
+    if options.method in ONLINE:
+        content["reward"] = _tried_reward(options, tokenizer, train_dataset)
     with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
         pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
-    mark = make_mark(pi_0.sha256, options)
-    last = last_checkpoint(out / "checkpoints", mark) if resume else None
+    mark = make_mark(pi_0.sha256, options, content)
+    last = None
+    if resume:
+        last, where = last_checkpoint(out / "checkpoints", mark)
+        _say(where)
     model = load_policy(options.model, pi_0.folder)
     reward: Callable[..., Any] | None = None
     if options.method in ONLINE:
@@ -85,23 +98,28 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         reward = make_reward(options.reward, device=arguments.device, eos_token_ids=ends)
         if options.method == "online_dpo":
             reward = for_online_dpo(reward, ends)
-    keeper = Keeper(mark, steps_per_buffer(arguments))
+    keeper = Keeper(mark, steps_per_buffer(arguments), arguments.save_total_limit)
+    arguments.save_total_limit = None  # transformers would remove the old checkpoint before the new one is whole
     trainer = make_trainer(options, arguments, model, tokenizer, train_dataset, eval_dataset, reward, [keeper])
     show_short_lines(trainer)
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    try:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    except NothingLeftError:
+        _say(f"{last} is the last step of the run: nothing is left to train")
+    if not keeper.stopped:
+        _save_policy(trainer, out / "policy")
     if trainer.is_world_process_zero():
         log, times = split_log(trainer.state.log_history)
-        content = {
+        (out / "run.json").unlink(missing_ok=True)  # the one of an older run never stands beside new results
+        found = {
             "options": options_as_json(options),
             "pi_0": pi_0.sha256,
             "data": {**vars(summary), "left_out": dict(summary.left_out)},
             "steps": trainer.state.global_step,
             "log": log,
         }
-        results.write_json(out / "results.json", content)
+        results.write_json(out / "results.json", found)
         results.write_json(out / "run.json", results.run_info(command, began) | times)
-    if not keeper.stopped:
-        trainer.save_model(str(out / "policy"))
     return Trained(trainer, keeper.stopped)
 
 
@@ -110,6 +128,36 @@ def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     of_model = model.generation_config.eos_token_id
     ids = of_model if isinstance(of_model, list) else [] if of_model is None else [of_model]
     return frozenset([*ids, tokenizer.eos_token_id])
+
+
+def _say(text: str) -> None:
+    if PartialState().is_main_process:
+        print(text, file=sys.stderr)
+
+
+def _tried_reward(options: RunOptions, tokenizer: Any, rows: Any) -> str:
+    """Make the reward without its weights, let it write one prompt of each order of roles, and return its hash."""
+    assert options.reward is not None  # `RunOptions` sees to it
+    ids = [tokenizer.eos_token_id]
+    reward = make_reward(options.reward, device="cpu", eos_token_ids=ids, weights=False)
+    tried: set[tuple[str, ...]] = set()
+    for prompt in rows["prompt"]:
+        roles = () if isinstance(prompt, str) else tuple(message["role"] for message in prompt)
+        if roles not in tried:
+            tried.add(roles)
+            reward.render(prompt, ANSWER if isinstance(prompt, str) else [{"role": "assistant", "content": ANSWER}])
+    return reward.content()
+
+
+def _save_policy(trainer: Any, folder: Path) -> None:
+    """Write the policy whole or not at all: under another name first."""
+    partial = folder.with_name(folder.name + ".partial")
+    trainer.save_model(str(partial))
+    PartialState().wait_for_everyone()
+    if trainer.is_world_process_zero():
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
 
 
 def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
@@ -140,6 +188,9 @@ def run(arguments: argparse.Namespace) -> int:
     if done.stopped:
         print(f"stopped by SIGTERM; `--resume` continues from step {done.trainer.state.global_step}", file=sys.stderr)
         return STOPPED
+    if reason := nothing_learned(split_log(done.trainer.state.log_history)[0]):
+        _say(f"nothing was learned: {reason}; the policy in {arguments.out / 'policy'} is no better than pi_0")
+        return 1
     if done.trainer.is_world_process_zero():
         print(f"{options.method}: {done.trainer.state.global_step} steps; policy in {arguments.out / 'policy'}")
     return 0
@@ -148,12 +199,10 @@ def run(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m dar_ref.llm.train`: the same as `dar-ref train`, for `accelerate launch -m` and `torchrun -m`."""
     parser = argparse.ArgumentParser(prog="python -m dar_ref.llm.train")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of what stops it")
     add_arguments(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except (ValueError, TypeError, OSError) as error:
-        print(f"dar_ref.llm.train: {error}", file=sys.stderr)
-        return 2
+    arguments = parser.parse_args(argv)
+    return exit_status("dar_ref.llm.train", lambda: run(arguments), arguments.debug)
 
 
 if __name__ == "__main__":

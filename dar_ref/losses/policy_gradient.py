@@ -9,6 +9,7 @@ Estimators of KL(pi_theta‖q) per token, with `d = log q - log pi_theta` and sa
 where they are biased.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -101,8 +102,8 @@ def grpo_loss(
     """
     surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
     beta = scalars.non_negative("beta", beta)
-    kl = _per_token_kl(per_token_logps, ref_per_token_logps, mask, kl_estimator)
-    return -(masked_sum(surrogate - beta * kl, mask) / mask.sum(dim=-1).clamp(min=1)).mean()
+    penalty = _kl_penalty(beta, per_token_logps, ref_per_token_logps, mask, kl_estimator)
+    return -(masked_sum(surrogate - penalty, mask) / mask.sum(dim=-1).clamp(min=1)).mean()
 
 
 def rloo_loss(
@@ -208,9 +209,9 @@ def dual_ppo_loss(
     """
     surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
     alpha, beta = scalars.fraction("alpha", alpha), scalars.non_negative("beta", beta)
-    kl_0 = _per_token_kl(per_token_logps, ref_per_token_logps, mask, kl_estimator)
-    kl_t = _per_token_kl(per_token_logps, old_per_token_logps, mask, kl_estimator)
-    return -_token_mean(surrogate - beta * (alpha * kl_0 + (1.0 - alpha) * kl_t), mask)
+    to_pi_0 = _kl_penalty(beta * alpha, per_token_logps, ref_per_token_logps, mask, kl_estimator)
+    to_pi_t = _kl_penalty(beta * (1.0 - alpha), per_token_logps, old_per_token_logps, mask, kl_estimator)
+    return -_token_mean(surrogate - to_pi_0 - to_pi_t, mask)
 
 
 def _clipped_surrogate(
@@ -224,20 +225,26 @@ def _clipped_surrogate(
     checks.per_token(completion_mask, advantages=advantages)
     mask = completion_mask.bool()
     # Masked entries are replaced before `exp`: a NaN there would reach the gradient through any later `where`.
-    ratio = torch.where(mask, checks.at_least_float32(per_token_logps) - old_per_token_logps, 0.0).exp()
+    log_ratio = torch.where(mask, checks.at_least_float32(per_token_logps) - old_per_token_logps, 0.0)
     advantages = torch.where(mask, advantages, 0.0)
-    return torch.minimum(ratio * advantages, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantages), mask
+    # min(rho A, clip(rho) A) bounds rho above where A >= 0 and below where A < 0. The bound is put on log rho: an rho
+    # that overflows and is clipped afterwards has the gradient 0 * inf.
+    least = math.log1p(-epsilon) if epsilon < 1.0 else -math.inf
+    bounded = torch.where(advantages < 0.0, log_ratio.clamp(min=least), log_ratio.clamp(max=math.log1p(epsilon)))
+    return bounded.exp() * advantages, mask
 
 
-def _per_token_kl(logps: Tensor, other_logps: Tensor, mask: Tensor, estimator: KLEstimator) -> Tensor:
-    """Estimate of KL(pi_theta‖other) at each kept token, (B, T); 0 elsewhere."""
+def _kl_penalty(weight: float, logps: Tensor, other_logps: Tensor, mask: Tensor, estimator: KLEstimator) -> Tensor:
+    """`weight` times the estimate of KL(pi_theta‖other) at each kept token, (B, T), 0 elsewhere."""
     if estimator not in get_args(KLEstimator):
         raise ValueError(f"kl_estimator = {estimator!r} is unknown; choose one of {', '.join(get_args(KLEstimator))}")
     checks.per_token(mask, ref_per_token_logps=other_logps)
     log_ratio = torch.where(mask, other_logps - checks.at_least_float32(logps), 0.0)
+    if weight == 0.0:  # 0 * inf is no number
+        return torch.zeros_like(log_ratio)
     if estimator == "k1":
-        return -log_ratio
-    return 0.5 * log_ratio**2 if estimator == "k2" else torch.expm1(log_ratio) - log_ratio
+        return -weight * log_ratio
+    return weight * (0.5 * log_ratio**2 if estimator == "k2" else torch.expm1(log_ratio) - log_ratio)
 
 
 def _token_mean(per_token: Tensor, mask: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from dar_ref.toy.start import Start
 
 CRITIC_RATE = 1e-3  # learning rate of the critic's Adam
 SAVE_EVERY = 20  # rollouts
+_BEGIN_AGAIN = "pass another file, or delete this one to start again"
 MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "observations", "diverged")
 """Fields of `State` that a checkpoint holds as JSON."""
 
@@ -219,14 +220,23 @@ class State:
         """Resume from what `save` wrote.
 
         Raises:
-            ValueError: the file belongs to a run with another configuration or another start.
+            ValueError: it cannot be read, or belongs to a run with another configuration or another start.
         """
-        content = torch.load(path, weights_only=True)
-        if content.get("run") != self.run:
+        try:
+            content = torch.load(path, weights_only=True)
+            run = content["run"]
+        except Exception as error:  # of torch, zipfile and pickle: they have no base in common
+            raise ValueError(f"checkpoint {path} is damaged or none ({error!r:.200}); {_BEGIN_AGAIN}") from error
+        if run != self.run:
             raise ValueError(
-                f"checkpoint {path} belongs to a run with another configuration or another start; pass another file,"
-                " or delete this one to start again"
+                f"checkpoint {path} belongs to a run with another configuration or another start; {_BEGIN_AGAIN}"
             )
+        try:
+            self._restore(content)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(f"checkpoint {path} lacks a part ({error!r:.200}); {_BEGIN_AGAIN}") from error
+
+    def _restore(self, content: dict[str, Any]) -> None:
         self.policy.load_state_dict(content["policy"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.critic is not None and self.critic_optimizer is not None:

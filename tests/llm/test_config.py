@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 from trl import GRPOConfig
 
 from dar_ref.llm import build
 from dar_ref.llm.config import NO_MEANING, DAOConfig, DARConfig, DualPPOConfig, PPOConfig
-from dar_ref.llm.options import METHODS, load_options, make_options, options_as_json
+from dar_ref.llm.options import METHODS, find_config, load_options, make_options, options_as_json
+from dar_ref.llm.yaml_file import read_value
 
 CPU = {"use_cpu": True, "bf16": False}
 OTHER = {  # a value that is not the default, for every option that is refused
@@ -175,6 +177,124 @@ def test_wrong_options_are_named(tmp_path, overrides, message):
     file.write_text("model: {name: m}\ndata: {prompts: p}\nreward: {kind: model, name: r}\n")
     with pytest.raises(ValueError, match=message):
         load_options(file, overrides)
+
+
+MINIMAL = "model: {name: m}\ndata: {prompts: p}\nreward: {kind: model, name: r}\n"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("data.limit=true", "data.limit=1.5", "data.limit='5'", "data.limit=0", "data.max_prompt_tokens=-1"),
+        *("reward.batch_size=true", "reward.timeout=true", "reward.timeout='5'", "reward.scores=[true, 10]"),
+        *("lora.r=true", "lora.r=0", "lora.alpha=-1", "lora.target_modules=[1]", "model.random_init=1"),
+        *("model.random_init='yes'", "model.name=5", "data.prompts=!!binary aGk=", "training.seed=!!set {1}"),
+        *("training.seed=!!timestamp 2021-03-01", "model.revision=1.0"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_not_converted(tmp_path, override):
+    file = tmp_path / "run.yaml"
+    file.write_text(MINIMAL)
+    with pytest.raises((ValueError, TypeError)):
+        load_options(file, [override])
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"training": {"max_steps": True}}, "training.max_steps = True: Input should be a valid integer"),
+        ({"training": {"learning_rate": "fast"}}, "training.learning_rate = 'fast': .* valid number"),
+        ({"training": {"seed": 1.5}}, "training.seed = 1.5"),
+        ({"training": {"bf16": "no"}}, "training.bf16 = 'no'"),
+        ({"generation": {"num_generations": "4"}}, "generation.num_generations = '4'"),
+        ({"generation": {"temperature": True}}, "generation.temperature = True"),
+        ({"methods": {"dar": {"alpha": True}}}, "methods.dar.alpha = True"),
+        ({"training": {"hub_token": "hf_CANARY"}}, "hub_token would stand in .* set HF_TOKEN"),
+    ],
+)
+def test_the_free_sections_are_checked_by_type_too(tmp_path, sections, message):
+    with pytest.raises(ValueError, match=message):
+        build.make_arguments(run(**sections), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "training: {seed: 1}\ntraining: {max_steps: 3}",
+        "method: dar\nmethod: grpo",
+        "training: {seed: 1, seed: 2}",
+        "training: {a: {b: [{c: 1, c: 1}]}}",
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path, text):
+    file = tmp_path / "run.yaml"
+    file.write_text(MINIMAL + text + "\n")
+    with pytest.raises(ValueError, match=r"run.yaml is not YAML: the key '\w+' stands twice.* line [45], column"):
+        load_options(file)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("training.seed=1", "training.seed=1"),
+        ("training.seed=1", "training={max_steps: 3}"),
+        ("lora=null", "lora.r=3"),
+        ("training={seed: 1, seed: 2}",),
+    ],
+)
+def test_two_overrides_of_one_option_are_refused(tmp_path, overrides):
+    file = tmp_path / "run.yaml"
+    file.write_text(MINIMAL)
+    with pytest.raises(ValueError, match=r"both set|stands twice"):
+        load_options(file, overrides)
+
+
+BOMB = "".join(f"  a{i}: &a{i} [{','.join([f'*a{i - 1}' if i else 'x'] * 9)}]\n" for i in range(10))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"training:\n{BOMB}", "stands for another value"),
+        ("training: &a {b: *a}", "stands for another value"),
+        ("training: {a: " + "[" * 20_000, "nested too deeply"),
+        ("training: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+        ("training: \x00", "is not YAML"),
+    ],
+)
+def test_a_file_that_would_blow_up_or_run_code_is_refused(tmp_path, text, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(MINIMAL + text)
+    with pytest.raises(ValueError, match=message):
+        load_options(file)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *((text, text) for text in ("010", "1:30", "2021-03-01", "1_000", "0x10", "=", "<<")),
+        *(("~", None), ("1e3", 1000.0), ("-.5", -0.5), ("+7", 7), ("-0", 0), (str(2**70), 2**70)),
+    ],
+)
+def test_what_is_written_is_what_is_read(written, read):
+    found = read_value(written)
+    assert found == read
+    assert type(found) is type(read)
+
+
+@pytest.mark.parametrize("name", ["my/qwen2-7b-tldr.yaml", "./toy_cpu", "/tmp/none/toy_cpu.yaml", "../toy_cpu.yaml"])
+def test_a_mistyped_path_is_not_replaced_by_a_file_of_that_name_that_comes_along(name):
+    assert find_config("toy_cpu") == find_config("toy_cpu.yaml")
+    with pytest.raises(FileNotFoundError, match=re.escape(name)):
+        find_config(name)
+
+
+def test_passwords_and_keys_are_hidden_and_tokens_are_not():
+    secrets = {"hub_token": "CANARY", "kwargs": [{"token": "CANARY", "api_key": "CANARY", "DB_PASSWORD": "CANARY"}]}
+    shown = options_as_json(run(training={**secrets, "pad_token": "<pad>", "max_prompt_tokens": 3}))["training"]
+    assert "CANARY" not in str(shown)
+    assert str(shown).count("***") == 4
+    assert (shown["pad_token"], shown["max_prompt_tokens"]) == ("<pad>", 3)
 
 
 @pytest.mark.parametrize(("text", "message"), [("- 1", "holds a list"), ("a: [", "is not YAML")])

@@ -11,7 +11,8 @@ from accelerate.commands.launch import launch_command_parser
 
 from dar_ref.llm.build import make_arguments
 from dar_ref.llm.data.load import DATASETS
-from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, find_config, load_options, read_yaml
+from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, find_config, load_options
+from dar_ref.llm.yaml_file import read_yaml
 from dar_ref.losses import dar_loss
 
 SAMPLES = 128

@@ -1,18 +1,22 @@
 """2N steps equal N steps, a kill, and N resumed steps, bit for bit; and a resumed run refuses what does not fit."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dar_ref.llm import train
+from dar_ref.llm import checkpoint, train
 from dar_ref.llm.checkpoint import STOPPED, content_hash
+from dar_ref.llm.options import make_options, options_as_json
 from tests.llm.training import options
 
 SAVED = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "gradient_accumulation_steps": 2}
@@ -113,6 +117,171 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(exported, tmp_path, monkey
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
+def test_what_was_cut_off_is_said(exported, tmp_path, monkeypatch, capsys):
+    chosen = run_of(exported)
+    train.train(chosen, tmp_path / "new", resume=True)
+    assert "no whole checkpoint; the run begins from the start" in capsys.readouterr().err
+    killed_run(chosen, tmp_path / "run", monkeypatch, after=5)
+    (tmp_path / "run" / "checkpoints" / "checkpoint-4" / "pi_0.json").unlink()
+    train.train(chosen, tmp_path / "run", resume=True)
+    said = capsys.readouterr().err
+    assert "goes on from" in said
+    assert "(checkpoint-4: no whole checkpoint, cut off" in said
+
+
+@pytest.mark.parametrize("left", ["policy and results", "policy cut off", "nothing"])
+def test_a_finished_run_takes_no_further_step(exported, tmp_path, capsys, left):
+    """Finished, or killed at any moment of the final save."""
+    chosen = run_of(exported)
+    train.train(chosen, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    if left != "policy and results":
+        (tmp_path / "again" / "results.json").unlink()
+        policy = tmp_path / "again" / "policy"
+        policy.rename(policy.with_name("policy.partial")) if left == "policy cut off" else shutil.rmtree(policy)
+    assert train.train(chosen, tmp_path / "again", resume=True).trainer.state.global_step == SAVED["max_steps"]
+    assert "nothing is left to train" in capsys.readouterr().err
+    assert_same(tmp_path / "again", tmp_path / "whole")
+    names = ("results.json", "policy/model.safetensors")
+    assert all((tmp_path / "again" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
+    found = sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert found == ["checkpoints", "policy", "results.json", "run.json"]
+    assert not list((tmp_path / "again").glob("checkpoints/checkpoint-7"))
+
+
+def test_a_run_beyond_its_last_step_is_refused(exported, tmp_path):
+    train.train(run_of(exported), tmp_path)
+    with pytest.raises(ValueError, match="at step 6 already, beyond its 4 steps; raise"):
+        train.train(run_of(exported, training={"max_steps": 4}), tmp_path, resume=True)
+
+
+PARTS = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "model.safetensors", "config.json"]
+
+
+@pytest.fixture(scope="module")
+def two_steps(exported, tmp_path_factory):
+    """A run of two steps with its checkpoint, to be copied."""
+    out = tmp_path_factory.mktemp("two_steps") / "run"
+    train.train(run_of(exported, training={"max_steps": 2}), out)
+    return out
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("damage", ["missing", "changed", "cut"])
+def test_a_checkpoint_is_whole_or_refused_by_name(exported, two_steps, tmp_path, part, damage):
+    shutil.copytree(two_steps, tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "checkpoint-2" / part
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink() if damage == "missing" else file.write_bytes(content if damage == "changed" else content[:10])
+    word = "is missing" if damage == "missing" else "was changed"
+    with pytest.raises(ValueError, match=f"checkpoint-2 is damaged: {part} {word}; .* remove the folder"):
+        train.train(run_of(exported, training={"max_steps": 4}), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("mark", ["", "{}", "[]", "null", '{"sha256": "0", "options": {}}', '{"sha256": 1'])
+def test_a_damaged_mark_is_refused_by_name(exported, two_steps, tmp_path, mark):
+    shutil.copytree(two_steps, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "checkpoint-2" / "pi_0.json").write_text(mark)
+    with pytest.raises(ValueError, match=r"pi_0.json is damaged, or of another version .* remove the folder"):
+        train.train(run_of(exported, training={"max_steps": 4}), tmp_path / "run", resume=True)
+
+
+def test_checkpoints_that_lack_the_optimizer_are_refused_before_the_run(exported, tmp_path):
+    with pytest.raises(ValueError, match="save_only_model = True leaves out what --resume needs"):
+        train.train(run_of(exported, training={"save_only_model": True}), tmp_path)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_kill_before_the_mark_leaves_a_whole_checkpoint(exported, tmp_path, monkeypatch, limit):
+    chosen = run_of(exported, training={"save_total_limit": limit})
+    train.train(chosen, tmp_path / "whole")
+    assert len(list((tmp_path / "whole" / "checkpoints").glob("checkpoint-*"))) == limit
+
+    def killed(self, args, state, control, **_):
+        if state.global_step == 4:
+            raise KilledError
+        return usual(self, args, state, control)
+
+    usual = checkpoint.Keeper.on_save
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Keeper, "on_save", killed)
+        with pytest.raises(KilledError):
+            train.train(chosen, tmp_path / "killed")
+    marks = sorted(path.parent.name for path in (tmp_path / "killed" / "checkpoints").glob("*/pi_0.json"))
+    assert marks == ["checkpoint-2"]
+    train.train(chosen, tmp_path / "killed", resume=True)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    assert len(list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))) == limit
+
+
+REWARD = "def score(prompts, completion_ids, **_):\n    return [float(sum(ids) % 5) for ids in completion_ids]\n"
+
+
+def other_prompts(folder):
+    file = folder / "prompts" / "train.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+
+
+def other_pairs(folder):
+    file = folder / "preferences.jsonl"
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+
+
+def other_function(_folder):
+    Path("own_reward.py").write_text(REWARD.replace("5", "7"))
+
+
+def other_weights(folder):
+    file = folder / "reward_model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[min(tensors)] += 1e-3
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "named"),
+    [
+        ("dar", other_prompts, "rows"),
+        ("dpo", other_pairs, "rows"),
+        ("dar", other_function, "reward"),
+        ("dar", other_weights, "reward"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_other_content_under_the_same_name_is_refused(exported, tmp_path, monkeypatch, method, change, named):
+    shutil.copytree(exported, tmp_path / "exported")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the working directory is added to it
+    monkeypatch.delitem(sys.modules, "own_reward", raising=False)
+    Path("own_reward.py").write_text(REWARD)
+    reward = {"kind": "function", "name": "own_reward:score"}
+    if change is other_weights:
+        reward = {"kind": "model", "name": "exported/reward_model", "dtype": "float32", "separator": " "}
+
+    def chosen(steps):
+        content = options_as_json(run_of(tmp_path / "exported", method=method, training={"max_steps": steps}))
+        return make_options(content | {"reward": reward})
+
+    train.train(chosen(2), tmp_path / "run")
+    change(tmp_path / "exported")
+    monkeypatch.delitem(sys.modules, "own_reward", raising=False)
+    with pytest.raises(ValueError, match=f"other options or other content: {named} = "):
+        train.train(chosen(4), tmp_path / "run", resume=True)
+
+
+def test_another_number_of_processes_is_refused(exported, two_steps, tmp_path, monkeypatch):
+    shutil.copytree(two_steps, tmp_path / "run")
+    monkeypatch.setattr(train, "PartialState", lambda: TwoProcesses())
+    with pytest.raises(ValueError, match="processes = 1 there and 2 here"):
+        train.train(run_of(exported, training={"max_steps": 4}), tmp_path / "run", resume=True)
+
+
+class TwoProcesses:
+    num_processes, is_main_process = 2, True
+    local_main_process_first = staticmethod(contextlib.nullcontext)
+
+
 def test_another_pi_0_is_refused(exported, tmp_path, monkeypatch):
     copy = tmp_path / "exported"
     subprocess.run(["cp", "-r", exported, copy], check=True)
@@ -162,6 +331,9 @@ def test_a_run_is_not_overwritten(exported, tmp_path):
     train.train(run_of(exported), tmp_path)
     with pytest.raises(ValueError, match="--resume"):
         train.train(run_of(exported), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="holds what a run has written"):
+        train.train(run_of(exported, method="grpo"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +387,7 @@ def test_sigterm_saves_and_the_run_goes_on(exported, tmp_path):
     process.stdout.read()
     process.stdout.close()
     assert process.wait(timeout=600) == STOPPED
-    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
-    assert 0 < int(checkpoint.name.split("-")[1]) < 60
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
+    assert 0 < int(saved.name.split("-")[1]) < 60
     train.train(chosen, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", tmp_path / "whole")

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dar_ref.cli import main
 from dar_ref.llm import train
+from dar_ref.llm.logs import nothing_learned
 from dar_ref.llm.options import options_as_json
 from tests.llm.training import options
 
@@ -159,12 +162,95 @@ def test_a_checkpoint_runs_no_code(exported, tmp_path, name):
         pickle.dumps(Attack(tmp_path / "ran"))
     )
     longer = options(exported, training={"save_strategy": "steps", "save_steps": 2, "max_steps": 4})
-    if name == "training_args.bin":  # written, never read
+    with pytest.raises(ValueError, match=f"{name} was changed"):
         train.train(longer, tmp_path / "out", resume=True)
-    else:
-        with pytest.raises(pickle.UnpicklingError):
-            train.train(longer, tmp_path / "out", resume=True)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "training", "message"),
+    [
+        (1, {}, r"1 rows .* one batch needs 2: 8 completions are sampled at once, 4 for each prompt"),
+        (3, {"per_device_train_batch_size": 16}, r"3 rows .* needs 4"),
+        (24, {"max_steps": -1, "num_train_epochs": 0}, r"num_train_epochs = 0 .* make 0 steps"),
+    ],
+)
+def test_a_run_of_no_steps_is_refused_before_the_weights_are_read(
+    config, exported, tmp_path, monkeypatch, capsys, rows, training, message
+):
+    prompts = (exported / "prompts" / "train.jsonl").read_text().splitlines(keepends=True)[:rows]
+    (tmp_path / "few.jsonl").write_text("".join(prompts * 2))  # equal rows are one
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", pytest.fail)
+    changes = [f"training.{name}={value}" for name, value in training.items()]
+    arguments = ("--config", config, "--out", tmp_path / "out", f"data.prompts={tmp_path / 'few.jsonl'}", *changes)
+    assert dar_ref(*arguments) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_learned_nothing_says_so_and_does_not_succeed(exported, tmp_path, capsys):
+    content = options_as_json(options(exported, training={"learning_rate": 0.0, "max_steps": 2}))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
+    assert dar_ref("--config", tmp_path / "run.yaml", "--out", tmp_path / "out") == 1
+    assert "nothing was learned: the learning rate was 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"loss": 0.0}, {"grad_norm": 0.0}, {"grad_norm": 0.0}], "the gradient was 0"),
+        ([{"grad_norm": 0.0}, {"grad_norm": 1e-9}], None),
+        ([{"grad_norm": 1.0, "frac_reward_zero_std": 1.0}], "had the same reward"),
+        ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.5}], None),
+        ([{"completions/excluded": 1.0}], "no completion counted"),
+        ([{"learning_rate": 0.0}, {"learning_rate": 1e-7}], None),
+        ([], None),
+    ],
+)
+def test_what_teaches_nothing(rows, reason):
+    found = nothing_learned(rows)
+    assert (reason is None) == (found is None)
+    assert reason is None or reason in found
+
+
+@pytest.mark.parametrize("option", ["model.name", "reward.name"])
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
+def test_the_folder_of_an_adapter_is_refused_in_words(config, exported, tmp_path, capsys, option, dry):
+    lora = options(exported, lora={"r": 2, "alpha": 4}, training={"max_steps": 1})
+    train.train(lora, tmp_path / "lora")
+    adapter = tmp_path / "lora" / "policy"
+    out = ("--out", tmp_path / "out")
+    assert dar_ref("--config", config, *out, f"{option}={adapter}", *["--dry-run"] * dry) == 2
+    said = capsys.readouterr().err
+    assert f"{option} = {str(adapter)!r} is an adapter of {str(exported / 'policy')!r}" in said
+    assert "merge_and_unload" in said
+
+
+@pytest.mark.parametrize("option", ["model.name", "reward.name"])
+def test_a_quantised_model_is_refused_in_words(config, exported, tmp_path, capsys, option):
+    shutil.copytree(exported / ("policy" if option == "model.name" else "reward_model"), tmp_path / "awq")
+    file = tmp_path / "awq" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": {"quant_method": "awq"}}))
+    assert dar_ref("--config", config, "--out", tmp_path / "out", f"{option}={tmp_path / 'awq'}") == 2
+    assert f"{option} = {str(tmp_path / 'awq')!r} is quantised (awq)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
+def test_the_reward_model_s_template_is_tried_before_the_policy_is_read(
+    config, exported, tmp_path, monkeypatch, capsys, dry
+):
+    chat = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    refuses = "{{ raise_exception('System role not supported') }}"
+    for name, template in (("policy", chat), ("reward_model", refuses)):
+        shutil.copytree(exported / name, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(template)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", pytest.fail)
+    folders = (f"model.name={tmp_path / 'policy'}", f"reward.name={tmp_path / 'reward_model'}")
+    arguments = ("--config", config, "--out", tmp_path / "out", *folders, "data.format=chat", *["--dry-run"] * dry)
+    assert dar_ref(*arguments) == 2
+    said = capsys.readouterr().err
+    name = f"reward.name = {str(tmp_path / 'reward_model')!r}"
+    assert f"the chat template of {name} refuses user assistant: System role not supported" in said
 
 
 def test_the_module_is_the_command():

@@ -130,6 +130,37 @@ def test_clip_removes_the_gradient_beyond_it():
     assert gradient[1].item() == pytest.approx(-math.exp(0.1) / 2, rel=1e-14)
 
 
+EXTREME = (-3e4, -1e3, -100.0, -88.8, -1.0, 0.0, 1.0, 88.8, 100.0, 1e3, 3e4)  # log pi_theta - log pi_t
+TOKEN_LOSSES = {
+    "ppo": lambda logps, _ref, old, adv, mask: ppo_loss(logps, old, adv, mask),
+    "ppo, epsilon 1": lambda logps, _ref, old, adv, mask: ppo_loss(logps, old, adv, mask, epsilon=1.0),
+    "grpo": grpo_loss,
+    "grpo, no KL": lambda *batch: grpo_loss(*batch, beta=0.0),
+    "dual ppo": dual_ppo_loss,
+    "dual ppo, pi_t alone": lambda *batch: dual_ppo_loss(*batch, alpha=0.0),
+    "dual ppo, no KL": lambda *batch: dual_ppo_loss(*batch, beta=0.0),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", TOKEN_LOSSES)
+def test_a_finite_loss_has_a_finite_gradient(name, dtype):
+    finite = 0
+    for log_ratio, to_pi_0, advantage in itertools.product(EXTREME, EXTREME, (1.0, -1.0, 0.0)):
+        logps, kept_token = torch.tensor([[0.0, -1.0]], dtype=dtype, requires_grad=True), torch.ones(1, 2)
+        ref, old = (torch.tensor([[-x, -1.0]], dtype=dtype) for x in (to_pi_0, log_ratio))
+        loss = TOKEN_LOSSES[name](logps, ref, old, torch.tensor([advantage], dtype=dtype), kept_token)
+        assert not torch.isnan(loss), (log_ratio, to_pi_0, advantage)
+        if torch.isfinite(loss):
+            finite += 1
+            (gradient,) = torch.autograd.grad(loss, logps)
+            assert torch.isfinite(gradient).all(), (log_ratio, to_pi_0, advantage)
+            clipped = (advantage > 0 and log_ratio > 0.7) or (advantage < 0 and log_ratio < -0.3)
+            if name in ("ppo", "grpo, no KL") and (clipped or advantage == 0):
+                assert gradient[0, 0] == 0.0
+    assert finite > 100
+
+
 def test_a_completion_without_tokens_counts_zero():
     logps, ref, old = (draw(2, 3, seed=s).requires_grad_() for s in (1, 2, 3))
     mask = torch.tensor([[1, 1, 1], [0, 0, 0]])

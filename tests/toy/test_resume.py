@@ -100,3 +100,29 @@ def test_a_half_written_checkpoint_is_not_read(start, tmp_path, monkeypatch):
     assert not path.exists()
     assert train(start, SHORT, path)[1:] == train(start, SHORT)[1:]
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+class Attack:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "a list", "code", "a part is missing"])
+def test_a_damaged_checkpoint_is_named_and_refused(start, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(module, "SAVE_EVERY", 2)
+    path = tmp_path / "state"
+    train(start, SHORT, path)
+    good = path.read_bytes()
+    if damage in ("empty", "cut", "garbage"):
+        path.write_bytes({"empty": b"", "cut": good[: len(good) // 2], "garbage": b"\x01" * 500}[damage])
+    else:
+        content = torch.load(path, weights_only=True)
+        content.pop("optimizer")
+        other = {"a list": [1], "code": {"run": Attack(tmp_path / "ran")}, "a part is missing": content}
+        torch.save(other[damage], path)
+    with pytest.raises(ValueError, match=r"state (is damaged or none|lacks a part).* delete this one to start again"):
+        train(start, SHORT, path, on_step=pytest.fail)
+    assert not (tmp_path / "ran").exists()

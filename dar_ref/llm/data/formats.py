@@ -5,6 +5,7 @@ from typing import Any
 
 from dar_ref.llm.data.paper import Messages, Row
 from dar_ref.llm.data.sources import Source
+from dar_ref.llm.models.tokenizers import by_template
 from dar_ref.llm.options import DataOptions
 
 
@@ -72,7 +73,39 @@ def render(tokenizer: Any, prompts: list[str] | list[Messages], answered: bool =
     """
     if isinstance(prompts[0], str):
         return list(prompts)
-    return tokenizer.apply_chat_template(prompts, add_generation_prompt=not answered, tokenize=False)
+    return by_template(
+        tokenizer, prompts, of=f"model.name = {tokenizer.name_or_path!r}", generation_prompt=not answered
+    )
+
+
+def check_template(tokenizer: Any, messages: Messages, place: str, sampled: bool) -> None:
+    """Raise ValueError, with the row's place, if the template refuses a conversation or does not open its answer.
+
+    Args:
+        tokenizer: of the policy.
+        messages: the prompt.
+        place: of the row.
+        sampled: an answer will be sampled behind the prompt.
+    """
+    try:
+        (opened,) = render(tokenizer, [messages])
+        answer = {"role": "assistant", "content": _PROBE}
+        closed, answered = (
+            render(tokenizer, [messages], answered=True)[0],
+            render(tokenizer, [[*messages, answer]], True)[0],
+        )
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    header = answered.removeprefix(closed).partition(_PROBE)[0].strip() if answered.startswith(closed) else ""
+    if sampled and opened == closed and header:
+        raise ValueError(
+            f"the chat template of model.name = {tokenizer.name_or_path!r} writes no generation prompt: prompts end in"
+            f" {opened[-20:]!r} and answers begin with {header!r}, so a policy would go on in a closed turn; add"
+            " add_generation_prompt to the template"
+        )
+
+
+_PROBE = "An answer."  # no template leaves it out
 
 
 def token_counts(tokenizer: Any, texts: list[str], chat: bool) -> list[int]:

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from dar_ref import scalars
-from dar_ref.llm.data.formats import formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.formats import check_template, formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.json_rows import as_dataset
 from dar_ref.llm.data.paper import DATASETS, Row
 from dar_ref.llm.data.sources import Source, pair_source, prompt_source
 from dar_ref.llm.options import DataOptions
@@ -176,10 +177,8 @@ def _pairs(options: DataOptions) -> Source:
 
 
 def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
-    scalars.integer("max_prompt_tokens", options.max_prompt_tokens, 1)
-    for name, value in (("limit", options.limit), ("max_length", max_length)):
-        if value is not None:
-            scalars.integer(name, value, 1)
+    if max_length is not None:
+        scalars.integer("max_length", max_length, 1)
     summary = DataSummary(source.name, max_prompt_tokens=options.max_prompt_tokens, max_length=max_length)
     rows = (row for _, row in _shaped(source, options, tokenizer, summary) if row is not None)
     kept: list[Row] = []
@@ -191,7 +190,7 @@ def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int 
     summary.kept = len(kept)
     if not kept:
         raise ValueError(f"no row is left; change data.max_prompt_tokens, data.split or the data\n{summary}")
-    return LoadedData(Dataset.from_list(kept), summary)
+    return LoadedData(as_dataset(kept), summary)
 
 
 def _shaped(
@@ -199,6 +198,7 @@ def _shaped(
 ) -> Iterator[tuple[Row, Row | None]]:
     """Every raw row, with its form in TRL's columns and the wanted format, or None if it is left out."""
     chat: bool | None = None  # which the first row decides
+    tried: set[tuple[str, ...]] = set()  # orders of roles that the template has written
     for number, raw in enumerate(source.rows(streaming), start=1):
         place = f"{source.name}, row {number}"
         if missing := [name for name in source.columns if name not in raw]:
@@ -218,7 +218,11 @@ def _shaped(
         if chat is None:
             chat = summary.chat = is_chat(options, tokenizer, row["prompt"])
         summary.own_system += options.system_prompt is not None and has_system(row)
-        yield raw, formatted(row, source, options, chat, place)
+        row = formatted(row, source, options, chat, place)
+        if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
+            tried.add(roles)
+            check_template(tokenizer, row["prompt"], place, sampled="chosen" not in row)
+        yield raw, row
 
 
 def _new(rows: list[Row], seen: set[bytes], summary: DataSummary) -> list[Row]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from datasets import load_dataset
 
+from dar_ref.llm.data.json_rows import json_rows
 from dar_ref.llm.data.paper import DATASETS, Hub, Messages, Row
 
 TRL_NAMES = frozenset(
@@ -83,8 +84,10 @@ def _paper_source(hub: Hub, split: str, column: str) -> Source:
 
 def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
     if files := local_files(name):
+        if kind(files[0]) == "json":
+            return lambda _: (row for file in files for row in json_rows(file))
         paths = [str(file) for file in files]
-        return lambda streaming: _read(str(kind(paths[0])), "train", streaming, data_files=paths)
+        return lambda streaming: _read("parquet", "train", streaming, data_files=paths)
     if kind(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise FileNotFoundError(
             f"{name!r} is not a file, folder or pattern, and none of {', '.join(DATASETS)}; pass one of these or a"

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from dar_ref.llm.checkpoint import content_hash
+from dar_ref.llm.models.kinds import check_weights
 from dar_ref.llm.models.tokenizers import load_tokenizer
 from dar_ref.llm.options import LoraOptions, ModelOptions, no_such_model
 
@@ -28,10 +29,15 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     """The local folder of a model, downloaded from the hub if needed; `weights=False` is for a dry run.
 
     Raises:
-        OSError: it is not a folder and the hub does not have it, or cannot be reached.
+        OSError: it is no folder and the hub does not have it, or cannot be reached.
+        ValueError: it is an adapter, or quantised.
     """
-    if Path(options.name).is_dir():
-        return Path(options.name)
+    folder = Path(options.name) if Path(options.name).is_dir() else _fetched(options, weights)
+    check_weights("model.name", folder)
+    return folder
+
+
+def _fetched(options: ModelOptions, weights: bool) -> Path:
     patterns = FILES if weights and not options.random_init else DESCRIPTION
     try:
         return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
@@ -43,6 +44,33 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     if file is None or is_remote or _agrees(tokenizer, Path(file)):
         return tokenizer
     return PreTrainedTokenizerFast.from_pretrained(name, revision=revision)
+
+
+def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool = False) -> Any:
+    """Messages, or a list of them, as the tokenizer's chat template writes them.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: of one chat, or of several.
+        of: whose template it is, for the message.
+        generation_prompt: the beginning of the assistant's turn follows.
+
+    Raises:
+        ValueError: the template refuses them, in its own words.
+    """
+    try:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=generation_prompt, tokenize=False)
+    except (TemplateError, TypeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the chat template of {of} refuses {_roles(messages)}: {error}; change the data or data.system_prompt to"
+            " what it takes, or take another model"
+        ) from error
+
+
+def _roles(messages: Any) -> str:
+    if isinstance(messages[0], list):
+        return _roles(messages[0]) if len(messages) == 1 else "a conversation"
+    return " ".join(str(message.get("role")) for message in messages)
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:

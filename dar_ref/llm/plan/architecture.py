@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dar_ref import scalars
+from dar_ref.llm.models.kinds import check_quantization, check_weights
 
 BUNDLED = Path(__file__).parents[2] / "configs" / "architectures"
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")  # the decoder layers whose saved tensors the tests count
@@ -74,10 +75,11 @@ def read_architecture(
 
     Raises:
         FileNotFoundError: no config.json can be had.
-        ValueError: the file describes no decoder that this package can count.
+        ValueError: the file describes no decoder that this package can count, or it is an adapter or quantised.
     """
     from transformers import AutoConfig
 
+    check_weights("model", name)
     path = find_config_json(str(name), revision)
     try:
         config = AutoConfig.from_pretrained(path)
@@ -91,6 +93,7 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    check_quantization(name, getattr(config, "quantization_config", None))
     if kind == "causal" and config.model_type not in FAMILY:
         raise ValueError(
             f"{name}: model_type = {config.model_type!r} is an architecture whose activations are not counted here;"
@@ -137,14 +140,14 @@ def find_config_json(name: str, revision: str | None = None) -> Path:
         return place
     if (place / "config.json").is_file():
         return place / "config.json"
-    described = BUNDLED / f"{place.name}.json"
+    described = BUNDLED / f"{place.name}.json"  # for a hub name, not for a path that was mistyped
     if place.is_dir():
         raise FileNotFoundError(f"{name} is a folder without a config.json; pass the folder of a model")
     try:
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-        if described.is_file():
+        if described.is_file() and name.count("/") <= 1 and not name.startswith((".", "/", "~")):
             return described
         if name.count("/") <= 1:
             return Path(hf_hub_download(name, "config.json", revision=revision))

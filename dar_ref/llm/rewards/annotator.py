@@ -10,6 +10,7 @@ from the environment variable OPENAI_API_KEY alone, and is in no file, message o
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -32,6 +33,7 @@ KEY = "OPENAI_API_KEY"
 MAX_TOKENS = 16  # of an answer: enough for a number and the words that some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer
 LEAST_LOGPROB = -1e4  # JSON has no infinity
+ROUNDING = 0.02  # of probabilities that sum to 1: some servers round log-probs to bfloat16
 
 RUBRIC = """\
 You grade how helpful a response is to the person who wrote the prompt.
@@ -120,6 +122,10 @@ class Annotator:
                 raise
         return [self._reward(found[key]) for key in keys]
 
+    def content(self) -> str:
+        """A hash of the rubric."""
+        return hashlib.sha256(self.rubric.encode()).hexdigest()
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -140,6 +146,7 @@ class Annotator:
             return None
         try:
             answer = json.loads((self._cache / f"{key}.json").read_text(encoding="utf-8"))["answer"]
+            _check(answer)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return answer
@@ -148,10 +155,21 @@ class Annotator:
         try:
             response = self._client.chat.completions.create(**request["asked"])
         except openai.APIError as error:
-            raise self._explained(error) from None  # the original error holds the request and so the key
+            raise self._explained(error) from None  # the original holds the request, and so the key
+        except ValueError as error:  # of json, or half a character
+            raise ConnectionError(
+                f"{self.address} answered with no JSON ({error}); see that it is a chat server"
+            ) from None
         if not isinstance(response, ChatCompletion) or not response.choices:
             raise ConnectionError(f"{self.address} answered with no chat completion; pass the address that ends in /v1")
-        answer = _content(response.choices[0])
+        try:
+            answer = _content(response.choices[0])
+            _check(answer)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConnectionError(
+                f"{self.address} answered out of order: {error}; nothing of it is kept. Mend the server, or set"
+                " reward.logprobs=false if it is its log-probs"
+            ) from None
         if self._cache is not None:
             own = self._cache / f"{key}.{os.getpid()}"  # two processes with one request must not write one file at once
             results.write_text(own, json.dumps({"request": request, "answer": answer}, indent=1, allow_nan=False))
@@ -201,6 +219,18 @@ def _content(choice: Choice) -> dict[str, Any]:
         alternatives = {other.token: max(other.logprob, LEAST_LOGPROB) for other in token.top_logprobs}
         tokens.append([token.token, alternatives | {token.token: max(token.logprob, LEAST_LOGPROB)}])
     return {"text": choice.message.content or "", "tokens": tokens}
+
+
+def _check(answer: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError unless an answer is a text, and its log-probs those of a distribution."""
+    if not isinstance(answer["text"], str):
+        raise TypeError(f"the message is a {type(answer['text']).__name__} and no text")
+    for token, alternatives in answer["tokens"]:
+        if not isinstance(token, str) or not all(isinstance(other, str) for other in alternatives):
+            raise TypeError(f"a token of its log-probs is no text: {token!r:.80}")
+        total = math.fsum(math.exp(min(logprob, 1.0)) for logprob in alternatives.values())
+        if not total <= 1.0 + ROUNDING:
+            raise ValueError(f"the probabilities at {token!r:.80} sum to {total:.3g}")
 
 
 def _content_key(request: Mapping[str, Any]) -> str:

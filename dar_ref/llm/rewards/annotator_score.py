@@ -20,7 +20,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 LEAST_MASS = 0.5  # probability of all scores; with less, their expectation says little about the answer
-_NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)?")
+_NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)?\w*")  # with what is written onto it: "7th" is not 7
 _DIGITS = re.compile(r"(\d*)(.*)", re.DOTALL)
 
 

@@ -11,13 +11,16 @@ Python function, a reward model (`model`) or an annotator behind an endpoint (`a
    length and counts a missing reward as 0; `for_online_dpo` removes the padding and refuses a missing reward.
 """
 
+import hashlib
 import importlib
 import inspect
-import math
 import os
 import sys
+import sysconfig
+import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -26,6 +29,9 @@ from dar_ref.llm.options import RewardOptions
 from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator import Annotator, flat_text
 from dar_ref.llm.rewards.model import RewardModel
+
+LARGEST = 1e18  # of a reward's size
+_STANDARD = sysconfig.get_path("stdlib")
 
 
 class Scorer(Protocol):
@@ -38,6 +44,8 @@ class Scorer(Protocol):
     ) -> list[float | None]: ...
 
     def render(self, prompt: Text, completion: Text, ended: bool) -> str: ...
+
+    def content(self) -> str: ...
 
 
 class RewardCheck(NamedTuple):
@@ -105,13 +113,18 @@ class RewardFunction:
         """The text that is judged, for a human reader."""
         return self._scorer.render(prompt, completion, ended)
 
+    def content(self) -> str:
+        """A hash of what gives the scores: the function's file, the model's weights, or the annotator's rubric."""
+        return self._scorer.content()
+
     def _reward(self, score: float | None, ended: bool, prompt: Text, index: int) -> float | None:
         if score is None:
             return None
-        if not math.isfinite(score):
+        if not abs(score) <= LARGEST:
             raise ValueError(
                 f"reward {index} of {self.__name__} is {score}, for the prompt {_shortened(flat_text(prompt))!r}: a"
-                " reward is a finite number, or None where there is none"
+                f" reward is a number up to {LARGEST:g}, beyond which its square is infinite in float32, or None where"
+                " there is none"
             )
         return score if ended else score - self._penalty
 
@@ -129,8 +142,11 @@ class FunctionReward:
         completion_ids: Sequence[Sequence[int]],
         columns: Mapping[str, Any],
     ) -> list[float | None]:
-        """What the function returns, as floats; ValueError if it is not a list of one number or None for each."""
-        returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+        """What the function returns, as floats; ValueError if that is no list of one number or None a completion."""
+        try:
+            returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+        except Exception as error:  # whatever a user's code raises
+            raise ValueError(f"reward function {self.name} failed with {_described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
                 f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one"
@@ -148,6 +164,11 @@ class FunctionReward:
         """Prompt and completion; what the function makes of them is its own."""
         return flat_text(prompt) + ("" if isinstance(prompt, str) else "\n") + flat_text(completion)
 
+    def content(self) -> str:
+        """A hash of the file that the function's module is; what it imports is not looked at."""
+        file = getattr(sys.modules[self.name.partition(":")[0]], "__file__", None)
+        return hashlib.sha256(Path(file).read_bytes() if file else self.name.encode()).hexdigest()
+
     def _number(self, index: int, value: Any) -> float | None:
         if value is None:
             return None
@@ -155,7 +176,7 @@ class FunctionReward:
             if isinstance(value, str):
                 raise TypeError
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{self.name} returned {value!r} as reward {index}; return a number or None") from None
 
 
@@ -245,10 +266,10 @@ def _imported(name: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # ImportError, or whatever the module's own code raises
         raise ValueError(
-            f"reward.name = {name!r}: {error}; pass a module that can be imported here, installed or in the working"
-            " directory"
+            f"reward.name = {name!r} cannot be imported, {_described(error)}; pass a module that is installed or in the"
+            " working directory"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -257,6 +278,14 @@ def _imported(name: str) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
         raise ValueError(f"reward.name = {name!r} is a coroutine; pass a plain function")
     return function
+
+
+def _described(error: BaseException) -> str:
+    """An error of a user's code: its type, its words, and the last line of theirs that it came through."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")][1:]
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(_STANDARD)]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _shortened(text: str) -> str:

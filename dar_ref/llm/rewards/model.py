@@ -15,6 +15,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.integrations import deepspeed
 
-from dar_ref.llm.models.tokenizers import load_tokenizer, unknown_id
+from dar_ref.llm.checkpoint import content_hash
+from dar_ref.llm.models.kinds import check_weights
+from dar_ref.llm.models.tokenizers import by_template, load_tokenizer, unknown_id
 from dar_ref.llm.options import RewardOptions, no_such_model
 from dar_ref.llm.rewards import Text
 
@@ -42,6 +45,7 @@ class RewardModel:
 
     def __init__(self, options: RewardOptions, device: str | torch.device) -> None:
         where: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
+        check_weights("reward.name", options.name)
         try:
             config = AutoConfig.from_pretrained(options.name, **where)
         except OSError as error:
@@ -52,6 +56,7 @@ class RewardModel:
                 " sequence-classification model trained with num_labels = 1"
             )
         self.options, self.device, self.counts = options, torch.device(device), Counter[str]()
+        self._commit = getattr(config, "_commit_hash", None)  # of the hub
         self.tokenizer: Any = load_tokenizer(options.name, **where)
         if options.append_eos and self.tokenizer.eos_token_id is None:
             raise ValueError(
@@ -90,6 +95,11 @@ class RewardModel:
             )
         return self
 
+    def content(self) -> str:
+        """A hash of the weights in a folder, or the commit of the hub."""
+        folder = Path(self.options.name)
+        return content_hash(folder) if folder.is_dir() else str(self._commit)
+
     def render(self, prompt: Text, completion: Text, ended: bool) -> str:
         """The text that is scored; EOS is shown where it is appended."""
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)
@@ -122,7 +132,7 @@ class RewardModel:
                 f"the tokenizer of {self.options.name!r} has no chat template and the prompts are chats; set"
                 " data.format=plain, or pass a reward model for chat"
             )
-        return self.tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
+        return by_template(self.tokenizer, [*prompt, *completion], of=f"reward.name = {self.options.name!r}")
 
     def _ids(self, prompt: Text, completion: Text, ended: bool) -> list[int]:
         text, is_plain = self._text(prompt, completion), isinstance(prompt, str)

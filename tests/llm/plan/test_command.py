@@ -62,6 +62,29 @@ def test_refused(folder, sections, reason):
         plan(options(folder, **sections))
 
 
+@pytest.mark.parametrize("kind", ["causal", "reward"])
+def test_a_quantised_model_is_not_counted_as_a_whole_one(tmp_path, kind):
+    file = save_config(tmp_path) / "config.json"
+    quantised = {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | quantised))
+    for name in (tmp_path, file):
+        with pytest.raises(ValueError, match=r"is quantised \(awq\).* pass the model that it was made from"):
+            read_architecture(name, kind=kind)
+
+
+def test_an_adapter_is_not_planned(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "base/model"}')
+    with pytest.raises(ValueError, match=r"is an adapter of 'base/model'.* merge it"):
+        read_architecture(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["./Qwen2-7B", "my/models/Qwen2-7B", "/tmp/none/Qwen2-7B"])
+def test_a_mistyped_folder_is_not_replaced_by_a_model_that_comes_along(name):
+    assert read_architecture("Qwen/Qwen2-7B").layers == 28
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        read_architecture(name)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [

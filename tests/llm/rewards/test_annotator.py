@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.keys.append(self.headers["Authorization"])
             number = len(self.server.requests)
         status, body = self.server.reply(number, request)
-        content = json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -284,6 +284,62 @@ def test_an_answer_that_is_no_chat_completion_stops_the_run(reward_at):
     stub, reward = reward_at(lambda *_: (200, {"hello": "world"}))
     with pytest.raises(ConnectionError, match=f"{stub.address}.*no chat completion"):
         ask(reward, "a")
+
+
+def log_probs(*alternatives, own=-0.1):
+    """An answer "7" whose one token has these log-probs beside its own."""
+    body = completion("7")
+    listed = [{"token": token, "logprob": value, "bytes": None} for token, value in alternatives]
+    body["choices"][0]["logprobs"] = {
+        "content": [{"token": "7", "logprob": own, "bytes": None, "top_logprobs": listed}]
+    }
+    return body
+
+
+def with_message(message):
+    body = completion("7")
+    body["choices"][0]["message"] = message
+    return body
+
+
+OUT_OF_ORDER = {
+    "cut JSON": b'{"choices": [',
+    "nothing": b"",
+    "binary": b"\x87\x01",
+    "a number": b"5",
+    "no message": with_message(None),
+    "a list as message": with_message([1]),
+    "a list as content": with_message({"role": "assistant", "content": [{"type": "text", "text": "7"}]}),
+    "a number as content": with_message({"role": "assistant", "content": 7}),
+    "log-prob null": log_probs(own=None),
+    "log-prob a text": log_probs(("6", "much")),
+    "log-prob no number": log_probs(("6", math.nan)),
+    "log-prob 800": log_probs(("6", 800.0)),
+    "probabilities that sum to 2.7": log_probs(("6", -0.1), ("5", -0.1)),
+    "a token that is no text": log_probs((6, -3.0)),
+}
+
+
+@pytest.mark.parametrize("body", OUT_OF_ORDER.values(), ids=OUT_OF_ORDER)
+def test_an_answer_out_of_order_names_the_endpoint_and_is_not_kept(reward_at, tmp_path, body):
+    bodies = [body, completion("7")]
+    stub, reward = reward_at(lambda number, _: (200, bodies[min(number, 2) - 1]), cache=str(tmp_path), retries=0)
+    with pytest.raises(ConnectionError, match=stub.address):
+        ask(reward, "a")
+    assert not list(tmp_path.iterdir())
+    assert ask(reward, "a") == [7.0]
+
+
+@pytest.mark.parametrize("text", [[1], None, 7])
+def test_a_kept_answer_that_cannot_be_read_is_asked_again(reward_at, tmp_path, text):
+    stub, reward = reward_at(always("4"), cache=str(tmp_path))
+    ask(reward, "a")
+    (file,) = tmp_path.iterdir()
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept["answer"]["text"] = text
+    file.write_text(json.dumps(kept), encoding="utf-8")
+    assert ask(reward, "a") == ask(reward, "a") == [4.0]
+    assert len(stub.requests) == 2
 
 
 # --- the key ----------------------------------------------------------------------------------------------------------

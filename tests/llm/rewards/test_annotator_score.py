@@ -26,6 +26,9 @@ from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
         ("between 6 and 7", None),
         ("3/5", None),
         ("6 7", None),
+        ("7th", None),
+        ("10x", None),
+        ("1st place: 7", None),
     ],
 )
 def test_an_answer_has_a_score_if_it_holds_one_whole_number_of_the_range(text, score):

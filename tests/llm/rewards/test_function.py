@@ -37,6 +37,16 @@ not_a_number = returns([0.0, float("nan")])
 infinite = returns([0.0, float("inf")])
 text = returns([0.0, "1"])
 nested = returns([0.0, [1.0]])
+large = returns([0.0, -1e39])
+beyond = returns([0.0, 10**400])
+def fails_itself(prompts, completions, **columns):
+    return [float("N/A") for _ in completions]
+def fails_below(prompts, completions, **columns):
+    return helper(columns)
+def helper(columns):
+    return columns["answer"]
+def fails_in_a_library(prompts, completions, **columns):
+    return list(np.zeros(2) @ np.zeros(3))
 """
 
 
@@ -92,12 +102,35 @@ def test_the_penalty_follows_the_last_id_and_none_stays_none(user):
         ("not_a_number", "reward 1 of not_a_number is nan, for the prompt 'q'"),
         ("infinite", "reward 1 of infinite is inf, for the prompt 'q'"),
         ("text", "returned '1' as reward 1; return a number or None"),
+        ("large", "reward 1 of large is -1e\\+39, for the prompt 'q'"),
+        ("beyond", "as reward 1; return a number or None"),
         ("nested", r"returned \[1.0\] as reward 1; return a number or None"),
     ],
 )
 def test_what_is_no_list_of_rewards_is_refused(user, name, message):
     with pytest.raises(ValueError, match=message):
         two(user(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "line"),
+    [
+        ("fails_itself", "ValueError: could not convert", 'float("N/A")'),
+        ("fails_below", "KeyError: 'answer'", 'columns["answer"]'),
+        ("fails_in_a_library", "ValueError: matmul", "np.zeros(2) @"),
+    ],
+)
+def test_an_error_inside_a_function_says_where(user, name, error, line):
+    number = next(i for i, text in enumerate(USER.splitlines(), start=1) if line in text)
+    with pytest.raises(ValueError, match=rf"my_rewards:{name} .*{error}.* \(.*my_rewards.py, line {number}\)"):
+        two(user(name))
+
+
+@pytest.mark.parametrize(("code", "error"), [("x = 1 / 0", "ZeroDivisionError"), ("def f(:", "SyntaxError")])
+def test_a_module_that_fails_is_named(user, tmp_path, code, error):  # noqa: ARG001
+    (tmp_path / "broken_rewards.py").write_text(code)
+    with pytest.raises(ValueError, match=f"broken_rewards:score.*{error}"):
+        make_reward(RewardOptions(kind="function", name="broken_rewards:score"), device="cpu", eos_token_ids=[EOS])
 
 
 @pytest.mark.parametrize(

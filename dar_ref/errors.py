@@ -1,0 +1,57 @@
+"""The one way out of every command: what stops it is one line, and an exit status.
+
+0    done                          2    refused: bad usage or input, or a place that fails
+1    it ran and did not succeed    130  Ctrl-C
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def exit_status(command: str, work: Callable[[], int], debug: bool = False) -> int:
+    """Do `work` and return its exit status; say in one line on stderr what stops it.
+
+    Our own errors give value, reason and remedy. Of any other the type is said too, and the last line of this package
+    that it came through.
+
+    Args:
+        command: that the line begins with.
+        work: returns the exit status.
+        debug: raise what stops it, for the traceback.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print(f"{command}: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        print(f"{command}: {in_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def in_one_line(error: Exception) -> str:
+    """The words of an error; its type and place as well unless it was raised here as ValueError, TypeError or OSError.
+
+    >>> in_one_line(ValueError("alpha = 2 is outside [0, 1]; pass a number inside it"))
+    'alpha = 2 is outside [0, 1]; pass a number inside it'
+    """
+    words = str(error).strip()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    ours = [frame for frame in frames if HERE in Path(frame.filename).parents]
+    raised_here = not frames or frames[-1] in ours
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the package {error.name!r} is missing; install it, or dar_ref with the extra that brings it"
+    if words and (
+        isinstance(error, OSError) or (raised_here and isinstance(error, ValueError | TypeError | RuntimeError))
+    ):
+        return words
+    place = f" ({Path(ours[-1].filename).relative_to(HERE.parent)}, line {ours[-1].lineno})" if ours else ""
+    return f"{type(error).__name__}: {words or 'no more is said'}{place}; --debug shows the traceback"

@@ -1,0 +1,43 @@
+"""Which model folders can be trained or scored with; nothing heavy is imported, so `dar-ref plan` asks here too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def check_weights(option: str, name: str | Path) -> None:
+    """Raise ValueError if a folder holds an adapter or a quantised model; hub names are not looked at.
+
+    Args:
+        option: that names the folder, for the message.
+        name: the folder.
+    """
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+        raise ValueError(
+            f"{option} = {str(name)!r} is an adapter of {base!r} and no model; merge it into its base first: load it by"
+            " peft's AutoPeftModel..., call merge_and_unload(), and pass the folder you save that to"
+        )
+    if (folder / "config.json").is_file():
+        check_quantization(f"{option} = {str(name)!r}", _json(folder / "config.json").get("quantization_config"))
+
+
+def check_quantization(what: str, quantization: Any) -> None:
+    """Raise ValueError if a model's config has a quantization_config."""
+    if quantization:
+        method = quantization.get("quant_method", "") if isinstance(quantization, dict) else quantization
+        raise ValueError(
+            f"{what} is quantised ({method}): its weights can neither be trained nor counted here; pass the model that"
+            " it was made from, or dequantise it first"
+        )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}); fetch the model again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds a {type(content).__name__} and no mapping; fetch the model again")
+    return content
