@@ -213,7 +213,7 @@ def test_the_hub_is_out_of_reach(monkeypatch):
 )
 def test_every_row_is_accounted_for(tmp_path, monkeypatch, prompts, bound, limit):
     monkeypatch.setattr("dar_ref.llm.data.load.BATCH", 4)
-    monkeypatch.setattr(sources, "load_dataset", lambda *_, **__: iter([{"prompt": p} for p in prompts]))
+    monkeypatch.setattr(sources, "json_rows", lambda _: iter([{"prompt": p} for p in prompts]))
     path = tmp_path / "a.jsonl"
     path.touch()
     options = DataOptions(str(path), max_prompt_tokens=bound, limit=limit)
