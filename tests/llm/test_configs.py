@@ -56,7 +56,12 @@ def test_every_method_is_made_of_it_with_the_same_number_of_samples(name, method
 @pytest.mark.parametrize("name", NAMES)
 def test_the_values_of_the_paper(name, tmp_path):
     made = arguments(name, "dar", tmp_path)
-    assert {"alpha": made.alpha, "beta": made.beta, "w_clip": made.w_clip} == dar_loss.__kwdefaults__
+    assert {
+        "alpha": made.alpha,
+        "beta": made.beta,
+        "w_clip": made.w_clip,
+        "sample_weight": None,
+    } == dar_loss.__kwdefaults__
 
 
 @pytest.mark.parametrize("name", NAMES)

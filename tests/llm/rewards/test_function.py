@@ -151,7 +151,7 @@ def test_what_is_no_function_is_refused(user, name, message):  # noqa: ARG001
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"name": "score"}, "names no function"),
+        ({"name": "score"}, "does not name a function"),
         ({"missing_eos_penalty": -1.0}, "missing_eos_penalty = -1.0"),
         ({"scores": (3, 3)}, "is not a range"),
         ({"batch_size": 0}, "batch_size = 0"),
