@@ -81,8 +81,9 @@ def do(piece: Piece) -> dict[str, Any]:
         command = [sys.executable, *words]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         story = None if piece.work == "tests" else _story(Path(name, "notebooks", piece.work))
-    text = done.stdout + done.stderr
-    failed = sorted(set(re.findall(r"^FAILED (\S+)", text, re.MULTILINE))) or text.strip().splitlines()[-1:]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)  # without colours
+    failed = re.findall(r"^FAILED (\S+)|^-+> +\d+ (.*)$", text, re.MULTILINE)  # a test, or the line of a notebook
+    failed = ["".join(found) for found in failed] or text.strip().splitlines()[-1:]
     return {
         "passed": done.returncode == 0,
         "story": story if done.returncode == 0 else None,
