@@ -168,9 +168,8 @@ def test_cost_is_what_was_asked_online_until_online_dpos_end_is_reached():
     assert rows["online_dpo"][3].startswith("1000")  # 0.6 at the end only
     assert rows["online_dpo"][1].startswith("1300")  # labels included
     assert rows["dar"][3].startswith("1000")
-    evaluations = [evaluation(0, 0.0, 0.5), evaluation(25, 0.0, 0.7), evaluation(50, 0.0, 0.6)]
-    assert tables.first_at(evaluations, 0.65) == 250.0
-    assert tables.first_at(evaluations, 0.75) is None
+    assert tables.first_at([0.0, 250.0, 500.0], [0.5, 0.7, 0.6], 0.65) == 250.0
+    assert tables.first_at([0.0, 250.0, 500.0], [0.5, 0.7, 0.6], 0.75) is None
 
 
 def test_who_ends_below_pi_0_or_without_numbers_has_collapsed():
