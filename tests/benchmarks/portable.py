@@ -104,7 +104,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     works = sorted(dict.fromkeys(_title(row) for row in rows))
     by_place = {(row["way"], _title(row)): row for row in rows}
     lines = ["| | " + " | ".join(works) + " |", "| --- |" + " --- |" * len(works)]
-    for way in WAYS:
+    for way in dict.fromkeys(row["way"] for row in rows):
         found = [by_place.get((way, work)) for work in works]
         cells = ["" if row is None else "passed" if row["passed"] else "FAILED" for row in found]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
