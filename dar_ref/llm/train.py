@@ -110,7 +110,6 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         _save_policy(trainer, out / "policy")
     if trainer.is_world_process_zero():
         log, times = split_log(trainer.state.log_history)
-        (out / "run.json").unlink(missing_ok=True)  # the one of an older run never stands beside new results
         found = {
             "options": options_as_json(options),
             "pi_0": pi_0.sha256,
@@ -118,9 +117,14 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
             "steps": trainer.state.global_step,
             "log": log,
         }
-        results.write_json(out / "results.json", found)
-        results.write_json(out / "run.json", results.run_info(command, began) | times)
+        _write_results(out, found, results.run_info(command, began) | times)
     return Trained(trainer, keeper.stopped)
+
+
+def _write_results(out: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
+    (out / "run.json").unlink(missing_ok=True)  # the one of an older run never stands beside new results
+    results.write_json(out / "results.json", found)
+    results.write_json(out / "run.json", run)
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
