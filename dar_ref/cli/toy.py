@@ -15,6 +15,10 @@ EXPERIMENTS = {
     "efficiency": "win rate against number of annotations",
     "stability": "which methods collapse with larger steps and older samples",
     "clip": "w_clip from 1 to infinity",
+    "direct": "the annotator scores online, everything tuned: the paper's Table 1 as it was made (hours)",
+    "direct-gold": "the same with the true goal as reward (hours)",
+    "quality": "six methods with reward models of correlation 0.3 to 1 (hours)",
+    "samples": "one to eight completions per prompt, at equal samples",
 }
 
 

@@ -236,6 +236,10 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
         if text not in ("true", "false"):
             raise ValueError(f"{name} = {text!r} is not a truth value; pass true or false")
         return text == "true"
+    if kind == float | None:
+        if text == "none":
+            return None
+        kind = float
     if kind not in (int, float):
         return text
     try:

@@ -10,7 +10,9 @@ from dar_ref.toy.tasks import TASKS
 Method = Literal[
     "dar", "dao", "grpo", "rloo", "ppo", "dual_ppo", "online_dpo", "dpo", "ipo", "slic", "best_of_n"
 ]  # in the order of tables
-Reward = Literal["proxy", "gold"]
+Reward = Literal["proxy", "annotator", "gold"]
+Weights = Literal["dar", "zero_sum"]
+Baseline = Literal["group", "batch"]
 
 OFFLINE: tuple[Method, ...] = ("dpo", "ipo", "slic")  # learn from preference pairs of pi_0, without sampling
 CRITIC: tuple[Method, ...] = ("ppo", "dual_ppo")  # also train a value function
@@ -79,32 +81,41 @@ class RunConfig:
     method: Method = "dar"
     steps: int = 100  # minibatches of N * K samples: the budget, the same for every method
     batch_prompts: int = 32  # N, prompts of a minibatch
-    num_generations: int = 4  # K >= 2, completions per prompt: N * K = 128, the third party's preset
+    num_generations: int = 4  # K, completions per prompt: N * K = 128, the third party's preset
+    baseline: Baseline = "group"  # dar, dao: the reward's mean over the group, or over the batch, which allows K = 1
     updates_per_rollout: int = 1  # gradient steps on one rollout: above 1 the later ones use samples of an older policy
     epochs_per_rollout: int = 1  # passes over a rollout; each splits it into updates / epochs minibatches
     learning_rate: float = 3e-4  # constant, no warm-up, no gradient clipping
     optimizer: Optimizer = "adam"  # other settings are torch's defaults
-    reward: Reward = "proxy"  # "gold" trains on the true goal, so there is nothing to hack
+    reward: Reward = "proxy"  # "annotator": its utility, asked online, without a reward model; "gold": the true goal
+    proxy_quality: float | None = None  # correlation of the proxy with gold, in [0, 1]; None: the proxy as it is
     alpha: float = 0.1  # dar, dao, dual_ppo: weight of pi_0 against pi_t, in [0, 1]
     beta: float = 0.05  # dar, dao, dual_ppo: strength of the dual KL, in units of the normalised advantage per nat
     w_clip: float = 20.0  # dar: upper bound of the weight; inf for none
     self_normalize: bool = False  # dar: divide the weights by their batch mean
+    weights: Weights = "dar"  # dar: "zero_sum" takes w / mean(w) - 1 in place of w (T14)
     epsilon: float = 0.2  # grpo, ppo, dual_ppo: half-width of the ratio's clip
     kl_coef: float = 0.04  # grpo: weight of the KL in the loss; rloo, ppo: of the KL in the reward
     dpo_beta: float = 0.1  # dpo, online_dpo, ipo (its tau): strength of the implied KL to pi_0
     gae_lambda: float = 0.95  # ppo, dual_ppo: lambda of GAE; the discount is 1
     evaluate_every: int = 25  # steps between evaluations; the last step is always evaluated
     evaluate_on: Literal["validation", "test"] = "validation"  # the prompts for evaluation
+    evaluation_samples: int = 1  # completions per prompt of an evaluation
     seed: int = 0  # for the order of prompts and the sampled tokens
 
     def __post_init__(self) -> None:
         scalars.choice("method", self.method, get_args(Method))
         scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
         scalars.choice("reward", self.reward, get_args(Reward))
+        scalars.choice("weights", self.weights, get_args(Weights))
+        scalars.choice("baseline", self.baseline, get_args(Baseline))
         scalars.choice("evaluate_on", self.evaluate_on, ("validation", "test"))
         for name in ("steps", "batch_prompts", "updates_per_rollout", "epochs_per_rollout", "evaluate_every"):
             scalars.integer(name, getattr(self, name), 1)
-        scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)
+        scalars.integer("evaluation_samples", self.evaluation_samples, 1)
+        scalars.integer("num_generations", self.num_generations, 1 if self.baseline == "batch" else 2)  # T10
+        if self.proxy_quality is not None:
+            scalars.fraction("proxy_quality", self.proxy_quality)
         scalars.integer("seed", self.seed, 0)
         for name in ("alpha", "gae_lambda"):
             scalars.fraction(name, getattr(self, name))
@@ -139,10 +150,10 @@ class RunConfig:
                 f"updates_per_rollout = {self.updates_per_rollout} with epochs_per_rollout = {self.epochs_per_rollout}"
                 f" makes the end of a rollout stale, and {self.method} samples none; pass the same number for both"
             )
-        if self.method in OFFLINE and self.reward == "gold":
+        if self.method in OFFLINE and self.reward != "proxy":
             raise ValueError(
-                f"reward = 'gold' has no effect on {self.method}, which learns from labelled pairs; use an online"
-                " method, or leave reward at 'proxy'"
+                f"reward = {self.reward!r} has no effect on {self.method}, which learns from labelled pairs; use an"
+                " online method, or leave reward at 'proxy'"
             )
         if self.method in (*OFFLINE, "online_dpo") and self.num_generations % 2:
             raise ValueError(
@@ -151,3 +162,15 @@ class RunConfig:
             )
         if self.self_normalize and self.method != "dar":
             raise ValueError(f"self_normalize is an option of dar, not of {self.method}; leave it out")
+        if self.weights == "zero_sum" and (self.method != "dar" or self.self_normalize):
+            raise ValueError(
+                f"weights = 'zero_sum' with method = {self.method!r} and self_normalize = {self.self_normalize}:"
+                " zero-sum weights are an option of dar, and already divided by their mean; leave the other out"
+            )
+        if self.baseline == "batch" and self.method not in ("dar", "dao"):
+            raise ValueError(f"baseline = 'batch' is an option of dar and dao, not of {self.method}; leave it out")
+        if self.proxy_quality is not None and (self.reward != "proxy" or self.method in OFFLINE):
+            raise ValueError(
+                f"proxy_quality = {self.proxy_quality} has no effect with reward = {self.reward!r} and method ="
+                f" {self.method!r}; leave it out, or take an online method and the proxy"
+            )

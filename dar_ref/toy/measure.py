@@ -18,10 +18,10 @@ EVALUATION_SEED = 12345  # every policy, pi_0 too, is evaluated with the same ra
 
 
 class Evaluator:
-    """Evaluates policies on one set of prompts: one completion per prompt, compared with the completion of pi_0."""
+    """Evaluates policies on one set of prompts: some completions per prompt, each compared with one of pi_0."""
 
-    def __init__(self, start: Start, prompts: list[list[str]]) -> None:
-        self.start = start
+    def __init__(self, start: Start, prompts: list[list[str]], samples: int = 1) -> None:
+        self.start, self.samples = start, samples
         self.prompt_ids = encode_prompts(start.task, prompts)
         self.reference = self._sample(start.pi_0)
         self.reference_gold = start.gold(self.reference).numpy()
@@ -48,7 +48,7 @@ class Evaluator:
             annotations=annotations,
             gold=gold,
         )
-        kl = per_completion_kl(policy, self.start.pi_0, drawn).double()
+        kl = per_completion_kl(policy, self.start.pi_0, drawn).double().view(-1, self.samples).mean(dim=1)  # per prompt
         standard_error = (kl.std() / len(kl) ** 0.5).item() if len(kl) > 1 else None
         outcomes = score_outcomes(gold, self.reference_gold)
         controlled = length_controlled_win_rate(outcomes, lengths.numpy(), self.reference.mask.sum(dim=1).numpy())
@@ -60,7 +60,7 @@ class Evaluator:
 
     def _sample(self, policy: Qwen2ForCausalLM) -> Completions:
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        return sample(policy, self.prompt_ids, 1, self.start.task.max_new_tokens, generator).completions
+        return sample(policy, self.prompt_ids, self.samples, self.start.task.max_new_tokens, generator).completions
 
 
 @torch.no_grad()

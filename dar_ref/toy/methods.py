@@ -96,6 +96,8 @@ def make_rollout(
         advantages = normalize_advantages(advantages, num_generations=config.num_generations)
     elif config.method in OFFLINE:
         advantages = torch.zeros_like(rewards)
+    elif config.baseline == "batch":
+        advantages = normalize_advantages(group_advantages(rewards, len(rewards)))  # the batch is one group
     else:
         advantages = normalize_advantages(group_advantages(rewards, config.num_generations))
     return Rollout(completions, rewards, old, ref, advantages, returns)
@@ -122,6 +124,8 @@ def method_loss(config: RunConfig, policy: Qwen2ForCausalLM, rollout: Rollout) -
         case "dar":
             alpha, beta, w_clip = config.alpha, config.beta, config.w_clip
             loss, weights = dar_loss(logps, ref_logps, old_logps, advantages, alpha=alpha, beta=beta, w_clip=w_clip)
+            if config.weights == "zero_sum":
+                return -((weights.weight / weights.weight.mean() - 1.0) * logps).mean()
             return loss / weights.weight.mean() if config.self_normalize else loss
         case "dao":
             return dao_loss(logps, ref_logps, old_logps, advantages, alpha=config.alpha, beta=config.beta)

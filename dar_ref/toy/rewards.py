@@ -13,26 +13,33 @@ from dar_ref.toy.start import Start
 RewardFunction = Callable[[list[list[str]], list[list[str]], list[bool]], Sequence[float]]  # see `rewards_of`
 
 
-def rewards_of(start: Start, completions: Completions, reward: str | RewardFunction) -> Tensor:
+def rewards_of(
+    start: Start, completions: Completions, reward: str | RewardFunction, proxy_quality: float | None = None
+) -> Tensor:
     """Reward of each completion, (B,) float32, without gradient.
 
     Args:
         start: has the reward model and the gold reward.
         completions: K per prompt.
-        reward: "proxy", "gold", or a function of B prompts, B responses (words, without EOS) and B flags "has ended",
-            that returns B numbers.
+        reward: "proxy", "annotator", "gold", or a function of B prompts, B responses (words, without EOS) and B flags
+            "has ended", that returns B numbers.
+        proxy_quality: of the proxy, see `Start.proxy_of_quality`; None for the proxy as it was trained.
 
     Raises:
         ValueError: the number of rewards is wrong, or a reward is missing or not finite.
     """
     if reward == "proxy":
-        values = start.proxy(completions)
+        values = (
+            start.proxy(completions) if proxy_quality is None else start.proxy_of_quality(completions, proxy_quality)
+        )
+    elif reward == "annotator":
+        values = start.annotator(completions)
     elif reward == "gold":
         values = start.gold(completions)
     elif callable(reward):
         values = _own(start, completions, reward)
     else:
-        raise ValueError(f"reward = {reward!r} is unknown; pass 'proxy', 'gold' or a function")
+        raise ValueError(f"reward = {reward!r} is unknown; pass 'proxy', 'annotator', 'gold' or a function")
     finite = torch.isfinite(values)
     if not finite.all():
         _refuse(start, completions, int((~finite).nonzero()[0]), values[~finite][0].item())

@@ -38,7 +38,6 @@ from dar_ref.toy.policy import (
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
-TIES = "left out"  # of the accuracies in `Start.metrics`; results without `proxy_ties` counted a tie as an error
 PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
 
 
@@ -94,7 +93,25 @@ class Start:
 
     def gold(self, completions: Completions) -> Tensor:
         """Gold reward of each completion, (B,)."""
-        return gold_rewards(self.task, self.prompts_of(completions), completions)
+        return _judge(
+            self.task.gold, self.prompts_of(completions), decode(self.task, completions), completions.finished
+        )
+
+    def annotator(self, completions: Completions) -> Tensor:
+        """Utility of each completion to the annotators, (B,): what their labels come from, flaw included."""
+        words = decode(self.task, completions)
+        return _judge(self.task.annotator, self.prompts_of(completions), words, completions.finished)
+
+    def proxy_of_quality(self, completions: Completions, quality: float) -> Tensor:
+        """A reward whose correlation with gold is `quality` on held-out samples of pi_0, within prompts, (B,).
+
+        It is `quality * gold + sqrt(1 - quality^2) * error`, in units of their spread. The error is the proxy's: the
+        part of the proxy that is not correlated with gold. At 1 it is gold.
+        """
+        correlation = self.metrics["within_correlation"]
+        gold = self.gold(completions) / self.metrics["gold_spread"]
+        error = self.proxy(completions) / self.metrics["proxy_spread"] - correlation * gold
+        return quality * gold + math.sqrt((1.0 - quality**2) / (1.0 - correlation**2)) * error
 
     def prompts_of(self, completions: Completions) -> list[list[str]]:
         """The N prompts of the completions, in words."""
@@ -115,8 +132,7 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     pi_0 = load(Qwen2ForCausalLM, sft / "policy")
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
     content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
-    fitted = cache.content_key({"start": key, "ties": TIES})
-    reward = cache.made(folder / "reward" / fitted, partial(_make_reward, config, task, pi_0, content))
+    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
     reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
     metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
     return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
@@ -133,11 +149,6 @@ def last_scores(reward_model: Qwen2ForSequenceClassification, states: Tensor, co
     """Apply the score head to the state of the last kept token: states (B, T+1, H) to rewards (B,)."""
     last = states[torch.arange(len(states)), completions.mask.sum(dim=1)]
     return reward_model.score(last)[:, 0]
-
-
-def gold_rewards(task: Task, prompts: Sequence[Sequence[str]], completions: Completions) -> Tensor:
-    """Gold reward of each completion, (B,)."""
-    return _judge(task.gold, prompts, decode(task, completions), completions.finished)
 
 
 def _judge(
@@ -232,6 +243,7 @@ def _make_reward(
         "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
         "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
+        **_within_groups(proxy, gold, config.group_size),
     }
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
@@ -257,6 +269,19 @@ def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
 def _identical(rows: Sequence[dict[str, Any]], pairs: Tensor) -> Tensor:
     """Whether the two completions of a pair are one response drawn twice, (N, M)."""
     return torch.tensor([[row["completions"][i] == row["completions"][j] for i, j in pairs.tolist()] for row in rows])
+
+
+def _within_groups(proxy: Tensor, gold: Tensor, group_size: int) -> dict[str, float]:
+    """Correlation of two rewards (B,) and their standard deviations, all about the mean of each group."""
+    centred = torch.stack([proxy, gold]).double().view(2, -1, group_size)
+    centred = (centred - centred.mean(dim=2, keepdim=True)).view(2, -1)  # (2, B)
+    spread = centred.square().mean(dim=1).sqrt()
+    correlation = (centred[0] * centred[1]).mean() / (spread[0] * spread[1])
+    return {
+        "within_correlation": correlation.item(),
+        "proxy_spread": spread[0].item(),
+        "gold_spread": spread[1].item(),
+    }
 
 
 def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:

@@ -94,7 +94,7 @@ def train(
     state = State(start, config)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
-    evaluator = Evaluator(start, getattr(start.prompts, config.evaluate_on))
+    evaluator = Evaluator(start, getattr(start.prompts, config.evaluate_on), config.evaluation_samples)
     if not state.evaluations:
         state.evaluations.append({"step": 0, "sampled_tokens": 0, **evaluator.evaluate(state.policy, 0)})
         if observer is not None:
@@ -179,7 +179,7 @@ class State:
         of_pi_0, longest = config.method == "best_of_n", start.task.max_new_tokens
         sampler = start.pi_0 if of_pi_0 else self.policy
         completions, old = sample(sampler, prompt_ids, config.num_generations, longest, self.generator)
-        rewards = rewards_of(start, completions, reward or config.reward)  # (B,)
+        rewards = rewards_of(start, completions, reward or config.reward, config.proxy_quality)  # (B,)
         self.annotations += len(rewards)
         self.sampled_tokens += int(completions.mask.sum())
         return make_rollout(config, start, self.critic, completions, rewards, None if of_pi_0 else old)

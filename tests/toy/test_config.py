@@ -14,7 +14,7 @@ from dar_ref.toy.tasks import TASKS
 ALL_METHODS = "dar, dao, grpo, rloo, ppo, dual_ppo, online_dpo, dpo, ipo, slic, best_of_n"
 WHOLE = {
     RunConfig: {"steps": 1, "batch_prompts": 1, "num_generations": 2, "evaluate_every": 1, "seed": 0}
-    | {"updates_per_rollout": 1, "epochs_per_rollout": 1},
+    | {"updates_per_rollout": 1, "epochs_per_rollout": 1, "evaluation_samples": 1},
     StartConfig: {"seed": 0, "hidden_size": 2, "num_layers": 1, "num_heads": 1, "train_prompts": 1}
     | {"validation_prompts": 1, "test_prompts": 1, "demonstrations": 1, "sft_steps": 1, "sft_batch": 1, "groups": 1}
     | {"group_size": 2, "reward_layers": 1, "reward_steps": 1, "reward_batch": 1},
@@ -26,11 +26,16 @@ POSITIVE = {
 NAMES = {
     (RunConfig, "method"): ALL_METHODS,
     (RunConfig, "optimizer"): "adam, sgd",
-    (RunConfig, "reward"): "proxy, gold",
+    (RunConfig, "reward"): "proxy, annotator, gold",
+    (RunConfig, "weights"): "dar, zero_sum",
+    (RunConfig, "baseline"): "group, batch",
     (RunConfig, "evaluate_on"): "validation, test",
     (StartConfig, "task"): "tldr, helpful, harmless, tiny",
 }
-OTHER = {RunConfig: {"alpha", "gae_lambda", "w_clip", "epsilon", "kl_coef", "self_normalize"}, StartConfig: {"noise"}}
+OTHER = {
+    RunConfig: {"alpha", "gae_lambda", "w_clip", "epsilon", "kl_coef", "self_normalize", "proxy_quality"},
+    StartConfig: {"noise"},
+}
 
 
 @pytest.mark.parametrize("config", [RunConfig, StartConfig])

@@ -1,5 +1,6 @@
 """Figures of the experiments, drawn from their content alone. A method has one colour and one marker."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ LOOKS: dict[str, tuple[str, str]] = {
     "ppo": (GREY, "p"),
     "dar on gold": (GREEN, "s"),
     "dar alpha 1 beta 0.2": (PURPLE, "^"),
+    "dar zero-sum": (GREEN, "s"),
+    "mean of the group": (BLUE, "o"),
+    "mean of the batch": (VERMILION, "s"),
     "dar alpha 0": (SKY, "o"),
     "dar alpha 0.1": (BLUE, "o"),
     "dar alpha 1": (PURPLE, "^"),
@@ -221,4 +225,15 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "efficiency": {"annotations": annotation_figure},
     "stability": {"stability": stability_figure},
     "clip": {"clip": lambda content: against_x(content, ("proxy", "gold", "kl", "ess", "clipped"), "w_clip")},
+    **{
+        name: {"win_rate": win_rate_figure, "reward_against_kl": lambda c: reward_against_kl_figure(c, tuple(LOOKS))}
+        for name in ("direct", "direct-gold")
+    },
+    "quality": {
+        "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of the reward model with gold")
+    },
+    "samples": {
+        task: functools.partial(against_x, keys=("win_rate", "gold", "kl"), xlabel="K", task=task)
+        for task in ("tldr", "helpful")
+    },
 }

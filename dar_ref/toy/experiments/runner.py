@@ -35,9 +35,11 @@ class Job(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name of the run's folder."""
+        """Name of the run's folder. Options at their default are left out, so a new option renames no finished run."""
         start = start_key(start_config(self.task, self.config.seed))
-        return cache.content_key({"start": start, "run": results.plain(self.config)})
+        given, defaults = results.plain(self.config), results.plain(RunConfig())
+        changed = {name: value for name, value in given.items() if value != defaults[name]}
+        return cache.content_key({"start": start, "run": changed})
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The experiments: the runs of each. `tables` and `figures` show their results.
 
 Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
-128; `hacking` has 200) and several seeds. A seed sets prompts, demonstrations, labels, reward model, initial weights
-and sampling. Learning rates are chosen once, by `tune`, and frozen.
+128; `hacking` has 200, `direct`, `quality` and `samples` have 300) and several seeds. A seed sets prompts,
+demonstrations, labels, reward model, initial weights and sampling. What is tuned is chosen once, on validation prompts
+and seeds: the learning rate by `tune`, or learning rate and regulariser by `search.search`; then it is frozen.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +11,9 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, NamedTuple, get_args
 
-from dar_ref.toy.config import Method, RunConfig
+from dar_ref.toy.config import Baseline, Method, Reward, RunConfig
 from dar_ref.toy.experiments.runner import Job
+from dar_ref.toy.experiments.search import TRIALS, Cell, Point, at, search
 
 TASKS = ("tldr", "helpful", "harmless")  # the paper's three
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -33,13 +35,16 @@ class Setting(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """`question`: what it answers; `settings`: function of the frozen learning rates `{task: {method: rate}}`; `tasks`
-    and `methods`: what `tune` runs on first."""
+    """`question`: what it answers; `settings`: function of what was tuned, the learning rates `{task: {method: rate}}`
+    or the tuned cells; `tasks` and `methods`: what `tune` runs on first; `cells`: what `search` runs on first, with
+    `trials` points each."""
 
     question: str
-    settings: Callable[[Mapping[str, Mapping[str, float]]], list[Setting]]
-    tasks: tuple[str, ...]
-    methods: tuple[Method, ...]
+    settings: Callable[[Any], list[Setting]]
+    tasks: tuple[str, ...] = ()
+    methods: tuple[Method, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    trials: int = TRIALS
 
 
 def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[str, Any]:
@@ -67,6 +72,29 @@ def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[s
     return chosen
 
 
+def tune_cells(run: Runner, cells: Sequence[Cell], trials: int) -> list[dict[str, Any]]:
+    """Choose learning rate and regulariser of each cell by the win rate against pi_0 under the gold judge on validation
+    prompts, mean over validation seeds. A run that diverged counts as a win rate of 0.
+
+    Returns:
+        For each cell `{"task", "reward", "label", "chosen", "interior", "tried"}`, see `search`.
+    """
+
+    def score(asked: Sequence[tuple[Cell, Point]]) -> list[float]:
+        jobs = [
+            Job(cell.task, replace(cell.config, **at(cell.config, point), seed=seed))
+            for cell, point in asked
+            for seed in VALIDATION_SEEDS
+        ]
+        done = iter(run(jobs))
+        won = [[next(done) for _ in VALIDATION_SEEDS] for _ in asked]
+        return [fmean(final(one)["win_rate"] if one["diverged"] is None else 0.0 for one in runs) for runs in won]
+
+    choices = search(cells, score, trials)
+    names = ({"task": cell.task, "reward": cell.config.reward, "label": cell.label} for cell in cells)
+    return [{**name, **choice} for name, choice in zip(names, choices, strict=True)]
+
+
 def final(run: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics at the end of a run; of pi_0 where it diverged before its first evaluation."""
     return run["evaluations"][-1]
@@ -81,8 +109,8 @@ def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[s
         seeds: of the reported runs; none of `VALIDATION_SEEDS`.
 
     Returns:
-        `{"tuning": see `tune`, "settings": [{"label", "group", "x", "task", "config", "runs": [...]}]}`, one run a
-        seed: its final metrics, its evaluations, the means of its weight metrics, and whether it diverged.
+        `{"tuning": see `tune` and `tune_cells`, "settings": [{"label", "group", "x", "task", "config", "runs": []}]}`,
+        one run per seed: its final metrics, its evaluations, the means of its weight metrics, and whether it diverged.
 
     Raises:
         ValueError: fewer than two seeds, a seed twice, or a seed of `VALIDATION_SEEDS`.
@@ -92,9 +120,7 @@ def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[s
             f"seeds = {list(seeds)}: an interval needs at least two different seeds, and {list(VALIDATION_SEEDS)} are"
             " reserved for the choice of learning rates; pass other seeds"
         )
-    tuning = tune(run, experiment.tasks, experiment.methods) if experiment.methods else {}
-    rates = {task: {method: row["learning_rate"] for method, row in rows.items()} for task, rows in tuning.items()}
-    settings = experiment.settings(rates)
+    tuning, settings = _settings(experiment, run)
     jobs = [
         Job(setting.task, replace(setting.config, seed=seed, evaluate_on="test"))
         for setting in settings
@@ -110,6 +136,20 @@ def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[s
         x = "inf" if setting.x == INFINITE else setting.x  # JSON has no infinity
         rows.append({**setting._asdict(), "x": x, "config": config, "runs": runs})
     return {"tuning": tuning, "seeds": list(seeds), "settings": rows}
+
+
+def _settings(experiment: Experiment, run: Runner) -> tuple[Any, list[Setting]]:
+    """What was tuned, and the settings that follow from it."""
+    if experiment.cells:
+        rows = tune_cells(run, experiment.cells, experiment.trials)
+        tuned = [
+            cell._replace(config=replace(cell.config, **row["chosen"]))
+            for cell, row in zip(experiment.cells, rows, strict=True)
+        ]
+        return rows, experiment.settings(tuned)
+    tuning = tune(run, experiment.tasks, experiment.methods) if experiment.methods else {}
+    rates = {task: {method: row["learning_rate"] for method, row in rows.items()} for task, rows in tuning.items()}
+    return tuning, experiment.settings(rates)
 
 
 def _digest(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,6 +243,63 @@ def _clip(_rates: Rates) -> list[Setting]:
     return [Setting(f"w_clip {clip:g}", "tldr", RunConfig(w_clip=clip), "dar", clip) for clip in clips]
 
 
+LONG: dict[str, Any] = {"steps": 300, "evaluate_every": 100, "evaluation_samples": 8}
+DIRECT: dict[str, dict[str, Any]] = {
+    "dar": {},
+    "dar zero-sum": {"weights": "zero_sum"},
+    **{method: {"method": method} for method in ("dao", "grpo", "rloo", "ppo", "dual_ppo", "online_dpo")},
+}
+
+
+def _direct_cells(reward: Reward) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(task, label, RunConfig(reward=reward, **LONG, **options))
+        for task in TASKS
+        for label, options in DIRECT.items()
+    )
+
+
+def _as_tuned(cells: Sequence[Cell]) -> list[Setting]:
+    return [Setting(cell.label, cell.task, cell.config, cell.label) for cell in cells]
+
+
+QUALITIES = (0.3, 0.6, 0.9, 1.0)
+RIVALS: dict[str, dict[str, Any]] = {
+    "dar": {},
+    "dar alpha 1 beta 0.2": {"alpha": 1.0, "beta": 0.2},
+    **{method: {"method": method} for method in ("dao", "grpo", "rloo", "online_dpo")},
+}
+QUALITY_CELLS = tuple(
+    Cell("tldr", f"{label}, quality {quality:g}", RunConfig(proxy_quality=quality, **LONG, **options))
+    for quality in QUALITIES
+    for label, options in RIVALS.items()
+)
+
+
+def _quality(cells: Sequence[Cell]) -> list[Setting]:
+    return [
+        Setting(cell.label, cell.task, cell.config, cell.label.partition(",")[0], cell.config.proxy_quality or 0.0)
+        for cell in cells
+    ]
+
+
+def _samples(_rates: Rates) -> list[Setting]:
+    """128 samples per update, in groups of K. A group of one has no mean of its own: its baseline is the batch's."""
+    choices: tuple[tuple[Baseline, tuple[int, ...]], ...] = (("group", (2, 4, 8)), ("batch", (1, 2, 4, 8)))
+    return [
+        Setting(
+            f"K {k}, mean of the {baseline}",
+            task,
+            RunConfig(num_generations=k, batch_prompts=128 // k, baseline=baseline, reward="annotator", **LONG),
+            f"mean of the {baseline}",
+            k,
+        )
+        for task in ("tldr", "helpful")
+        for baseline, counts in choices
+        for k in counts
+    ]
+
+
 EXPERIMENTS = {
     "hacking": Experiment("How does a policy please its judge and get worse, and what stops it?", _hacking, (), ()),
     "compare": Experiment(
@@ -224,4 +321,18 @@ EXPERIMENTS = {
     ),
     "stability": Experiment("Who collapses, as steps get longer and samples older?", _stability, (), ()),
     "clip": Experiment("What does the clip of the weights do?", _clip, (), ()),
+    "direct": Experiment(
+        "Which method wins when the annotator scores online? The paper's Table 1 as it was made, in small.",
+        _as_tuned,
+        cells=_direct_cells("annotator"),
+    ),
+    "direct-gold": Experiment(
+        "Which method wins when the reward is the true goal, so that nothing can be hacked?",
+        _as_tuned,
+        cells=_direct_cells("gold"),
+    ),
+    "quality": Experiment(
+        "Does the order of the methods depend on how good the reward model is?", _quality, cells=QUALITY_CELLS, trials=6
+    ),
+    "samples": Experiment("How many completions per prompt, at equal samples?", _samples),
 }

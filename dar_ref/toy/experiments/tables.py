@@ -127,6 +127,45 @@ def table_1(content: Content) -> Table:
     return comparison_table(rows, TABLE_1_COLUMNS, ours=ours, paper=TABLE_1)
 
 
+def tuned_table(content: Content) -> Table:
+    """What `tune_cells` chose for every cell, and the share of choices with four worse neighbours."""
+    names = {"learning_rate": "Learning rate", "beta": "beta", "kl_coef": "kl_coef", "dpo_beta": "dpo_beta"}
+    columns = (*(Column(key, title) for key, title in names.items()), Column("interior", "Interior", "%", 100.0))
+    rows: dict[str, dict[str, Interval | None]] = {}
+    for row in content["tuning"]:
+        numbers = {**row["chosen"], "interior": float(row["interior"])}
+        rows[f"{row['task']}: {row['label']}"] = {key: _number(value) for key, value in numbers.items()}
+    rows["all"] = {"interior": _number(fmean(row["interior"] for row in content["tuning"]))}
+    tried = len(content["tuning"][0]["tried"])
+    note = (
+        f"{tried} points of learning rate and regulariser each, walked from the defaults; interior: all four neighbours"
+    )
+    return comparison_table(rows, columns, ours=f"{note} of the choice were tried, and are not better")
+
+
+def paired_table(content: Content, baseline: str = "dar") -> Table:
+    """Win rate and gold of every method minus those of `baseline`, seed by seed, on each task and on their mean."""
+    columns = [
+        Column(f"{metric} {task}", f"{title}, {task}", unit, scale)
+        for metric, title, unit, scale in (("win_rate", "Win rate", "points", 100.0), ("gold", "Gold", "", 1.0))
+        for task in (*tasks(content), "mean")
+    ]
+    rows: dict[str, dict[str, Interval | None]] = {}
+    for label in dict.fromkeys(setting["label"] for setting in content["settings"] if setting["label"] != baseline):
+        rows[label] = {}
+        for metric in ("win_rate", "gold"):
+            pairs = {task: _pairs(content, task, metric, label, baseline) for task in tasks(content)}
+            whole = [fmean(seed) for seed in zip(*pairs.values(), strict=True)]
+            rows[label] |= {f"{metric} {task}": interval(values) for task, values in (pairs | {"mean": whole}).items()}
+    return comparison_table(rows, columns, ours=f"minus {baseline}, paired, {_seeds(content)}")
+
+
+def _pairs(content: Content, task: str, metric: str, label: str, baseline: str) -> list[float]:
+    """Metric of `label` minus that of `baseline`, for each seed; a run that diverged ends with its last evaluation."""
+    runs = {s["label"]: [run["final"][metric] for run in s["runs"]] for s in of_task(content, task)}
+    return [ours - theirs for ours, theirs in zip(runs[label], runs[baseline], strict=True)]
+
+
 def table_2(content: Content) -> Table:
     """Score, LC win rate and length, beside the paper's Table 2; our score is the gold reward."""
     first = [run["evaluations"][0] for run in content["settings"][0]["runs"]]
@@ -221,13 +260,26 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "efficiency": lambda content: [cost_table(content, task) for task in tasks(content)],
     "stability": lambda content: [collapse_table(content)],
     "clip": lambda content: [panel_table(content, "tldr", WEIGHTS)],
+    "direct": lambda content: _direct_tables(content),
+    "direct-gold": lambda content: _direct_tables(content),
+    "quality": lambda content: [panel_table(content, "tldr", WEIGHTS), tuned_table(content)],
+    "samples": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
 }
 
 
+def _direct_tables(content: Content) -> list[Table]:
+    panels = [panel_table(content, task, WEIGHTS) for task in tasks(content)]
+    return [table_1(content), paired_table(content), tuned_table(content), *panels]
+
+
+def _number(value: float) -> Interval:
+    """A number that is exact, as an interval of width 0."""
+    return Interval(value, value, value, 0.95)
+
+
 def _exactly(count: int, setting: Content) -> Interval:
-    """Share of the runs, as an interval of width 0: it is counted, not estimated."""
-    share = count / len(setting["runs"])
-    return Interval(share, share, share, 0.95)
+    """Share of the runs: it is counted, not estimated."""
+    return _number(count / len(setting["runs"]))
 
 
 def _seeds(content: Content) -> str:

@@ -1,0 +1,57 @@
+"""The joint choice of learning rate and regulariser: equal budgets, the best point of a known surface."""
+
+import math
+
+import pytest
+
+from dar_ref.toy.config import RunConfig
+from dar_ref.toy.experiments.search import REGULARISERS, Cell, at, search
+from dar_ref.toy.experiments.settings import DIRECT, EXPERIMENTS
+
+CELLS = [Cell("tldr", method, RunConfig(method=method)) for method in REGULARISERS]
+
+
+def hill(top):
+    """A surface with one hill, whose top is at `top`."""
+    return lambda asked: [-math.dist(point, top) for _, point in asked]
+
+
+@pytest.mark.parametrize("top", [(0, 0), (1, 0), (-1, 1), (0, -2), (-2, -1)])
+def test_the_top_of_a_hill_is_found_and_known_to_be_interior(top):
+    for cell, found in zip(CELLS, search(CELLS, hill(top), trials=16), strict=True):
+        assert found["chosen"] == at(cell.config, top)
+        assert found["interior"]
+
+
+def test_a_top_that_is_too_far_for_the_budget_is_said_not_to_be_interior():
+    (found,) = search(CELLS[:1], hill((-4, 4)), trials=12)
+    assert not found["interior"]
+
+
+@pytest.mark.parametrize("trials", [1, 5, 12])
+def test_every_cell_gets_the_same_number_of_points_and_none_twice(trials):
+    asked = []
+
+    def score(pairs):
+        asked.extend(pairs)
+        return [hill((i % 3, i % 2))([pair])[0] for i, pair in enumerate(pairs)]
+
+    found = search(CELLS, score, trials)
+    assert len(set(asked)) == len(asked) == trials * len(CELLS)
+    assert {len(row["tried"]) for row in found} == {trials}
+    best = [max(row["tried"], key=lambda one: one["score"]) for row in found]
+    assert [row["chosen"] for row in found] == [one["options"] for one in best]
+
+
+def test_a_step_of_the_grid_is_about_three_in_the_rate_and_four_in_the_regulariser():
+    config = RunConfig(method="rloo")
+    assert at(config, (0, 0)) == {"learning_rate": 3e-4, "kl_coef": 0.04}
+    assert at(config, (-3, 1)) == {"learning_rate": 1e-5, "kl_coef": 0.16}
+
+
+def test_the_direct_experiments_tune_every_method_alike_on_its_own_reward():
+    for name, reward in (("direct", "annotator"), ("direct-gold", "gold")):
+        cells = EXPERIMENTS[name].cells
+        assert len({(cell.task, cell.label) for cell in cells}) == len(cells) == 3 * len(DIRECT)
+        assert {cell.config.reward for cell in cells} == {reward}
+        assert {(c.config.steps, c.config.batch_prompts, c.config.num_generations) for c in cells} == {(300, 32, 4)}
