@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "direct": "the annotator scores online, everything tuned: the paper's Table 1 as it was made (hours)",
     "direct-gold": "the same with the true goal as reward (hours)",
     "quality": "six methods with reward models of correlation 0.3 to 1 (hours)",
+    "budgets": "budgets of KL in nats, in place of alpha and beta",
     "samples": "one to eight completions per prompt, at equal samples",
 }
 

@@ -91,6 +91,8 @@ class RunConfig:
     proxy_quality: float | None = None  # correlation of the proxy with gold, in [0, 1]; None: the proxy as it is
     alpha: float = 0.1  # dar, dao, dual_ppo: weight of pi_0 against pi_t, in [0, 1]
     beta: float = 0.05  # dar, dao, dual_ppo: strength of the dual KL, in units of the normalised advantage per nat
+    eps_0: float | None = None  # dar: budget of KL(pi‖pi_0), nats; with eps_t in place of alpha and beta (`budgets`)
+    eps_t: float | None = None  # dar: budget of KL(pi‖pi_t), nats
     w_clip: float = 20.0  # dar: upper bound of the weight; inf for none
     self_normalize: bool = False  # dar: divide the weights by their batch mean
     weights: Weights = "dar"  # dar: "zero_sum" takes w / mean(w) - 1 in place of w (T14)
@@ -122,6 +124,9 @@ class RunConfig:
         for name in ("learning_rate", "beta", "dpo_beta"):
             scalars.positive(name, getattr(self, name))
         scalars.positive("w_clip", self.w_clip, or_infinite=True)
+        for name in ("eps_0", "eps_t"):
+            if getattr(self, name) is not None:
+                scalars.positive(name, getattr(self, name))
         for name in ("epsilon", "kl_coef"):
             scalars.non_negative(name, getattr(self, name))
         if not isinstance(self.self_normalize, bool):
@@ -166,6 +171,11 @@ class RunConfig:
             raise ValueError(
                 f"weights = 'zero_sum' with method = {self.method!r} and self_normalize = {self.self_normalize}:"
                 " zero-sum weights are an option of dar, and already divided by their mean; leave the other out"
+            )
+        if (self.eps_0 is None) != (self.eps_t is None) or (self.eps_0 is not None and self.method != "dar"):
+            raise ValueError(
+                f"eps_0 = {self.eps_0} and eps_t = {self.eps_t} with method = {self.method!r}: budgets are an option of"
+                " dar, and come as a pair; pass both or none"
             )
         if self.baseline == "batch" and self.method not in ("dar", "dao"):
             raise ValueError(f"baseline = 'batch' is an option of dar and dao, not of {self.method}; leave it out")

@@ -18,6 +18,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,10 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from dar_ref import results
+from dar_ref.losses import sequence_logps
 from dar_ref.optimizers import make_optimizer
 from dar_ref.toy import cache
+from dar_ref.toy.budgets import multipliers, next_anchor
 from dar_ref.toy.config import CRITIC, OFFLINE, RunConfig
 from dar_ref.toy.critic import Critic
 from dar_ref.toy.measure import Evaluator, rollout_metrics
@@ -40,7 +43,7 @@ from dar_ref.toy.start import Start
 CRITIC_RATE = 1e-3  # learning rate of the critic's Adam
 SAVE_EVERY = 20  # rollouts
 _BEGIN_AGAIN = "pass another file, or delete this one to start again"
-MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "observations", "diverged")
+MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "observations", "diverged", "anchor")
 """Fields of `State` that a checkpoint holds as JSON."""
 
 Observer = Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]
@@ -124,7 +127,8 @@ def _advance(
     due = after == config.steps or after // config.evaluate_every > before // config.evaluate_every
     pi_t = copy.deepcopy(state.policy) if due and observer is not None else None
     rollout = state.next_rollout(start, config, reward)
-    state.rollouts.append({"step": before, **_finite(rollout_metrics(config, rollout))})
+    config, solved = state.within_budgets(config, rollout)
+    state.rollouts.append({"step": before, **_finite(rollout_metrics(config, rollout)), **solved})
     state.update(config, rollout)
     if not due or state.diverged is not None:
         return
@@ -154,6 +158,7 @@ class State:
         self.evaluations: list[dict[str, Any]] = []
         self.observations: list[dict[str, Any]] = []
         self.diverged: int | None = None
+        self.anchor = 1.0  # see `budgets`
         wanted, there = config.batch_prompts * config.minibatches, len(start.prompts.train)
         if wanted > there:
             raise ValueError(
@@ -183,6 +188,19 @@ class State:
         self.annotations += len(rewards)
         self.sampled_tokens += int(completions.mask.sum())
         return make_rollout(config, start, self.critic, completions, rewards, None if of_pi_0 else old)
+
+    def within_budgets(self, config: RunConfig, rollout: Rollout) -> tuple[RunConfig, dict[str, float]]:
+        """The configuration with the alpha and beta that spend its budgets on this rollout, and both with the margin as
+        metrics; without budgets, the configuration and no metrics."""
+        if config.eps_0 is None or config.eps_t is None:
+            return config, {}
+        mask = rollout.completions.mask
+        ref, old = (sequence_logps(x, mask) for x in (rollout.ref_per_token_logps, rollout.old_per_token_logps))  # (B,)
+        shape = (-1, config.num_generations)
+        advantage, log_ratio = (x.double().view(shape).numpy() for x in (rollout.advantages, ref - old))  # (N, K)
+        self.anchor = next_anchor(self.anchor, -float(log_ratio.mean()), config.eps_0)
+        solved = multipliers(advantage, log_ratio, config.eps_0, config.eps_t, self.anchor)
+        return replace(config, alpha=solved.alpha, beta=solved.beta), solved._asdict()
 
     def update(self, config: RunConfig, rollout: Rollout) -> None:
         """One step of the policy, and of the critic, on every minibatch in every epoch."""

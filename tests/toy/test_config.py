@@ -33,7 +33,17 @@ NAMES = {
     (StartConfig, "task"): "tldr, helpful, harmless, tiny",
 }
 OTHER = {
-    RunConfig: {"alpha", "gae_lambda", "w_clip", "epsilon", "kl_coef", "self_normalize", "proxy_quality"},
+    RunConfig: {
+        "alpha",
+        "gae_lambda",
+        "w_clip",
+        "epsilon",
+        "kl_coef",
+        "self_normalize",
+        "proxy_quality",
+        "eps_0",
+        "eps_t",
+    },
     StartConfig: {"noise"},
 }
 

@@ -175,6 +175,28 @@ def stability_figure(content: Content) -> Figure:
     return figure
 
 
+def budget_figure(content: Content) -> Figure:
+    """KL to pi_0 along the runs: with budgets (eps_0 is the dotted line of their colour), and with alpha and beta."""
+    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+    budgets = sorted({s["config"]["eps_0"] for s in content["settings"] if s["config"]["eps_0"] is not None})
+    color = dict(zip([*budgets, None], (BLUE, GREEN, PURPLE, GREY), strict=False))
+    with style():
+        figure = Figure(figsize=(4.6 * len(tasks), 3.8))
+        axes = figure.subplots(1, len(tasks), squeeze=False)[0]
+        for ax, task in zip(axes, tasks, strict=True):
+            for setting in (setting for setting in content["settings"] if setting["task"] == task):
+                steps, kl = (
+                    np.mean([[e[name] for e in run["evaluations"]] for run in ended(setting)], axis=0)
+                    for name in ("step", "kl")
+                )
+                ax.plot(steps, np.maximum(kl, 1e-3), color=color[setting["config"]["eps_0"]])
+                ax.annotate(setting["label"], (steps[-1], kl[-1]), fontsize=6)
+            for budget in budgets:
+                ax.axhline(budget, color=color[budget], linestyle=":", linewidth=0.8)
+            ax.set(title=task, xlabel="step", ylabel="KL(pi‖pi_0), nats", yscale="log")
+    return figure
+
+
 def ended(setting: Content) -> list[Content]:
     """The runs that came to their end; those that diverged have no metrics."""
     return [run for run in setting["runs"] if run["diverged"] is None]
@@ -232,6 +254,7 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "quality": {
         "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of the reward model with gold")
     },
+    "budgets": {"kl": budget_figure},
     "samples": {
         task: functools.partial(against_x, keys=("win_rate", "gold", "kl"), xlabel="K", task=task)
         for task in ("tldr", "helpful")

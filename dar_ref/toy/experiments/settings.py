@@ -283,6 +283,23 @@ def _quality(cells: Sequence[Cell]) -> list[Setting]:
     ]
 
 
+def _budgets(_rates: Rates) -> list[Setting]:
+    """Budgets in nats beside three pairs of alpha and beta."""
+    pairs: dict[str, dict[str, Any]] = {
+        **{
+            f"eps_0 {e_0:g}, eps_t {e_t:g}": {"eps_0": e_0, "eps_t": e_t}
+            for e_0 in (0.1, 0.3, 1.0)
+            for e_t in (0.05, 0.2)
+        },
+        **{f"alpha {a:g}, beta {b:g}": {"alpha": a, "beta": b} for a, b in ((0.1, 0.05), (0.1, 0.5), (1.0, 0.2))},
+    }
+    return [
+        Setting(label, task, RunConfig(**LONG, **options), "budgets" if "eps_0" in options else "alpha and beta")
+        for task in ("tldr", "harmless")
+        for label, options in pairs.items()
+    ]
+
+
 def _samples(_rates: Rates) -> list[Setting]:
     """128 samples per update, in groups of K. A group of one has no mean of its own: its baseline is the batch's."""
     choices: tuple[tuple[Baseline, tuple[int, ...]], ...] = (("group", (2, 4, 8)), ("batch", (1, 2, 4, 8)))
@@ -334,5 +351,6 @@ EXPERIMENTS = {
     "quality": Experiment(
         "Does the order of the methods depend on how good the reward model is?", _quality, cells=QUALITY_CELLS, trials=6
     ),
+    "budgets": Experiment("Do budgets in nats hold, and what do they cost?", _budgets),
     "samples": Experiment("How many completions per prompt, at equal samples?", _samples),
 }

@@ -263,6 +263,7 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "direct": lambda content: _direct_tables(content),
     "direct-gold": lambda content: _direct_tables(content),
     "quality": lambda content: [panel_table(content, "tldr", WEIGHTS), tuned_table(content)],
+    "budgets": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
     "samples": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
 }
 
