@@ -202,7 +202,7 @@ def _frontier(_rates: Rates) -> list[Setting]:
                     Setting(f"dar alpha {alpha:g} beta {beta:g}", task, config, f"dar alpha {alpha:g}", beta)
                 )
         for method in ("grpo", "rloo"):
-            for kl_coef in (0.0, 0.04, 0.3):
+            for kl_coef in (0.0, 0.01, 0.04, 0.1, 0.3, 1.0):  # as many as DAR has pairs
                 config = RunConfig(method=method, kl_coef=kl_coef)
                 settings.append(Setting(f"{method} kl {kl_coef:g}", task, config, method, kl_coef))
     return settings

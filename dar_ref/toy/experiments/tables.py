@@ -30,6 +30,7 @@ from dar_ref.evaluation import (
 )
 from dar_ref.plots.style import save_png
 from dar_ref.toy.experiments.figures import FIGURES
+from dar_ref.toy.experiments.matched import advantages
 
 Content = Mapping[str, Any]
 
@@ -166,6 +167,17 @@ def _pairs(content: Content, task: str, metric: str, label: str, baseline: str) 
     return [ours - theirs for ours, theirs in zip(runs[label], runs[baseline], strict=True)]
 
 
+def matched_table(content: Content) -> Table:
+    """Reward of DAR minus that of other methods at equal KL to pi_0, see `matched`."""
+    rows: dict[str, dict[str, Interval | None]] = {}
+    for task in tasks(content):
+        for key in ("proxy", "gold"):
+            for other, values in advantages(content, task, key, "dar", ("grpo", "rloo")).items():
+                rows.setdefault(f"{task}: dar minus {other}", {})[key] = interval(values)
+    columns = (Column("proxy", "Proxy at equal KL"), Column("gold", "Gold at equal KL"))
+    return comparison_table(rows, columns, ours=f"mean over the KL that both reach, paired, {_seeds(content)}")
+
+
 def table_2(content: Content) -> Table:
     """Score, LC win rate and length, beside the paper's Table 2; our score is the gold reward."""
     first = [run["evaluations"][0] for run in content["settings"][0]["runs"]]
@@ -256,7 +268,10 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "compare": lambda content: [table_1(content), *(panel_table(content, task, WEIGHTS) for task in tasks(content))],
     "standard": lambda content: [table_2(content), panel_table(content, "helpful", WEIGHTS)],
     "ablate-alpha": lambda content: [panel_table(content, "tldr", WEIGHTS)],
-    "frontier": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
+    "frontier": lambda content: [
+        matched_table(content),
+        *(panel_table(content, task, WEIGHTS) for task in tasks(content)),
+    ],
     "efficiency": lambda content: [cost_table(content, task) for task in tasks(content)],
     "stability": lambda content: [collapse_table(content)],
     "clip": lambda content: [panel_table(content, "tldr", WEIGHTS)],
