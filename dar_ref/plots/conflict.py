@@ -17,7 +17,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -69,7 +68,6 @@ def conflict_figure(
         raise ValueError(f"shown = {steps!r} names {len(steps)} steps; the figure has four columns, pass four")
     with style():
         figure = Figure(figsize=(13.0, 10.2))
-        FigureCanvasAgg(figure)
         for column, step in enumerate(steps, start=1):
             top = simplex_axes(figure, (3, 4, column), arms)
             draw_conflict(top, path, step)
@@ -93,7 +91,6 @@ def frames_figure(path: ConflictPath, shown: Sequence[int], *, arms: Sequence[st
     """A row of simplexes: both constraints and their intersection, at the steps `shown` of the path."""
     with style():
         figure = Figure(figsize=(3.0 * len(shown), 3.1))
-        FigureCanvasAgg(figure)
         for column, step in enumerate(shown, start=1):
             draw_conflict(simplex_axes(figure, (1, len(shown), column), arms), path, step, others=False)
     return figure
@@ -109,7 +106,6 @@ def conflict_gif(path: ConflictPath, alpha: float, beta: float, *, arms: Sequenc
     with style(), mpl.rc_context(fixed), tempfile.TemporaryDirectory() as folder:
         gif = Path(folder) / "conflict.gif"
         figure = Figure(figsize=(10.4, 3.4))
-        FigureCanvasAgg(figure)
         writer = PillowWriter(fps=fps)
         with writer.saving(figure, str(gif), dpi=80):
             for step in range(len(path.log_path)):
