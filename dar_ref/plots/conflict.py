@@ -53,7 +53,6 @@ def conflict_figure(
         alpha: DAR's weight of `pi_0`, in [0, 1].
         beta: DAR's strength of the regulariser, > 0.
         shown: four steps to draw; by default evenly spaced.
-        arms: names of the corners top, left and right.
 
     Returns:
         A figure of three rows. Top: both KL balls, their intersection (hatched) and its best policy; PPO's box and the
@@ -73,8 +72,10 @@ def conflict_figure(
             draw_conflict(top, path, step)
             middle = simplex_axes(figure, (3, 4, 4 + column), arms)
             draw_dar(middle, path, step, alpha, beta)
-        handles = {label: line for ax in (top, middle, figure.axes[0], figure.axes[1]) for line, label in _legend(ax)}
-        handles = _region_handles(path) | handles
+        handles = _region_handles(path)
+        for ax in (top, middle, figure.axes[0], figure.axes[1]):
+            lines, labels = ax.get_legend_handles_labels()
+            handles |= dict(zip(labels, lines, strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6, fontsize="small")
         lower = [figure.add_subplot(3, 4, 8 + column) for column in range(1, 5)]
         for ax in lower:
@@ -257,7 +258,3 @@ def _region_handles(path: ConflictPath) -> dict[str, Any]:
         f"KL(pi‖pi_t) <= {path.eps_t:g}": Line2D([], [], color=COLORS["pi_t"], linestyle="--"),
         "both": Patch(facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK),
     }
-
-
-def _legend(ax: TernaryAxes) -> list[tuple[Any, str]]:
-    return list(zip(*ax.get_legend_handles_labels(), strict=True))

@@ -23,19 +23,7 @@ def matched_figure(
     *,
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """The ball around `pi_ref` at given budgets: with its true radius, and without `log C` (labelled as wrong).
-
-    Args:
-        log_pi_0: initial policy (3,), log-probabilities.
-        log_pi_t: current policy (3,), log-probabilities.
-        eps_0: radius of the ball around `pi_0`, nats.
-        eps_t: radius of the ball around `pi_t`, nats.
-        alpha: weight of `pi_0`, in [0, 1].
-        arms: names of the corners top, left and right.
-
-    Raises:
-        TypeError, ValueError: bad input, see `dar_ref.theory`.
-    """
+    """The ball around `pi_ref` at given budgets: with its true radius, and without `log C` (labelled as wrong)."""
     log_c = float(theory.interpolate(log_pi_0, log_pi_t, alpha).log_c)
     radius = float(theory.matched_radius(log_pi_0, log_pi_t, alpha, eps_0, eps_t))
     with style():
