@@ -40,7 +40,6 @@ def draw_levels(
     dashes: str = "-",
     *,
     numbers: bool = True,
-    resolution: int = 181,
 ) -> None:
     """Draw the level sets of a function of the policy, each with its value.
 
@@ -51,24 +50,14 @@ def draw_levels(
         color: colour of lines and numbers.
         dashes: matplotlib's line style.
         numbers: write the value on each line, to two decimals.
-        resolution: points along one side of the triangle.
     """
-    grid = simplex_grid(resolution)
+    grid = simplex_grid(181)
     values = np.minimum(divergence(grid), 1e3)  # matplotlib interpolates between grid points
     lines = ax.tricontour(
         *np.exp(grid).T, values, levels=list(levels), colors=[color], linewidths=1.4, linestyles=[dashes]
     )
     if numbers:
         ax.clabel(lines, fmt="%.2f", fontsize=8)
-
-
-def draw_dots(
-    ax: TernaryAxes, log_policies: ArrayLike, color: str, dashes: str = "-", label: str | None = None
-) -> None:
-    """Draw policies (steps, 3) as dots joined by a thin line; the last one is a square."""
-    pi = np.exp(np.asarray(log_policies, dtype=float))
-    ax.plot(*pi.T, color=color, linestyle=dashes, linewidth=0.6, marker=".", markersize=4, label=label)
-    ax.plot(*pi[-1:].T, color=color, marker="s", markersize=8, markeredgecolor="white", linestyle="none", zorder=6)
 
 
 def paths_figure(
@@ -84,7 +73,11 @@ def paths_figure(
         figure = Figure(figsize=(3.6 * len(paths), 3.6))
         for index, (title, path) in enumerate(paths.items()):
             ax = simplex_axes(figure, (1, len(paths), index + 1), arms)
-            draw_dots(ax, path, BLACK, label="the policy, step by step; the last is square")
+            pi = np.exp(np.asarray(path, dtype=float))
+            dots = {"color": BLACK, "linewidth": 0.6, "marker": ".", "markersize": 4}
+            ax.plot(*pi.T, label="the policy, step by step; the last is square", **dots)
+            end = {"color": BLACK, "marker": "s", "markersize": 8, "markeredgecolor": "white", "linestyle": "none"}
+            ax.plot(*pi[-1:].T, zorder=6, **end)
             for name, log_pi in policies.items():
                 draw_policy(ax, log_pi, name)
             ax.set_title(title, pad=20)

@@ -146,7 +146,6 @@ def iterations(
     count: int,
     steps: int,
     on_step: Callable[[], None] = lambda: None,
-    beta: float = 1.0,
 ) -> dict[str, Any]:
     """Part 2: `count` iterations from pi_0 on the enumerated loss, without clip. A is that of pi_0 in all of them.
 
@@ -154,7 +153,7 @@ def iterations(
         For t = 0, 1, ..., nats, means over prompts: kl_iterate: KL(pi_t of T5‖network); kl_end: KL(pi_inf‖network);
         kl_end_exact: KL(pi_inf‖pi_t of T5).
     """
-    advantage = exact_advantage(table.proxy, table.log_pi_0).advantage
+    beta, advantage = 1.0, exact_advantage(table.proxy, table.log_pi_0).advantage
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
     end = fixed_point(advantage, table.log_pi_0, alpha, beta)
     policy, log_path = pi_0, [table.log_pi_0]
@@ -177,8 +176,6 @@ def samples(
     seed: int,
     steps: int,
     on_step: Callable[[], None] = lambda: None,
-    alpha: float = 0.1,
-    beta: float = 1.0,
 ) -> dict[str, Any]:
     """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
 
@@ -188,7 +185,7 @@ def samples(
         log n, by least squares; slopes: between neighbouring n; above_limit: mean kl minus kl_enumerated, None unless
         mean kl is above `CLEAR` times the limit; slope_above_limit: slope of its log, None for fewer than two values.
     """
-    log_pi_t = log_probs(pi_t, table.prompt_ids)
+    alpha, beta, log_pi_t = 0.1, 1.0, log_probs(pi_t, table.prompt_ids)
     advantage = exact_advantage(table.proxy, log_pi_t).advantage
     target = regression_target(advantage, table.log_pi_0, log_pi_t, alpha, beta)
     weights = loss_weights(table, advantage, log_pi_t, alpha, beta, math.inf)
