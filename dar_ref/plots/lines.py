@@ -24,11 +24,12 @@ def line_figure(
 ) -> Figure:
     """Draw curves over a common axis; they differ in colour, dashes and marker.
 
+    Labels name the units, scales are "linear" or "log", limits of None are matplotlib's.
+
     Args:
         x: (M,).
         curves: label -> values, (M,) or shorter; at most five. A method's name ("DAR", "dao") gets the method's colour
             and marker.
-        xlabel, ylabel: with their units; xscale, yscale: "linear" or "log"; xlim, ylim: None for matplotlib's.
         marks: label -> x of a thin vertical line.
 
     >>> figure = line_figure([0, 1, 2], {"DAR": [1.0, 2.0, 4.0]}, "step", "reward", marks={"half way": 1.0})

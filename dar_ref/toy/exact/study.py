@@ -11,6 +11,7 @@ exact normalised advantage of the proxy reward. The results depend only on the s
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +68,12 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
     """
     table = tables(start, start.prompts.train[:PROMPTS])
     pi_t = train(start, RunConfig(steps=MOVED, learning_rate=MOVED_RATE, seed=seed)).policy.requires_grad_(True)
-    count = _Counter(on_step)
+    steps = itertools.count(1)
+
+    def count() -> None:
+        if on_step is not None:
+            on_step(next(steps))
+
     return {
         "seed": seed,
         "prompts": [" ".join(prompt) for prompt in start.prompts.train[:PROMPTS]],
@@ -83,18 +89,6 @@ def total_steps() -> int:
     """Number of gradient steps of `run`."""
     fits = len(SETTINGS) * FIT_STEPS + sum(ALPHAS.values()) * ITERATION_STEPS
     return fits + (len(COUNTS) * REPEATS + 1) * SAMPLE_STEPS + 2 * len(RATES) * len(FACTORS) * OPTIMIZER_STEPS
-
-
-class _Counter:
-    """Counts gradient steps and reports the count to `on_step`."""
-
-    def __init__(self, on_step: Progress | None) -> None:
-        self.done, self.on_step = 0, on_step
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.on_step is not None:
-            self.on_step(self.done)
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
