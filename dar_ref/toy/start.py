@@ -218,8 +218,8 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model; beside it `metrics.json`, on validation prompts: share of labels that agree with the
-    reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
+    """Fit the reward model; beside it `metrics.json`, on validation prompts: the `agreement` of the reward model and of
+    the gold reward with the labels, and the correlation of the two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
     pairs = pair_indices(config.group_size)
@@ -238,13 +238,13 @@ def _make_reward(
     count, rate = len(train.preferred), config.reward_learning_rate
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
     proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
-    of_gold = margins(gold, held_out.preferred)
+    same = _identical(content["validation"], pairs)
     metrics = {
-        "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
-        "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
         **_within_groups(proxy, gold, config.group_size),
     }
+    for name, rewards in (("proxy", proxy), ("gold", gold)):
+        metrics |= agreement(name, margins(rewards, held_out.preferred), same)
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
