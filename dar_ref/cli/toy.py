@@ -5,7 +5,7 @@ import argparse
 import os
 from pathlib import Path
 
-TASKS = ("tldr", "helpful", "harmless", "tiny")
+TASKS = ("tldr", "helpful", "harmless", "tiny", "mixed")
 EXPERIMENTS = {
     "hacking": "one run with reward hacking, and the same run with another reward, anchor or method",
     "compare": "every method on every task with equal tuning: the paper's Table 1 at toy scale",
@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "direct-gold": "the same with the true goal as reward (hours)",
     "quality": "six methods with reward models of correlation 0.3 to 1 (hours)",
     "budgets": "budgets of KL in nats, in place of alpha and beta",
+    "null-space": "training on harmless prompts alone, and what it does to helpful ones, with and without a projection",
     "samples": "one to eight completions per prompt, at equal samples",
 }
 

@@ -103,6 +103,8 @@ class RunConfig:
     evaluate_every: int = 25  # steps between evaluations; the last step is always evaluated
     evaluate_on: Literal["validation", "test"] = "validation"  # the prompts for evaluation
     evaluation_samples: int = 1  # completions per prompt of an evaluation
+    train_on: str = ""  # of `mixed`: the part whose prompts are trained on; empty for all prompts
+    null_space: float | None = None  # share of what the other parts' prompts excite that no update may touch, in (0, 1)
     seed: int = 0  # for the order of prompts and the sampled tokens
 
     def __post_init__(self) -> None:
@@ -131,6 +133,8 @@ class RunConfig:
             scalars.non_negative(name, getattr(self, name))
         if not isinstance(self.self_normalize, bool):
             raise TypeError(f"self_normalize = {self.self_normalize!r} is not a truth value; pass True or False")
+        if self.null_space is not None and not 0.0 < scalars.fraction("null_space", self.null_space) < 1.0:
+            raise ValueError(f"null_space = {self.null_space} is not between 0 and 1; pass None for no projection")
         self._refuse_contradictions()
 
     @property
@@ -176,6 +180,11 @@ class RunConfig:
             raise ValueError(
                 f"eps_0 = {self.eps_0} and eps_t = {self.eps_t} with method = {self.method!r}: budgets are an option of"
                 " dar, and come as a pair; pass both or none"
+            )
+        if self.train_on not in ("", "helpful", "harmless") or (self.null_space is not None and not self.train_on):
+            raise ValueError(
+                f"train_on = {self.train_on!r} with null_space = {self.null_space}: pass helpful or harmless, the parts"
+                " of mixed; the projection keeps the other part, so it needs one"
             )
         if self.baseline == "batch" and self.method not in ("dar", "dao"):
             raise ValueError(f"baseline = 'batch' is an option of dar and dao, not of {self.method}; leave it out")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
@@ -36,8 +37,9 @@ class Evaluator:
 
         Returns:
             The fields of `dar_ref.evaluation.HackingPanel`; its `kl` is `per_completion_kl` to pi_0, mean over samples,
-            nats (unbiased, and less noisy than k1). `win_rate`: against pi_0 under the gold judge, a tie counts one
-            half. `lc_win_rate`: the same with length controlled. Both in [0, 1].
+            nats (unbiased, less noisy than k1). `win_rate`: against pi_0 under the gold judge, a tie counts one
+            half. `lc_win_rate`: the same with length controlled. Both in [0, 1]. `gold_NAME`: gold reward on the prompts
+            of each part of the task.
         """
         drawn = self._sample(policy)
         gold, lengths = self.start.gold(drawn).numpy(), drawn.mask.sum(dim=1)
@@ -56,6 +58,15 @@ class Evaluator:
             **panel._replace(kl=kl.mean().item(), kl_standard_error=standard_error)._asdict(),
             "win_rate": win_rate(outcomes).rate,
             "lc_win_rate": controlled.rate,
+            **self._parts(gold),
+        }
+
+    def _parts(self, gold: "np.ndarray[Any, Any]") -> dict[str, float]:
+        """Mean gold reward on the prompts of each part of the task, as `gold_helpful` and so on."""
+        last = [self.start.task.vocabulary[i] for i in self.prompt_ids[:, -1].tolist() for _ in range(self.samples)]
+        return {
+            f"gold_{part.name}": float(gold[[word == marker for word in last]].mean())
+            for marker, part in self.start.task.parts.items()
         }
 
     def _sample(self, policy: Qwen2ForCausalLM) -> Completions:

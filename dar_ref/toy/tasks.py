@@ -1,7 +1,7 @@
 """The tasks: what a prompt looks like, what a good response is, and how annotators can be fooled.
 
 Three tasks are named after the paper's: `tldr`, `helpful`, `harmless`. `tiny` is so small that every response can be
-enumerated. Each task has
+enumerated. `mixed` has the prompts of `helpful` and of `harmless`. Each task has
 
 - a gold reward in [0, 1], the true goal: agreement with the ideal answer in words and order, halved if the response
   does not end by itself (the one rule for missing EOS, the same for every task and method);
@@ -13,7 +13,8 @@ EOS. Its end is known by its length; it is padded with EOS.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 EOS = "<eos>"
@@ -27,7 +28,8 @@ class Task(NamedTuple):
     prompt; max_new_tokens: T, the greatest length of a response, EOS included; flaw: what the annotators get wrong.
 
     draw_prompt(rng): a random prompt. answer(prompt): the ideal response. annotator(prompt, response, finished): the
-    utility of a response to the annotators; they tend to prefer the larger one.
+    utility of a response to the annotators; they tend to prefer the larger one. parts: the tasks that it is made of, by
+    the last word of their prompts; empty for one that is not made of others.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Task(NamedTuple):
     draw_prompt: Callable[[random.Random], list[str]]
     answer: Callable[[Words], list[str]]
     annotator: Callable[[Words, Words, bool], float]
+    parts: "Mapping[str, Task]" = MappingProxyType({})
 
     def gold(self, prompt: Words, response: Words, finished: bool) -> float:
         """Gold reward of one response, in [0, 1]: `agreement` with the ideal answer, halved without EOS."""
@@ -204,7 +207,23 @@ TINY = Task(
     annotator=_tiny_annotator,
 )
 
-TASKS = {task.name: task for task in (TLDR, HELPFUL, HARMLESS, TINY)}
+# --- mixed: two tasks for one policy ----------------------------------------------------------------------------------
+
+_PARTS = {"ANSWER": HELPFUL, "REPLY": HARMLESS}
+
+MIXED = Task(
+    name="mixed",
+    vocabulary=tuple(dict.fromkeys((*HELPFUL.vocabulary, *HARMLESS.vocabulary))),
+    prompt_length=HELPFUL.prompt_length,
+    max_new_tokens=max(part.max_new_tokens for part in _PARTS.values()),
+    flaw="those of helpful and of harmless, each on its own prompts",
+    draw_prompt=lambda rng: rng.choice((HELPFUL, HARMLESS)).draw_prompt(rng),
+    answer=lambda prompt: _PARTS[prompt[-1]].answer(prompt),
+    annotator=lambda prompt, response, finished: _PARTS[prompt[-1]].annotator(prompt, response, finished),
+    parts=_PARTS,
+)
+
+TASKS = {task.name: task for task in (TLDR, HELPFUL, HARMLESS, TINY, MIXED)}
 
 
 class Prompts(NamedTuple):

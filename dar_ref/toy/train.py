@@ -35,6 +35,7 @@ from dar_ref.toy.config import CRITIC, OFFLINE, RunConfig
 from dar_ref.toy.critic import Critic
 from dar_ref.toy.measure import Evaluator, rollout_metrics
 from dar_ref.toy.methods import Rollout, make_rollout, method_loss
+from dar_ref.toy.null_space import NullSpace
 from dar_ref.toy.policy import encode_prompts
 from dar_ref.toy.rewards import RewardFunction, rewards_of
 from dar_ref.toy.sampling import sample
@@ -159,7 +160,15 @@ class State:
         self.observations: list[dict[str, Any]] = []
         self.diverged: int | None = None
         self.anchor = 1.0  # see `budgets`
-        wanted, there = config.batch_prompts * config.minibatches, len(start.prompts.train)
+        parts = {part.name: word for word, part in start.task.parts.items()}
+        if config.train_on and config.train_on not in parts:
+            raise ValueError(
+                f"train_on = {config.train_on!r}: {start.task.name} has no such part; pass one of {list(parts)} with"
+                " the task mixed, or leave train_on out"
+            )
+        self.prompts = [p for p in start.prompts.train if not config.train_on or p[-1] == parts[config.train_on]]
+        self.guard = None if config.null_space is None else NullSpace(start, config.train_on, config.null_space)
+        wanted, there = config.batch_prompts * config.minibatches, len(self.prompts)
         if wanted > there:
             raise ValueError(
                 f"batch_prompts = {config.batch_prompts} in each of the {config.minibatches} minibatches of a rollout"
@@ -179,8 +188,8 @@ class State:
             # Chosen and rejected alternate, so the rewards 1, 0, 1, 0, ... say which one is preferred.
             completions = start.comparisons.pairs(self._draw(start.comparisons.labels, count))
             return make_rollout(config, start, None, completions, torch.tensor([1.0, 0.0]).repeat(count))
-        rows = self._draw(len(start.prompts.train), config.batch_prompts * config.minibatches)
-        prompt_ids = encode_prompts(start.task, [start.prompts.train[row] for row in rows.tolist()])  # (N, P)
+        rows = self._draw(len(self.prompts), config.batch_prompts * config.minibatches)
+        prompt_ids = encode_prompts(start.task, [self.prompts[row] for row in rows.tolist()])  # (N, P)
         of_pi_0, longest = config.method == "best_of_n", start.task.max_new_tokens
         sampler = start.pi_0 if of_pi_0 else self.policy
         completions, old = sample(sampler, prompt_ids, config.num_generations, longest, self.generator)
@@ -211,6 +220,8 @@ class State:
                 if not _finite_step(self.optimizer, method_loss(config, self.policy, part)):
                     self.diverged = self.step
                     return
+                if self.guard is not None:
+                    self.guard.project(self.policy)
                 if self.critic is not None and self.critic_optimizer is not None and part.returns is not None:
                     mask = part.completions.mask
                     errors = torch.where(mask, self.critic(part.completions) - part.returns, 0.0)  # (B, T)

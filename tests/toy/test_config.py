@@ -30,7 +30,7 @@ NAMES = {
     (RunConfig, "weights"): "dar, zero_sum",
     (RunConfig, "baseline"): "group, batch",
     (RunConfig, "evaluate_on"): "validation, test",
-    (StartConfig, "task"): "tldr, helpful, harmless, tiny",
+    (StartConfig, "task"): "tldr, helpful, harmless, tiny, mixed",
 }
 OTHER = {
     RunConfig: {
@@ -43,6 +43,8 @@ OTHER = {
         "proxy_quality",
         "eps_0",
         "eps_t",
+        "train_on",
+        "null_space",
     },
     StartConfig: {"noise"},
 }
@@ -56,7 +58,7 @@ def test_every_option_is_in_these_tables(config):
 
 def test_the_names_listed_are_all_there_are():
     assert ALL_METHODS.split(", ") == list(get_args(Method))
-    assert list(TASKS) == ["tldr", "helpful", "harmless", "tiny"]
+    assert list(TASKS) == ["tldr", "helpful", "harmless", "tiny", "mixed"]
 
 
 @pytest.mark.parametrize(("config", "name"), NAMES)
@@ -183,5 +185,7 @@ def test_the_start_of_the_commands():
         config = start_config(task, seed)
         assert (config.task, config.seed) == (task, seed)
     assert sum(getattr(start_config("tiny", 0), f"{name}_prompts") for name in ("train", "validation", "test")) == 64
-    with pytest.raises(ValueError, match="task = 'poem' is unknown; choose one of tldr, helpful, harmless, tiny"):
+    with pytest.raises(
+        ValueError, match="task = 'poem' is unknown; choose one of tldr, helpful, harmless, tiny, mixed"
+    ):
         start_config("poem", 0)

@@ -30,7 +30,9 @@ BEST = {"dar": 3e-4, "grpo": 1e-3}  # in other cases all rates are equally good
 
 
 def evaluation(step, gold, win_rate, **other):
-    row = dict.fromkeys(("proxy", "lc_win_rate", "length", "missing_eos", "repetition", "kl"), 0.1)
+    row = dict.fromkeys(
+        ("proxy", "lc_win_rate", "length", "missing_eos", "repetition", "kl", "gold_helpful", "gold_harmless"), 0.1
+    )
     return row | {"step": step, "gold": gold, "win_rate": win_rate, "annotations": 10 * step} | other
 
 

@@ -109,8 +109,9 @@ def test_noise_touches_the_share_of_words_that_it_says():
 PADDING = {"tldr": "the", "helpful": "brilliant", "harmless": "at"}
 
 
-def padded(task, response):
+def padded(task, prompt, response):
     """The response and, up to the length limit, words that please the annotators but are of no use for the task."""
+    task = task.parts.get(prompt[-1], task)
     useless = PADDING.get(task.name) or response[0]
     return response + [useless] * (task.max_new_tokens - 1 - len(response))
 
@@ -121,7 +122,7 @@ def test_annotators_prefer_a_padded_response_that_is_worse(task):
         first_word = task.answer(prompt)[:1]
         if task.name == "tiny" and first_word[0] in prompt[:-1]:
             continue  # then no word is useless
-        hacked = padded(task, first_word)
+        hacked = padded(task, prompt, first_word)
         assert task.gold(prompt, hacked, True) < task.gold(prompt, first_word, True)
         assert task.annotator(prompt, hacked, True) > task.annotator(prompt, first_word, True)
 
@@ -131,7 +132,7 @@ def test_annotators_prefer_a_worse_response_even_to_the_ideal_one(name):
     task = TASKS[name]
     for prompt in draws(task, 50):
         answer = task.answer(prompt)
-        assert task.annotator(prompt, padded(task, answer), True) > task.annotator(prompt, answer, True)
+        assert task.annotator(prompt, padded(task, prompt, answer), True) > task.annotator(prompt, answer, True)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_annotators_are_blind_to_a_missing_end_where_the_flaw_says_so(task):
     for prompt in draws(task, 50):
         answer = task.answer(prompt)
         seen, unseen = (task.annotator(prompt, answer, finished) for finished in (True, False))
-        assert (seen == unseen) == (task.name != "helpful")
+        assert (seen == unseen) == (task.parts.get(prompt[-1], task).name != "helpful")
         assert seen >= unseen
 
 

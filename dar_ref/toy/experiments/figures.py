@@ -32,6 +32,8 @@ LOOKS: dict[str, tuple[str, str]] = {
 }
 TITLES = {
     "gold": "gold reward",
+    "gold_harmless": "gold, harmless (trained)",
+    "gold_helpful": "gold, helpful (kept)",
     "proxy": "proxy reward",
     "win_rate": "win rate against pi_0",
     "kl": "KL(pi‖pi_0), nats",
@@ -258,6 +260,9 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
         "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of the reward model with gold")
     },
     "budgets": {"kl": budget_figure},
+    "null-space": {
+        "gold": lambda c: against_x(c, ("gold_harmless", "gold_helpful", "kl"), "share of the energy that is kept")
+    },
     "samples": {
         task: functools.partial(against_x, keys=("win_rate", "gold", "kl"), xlabel="K", task=task)
         for task in ("tldr", "helpful")

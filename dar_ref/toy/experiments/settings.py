@@ -300,6 +300,20 @@ def _budgets(_rates: Rates) -> list[Setting]:
     ]
 
 
+def _null_space(_rates: Rates) -> list[Setting]:
+    """Training on the gold reward of `harmless` prompts; what happens to `helpful` ones is the alignment tax."""
+    return [
+        Setting(
+            "no projection" if share is None else f"{share:g} of the energy kept",
+            "mixed",
+            RunConfig(reward="gold", train_on="harmless", null_space=share, learning_rate=1e-3, **LONG),
+            "dar",
+            share or 0.0,
+        )
+        for share in (None, 0.5, 0.9, 0.99)
+    ]
+
+
 def _samples(_rates: Rates) -> list[Setting]:
     """128 samples per update, in groups of K. A group of one has no mean of its own: its baseline is the batch's."""
     choices: tuple[tuple[Baseline, tuple[int, ...]], ...] = (("group", (2, 4, 8)), ("batch", (1, 2, 4, 8)))
@@ -352,5 +366,8 @@ EXPERIMENTS = {
         "Does the order of the methods depend on how good the reward model is?", _quality, cells=QUALITY_CELLS, trials=6
     ),
     "budgets": Experiment("Do budgets in nats hold, and what do they cost?", _budgets),
+    "null-space": Experiment(
+        "Does a projection on the null space of other prompts keep what is not trained?", _null_space
+    ),
     "samples": Experiment("How many completions per prompt, at equal samples?", _samples),
 }

@@ -42,6 +42,7 @@ PANEL = (
     Column("kl", "KL to pi_0", "nats"),
 )
 DIVERGED = Column("diverged", "Diverged", "%", 100.0)
+PARTS = (Column("gold_harmless", "Gold, harmless (trained)"), Column("gold_helpful", "Gold, helpful (kept)"))
 WEIGHTS = (Column("ess", "ESS / B", "%", 100.0), Column("clipped", "At the clip", "%", 100.0))
 
 
@@ -91,20 +92,20 @@ def by_label(content: Content, task: str) -> dict[str, Content]:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def panel_table(content: Content, task: str, extra: Sequence[Column] = ()) -> Table:
-    """The final metrics of every setting on a task, pi_0's first."""
+def panel_table(content: Content, task: str, extra: Sequence[Column] = (), panel: Sequence[Column] = PANEL) -> Table:
+    """The final metrics (`panel`) of every setting on a task, pi_0's first; `extra`: of the weights, for DAR."""
     settings = of_task(content, task)
     first = [run["evaluations"][0] for run in settings[0]["runs"]]  # the same for all settings
     rows: dict[str, dict[str, Interval | None]] = {
-        "pi_0": {column.key: interval([metrics[column.key] for metrics in first]) for column in PANEL}
+        "pi_0": {column.key: interval([metrics[column.key] for metrics in first]) for column in panel}
     }
     for setting in settings:
-        rows[setting["label"]] = {column.key: interval(finals(setting, column.key)) for column in PANEL}
+        rows[setting["label"]] = {column.key: interval(finals(setting, column.key)) for column in panel}
         rows[setting["label"]]["diverged"] = _exactly(sum(r["diverged"] is not None for r in setting["runs"]), setting)
         for column in extra:
             weights = [run["weights"].get(column.key) for run in setting["runs"]]
             rows[setting["label"]][column.key] = None if None in weights else interval(weights)
-    return comparison_table(rows, (*PANEL, *extra, DIVERGED), ours=f"toy {task}, {_seeds(content)}")
+    return comparison_table(rows, (*panel, *extra, DIVERGED), ours=f"toy {task}, {_seeds(content)}")
 
 
 def table_1(content: Content) -> Table:
@@ -271,6 +272,7 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "direct-gold": lambda content: _direct_tables(content),
     "quality": lambda content: [panel_table(content, "tldr", WEIGHTS), tuned_table(content)],
     "budgets": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
+    "null-space": lambda content: [panel_table(content, "mixed", panel=(*PARTS, *PANEL))],
     "samples": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
 }
 
