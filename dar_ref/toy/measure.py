@@ -37,9 +37,9 @@ class Evaluator:
 
         Returns:
             The fields of `dar_ref.evaluation.HackingPanel`; its `kl` is `per_completion_kl` to pi_0, mean over samples,
-            nats (unbiased, less noisy than k1). `win_rate`: against pi_0 under the gold judge, a tie counts one
-            half. `lc_win_rate`: the same with length controlled. Both in [0, 1]. `gold_NAME`: gold reward on the prompts
-            of each part of the task.
+            nats (unbiased, and less noisy than k1). `win_rate`: against pi_0 under the gold judge, a tie counts one
+            half. `lc_win_rate`: the same with length controlled. Both in [0, 1]. `gold_NAME`: gold reward on the
+            prompts of each part of the task.
         """
         drawn = self._sample(policy)
         gold, lengths = self.start.gold(drawn).numpy(), drawn.mask.sum(dim=1)
