@@ -224,7 +224,8 @@ def _make_reward(
     generator = torch.Generator().manual_seed(config.seed + 2)
     count, rate = len(train.preferred), config.reward_learning_rate
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
-    proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
+    prompts = [row["prompt"] for row in content["validation"]]
+    proxy, gold = score(reward_model, held_out.completions), gold_rewards(task, prompts, held_out.completions)
     same = _identical(content["validation"], pairs)
     metrics = {"correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item()}
     for name, rewards in (("proxy", proxy), ("gold", gold)):
@@ -253,13 +254,6 @@ def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
 def _identical(rows: Sequence[dict[str, Any]], pairs: Tensor) -> Tensor:
     """Whether the two completions of a pair are one response drawn twice, (N, M)."""
     return torch.tensor([[row["completions"][i] == row["completions"][j] for i, j in pairs.tolist()] for row in rows])
-
-
-def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
-    """Gold reward of every completion of the rows, (B,)."""
-    return torch.tensor(
-        [task.gold(row["prompt"], c["words"], c["finished"]) for row in rows for c in row["completions"]]
-    )
 
 
 def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:
