@@ -44,16 +44,9 @@ class StartConfig:
     def __post_init__(self) -> None:
         scalars.choice("task", self.task, TASKS)
         scalars.integer("seed", self.seed, 0)
-        sizes = ("num_layers", "num_heads", "train_prompts", "validation_prompts", "test_prompts", "groups")
-        for name in (
-            *sizes,
-            "demonstrations",
-            "sft_steps",
-            "sft_batch",
-            "reward_layers",
-            "reward_steps",
-            "reward_batch",
-        ):
+        for name in ("num_layers", "num_heads", "train_prompts", "validation_prompts", "test_prompts", "groups"):
+            scalars.integer(name, getattr(self, name), 1)
+        for name in ("demonstrations", "sft_steps", "sft_batch", "reward_layers", "reward_steps", "reward_batch"):
             scalars.integer(name, getattr(self, name), 1)
         if scalars.integer("hidden_size", self.hidden_size, 2) % (2 * self.num_heads):
             raise ValueError(
