@@ -22,7 +22,8 @@ MOST_ARMS = 64  # of the product of T copies
 
 def draw_fit(rng: np.random.Generator) -> Case:
     """Draw a bandit as for T1 to T4, but narrower: a second derivative in a probability of exp(-1000) costs thousands
-    of digits. Up to five arms, policies of tens of nats, `A/beta` to about 60. The clip binds in about half of the cases.
+    of digits. Up to five arms, policies of tens of nats, `A/beta` to about 60. The clip binds in about half of the
+    cases.
     """
     arms = int(rng.integers(1, 6))
     kept = int(rng.integers(arms))
@@ -60,8 +61,8 @@ def log_power_sum(log_p: Policy, log_q: Policy, order: arb) -> arb:
 
 def residuals_t13(case: Case) -> list[arb]:
     """log share = `2 log C(alpha) - log C(2 alpha)`; that of T independent tokens, enumerated, is T times that of one;
-    it is at most 0 and not larger than at half of alpha. For `2 alpha <= 1` it is at least `2 log C(alpha)`; above, it is
-    at most `2 log C(alpha) - 2 alpha log pi_0(S)`.
+    it is at most 0 and not larger than at half of alpha. For `2 alpha <= 1` it is at least `2 log C(alpha)`; above, it
+    is at most `2 log C(alpha) - 2 alpha log pi_0(S)`.
     """
     x = Exact.of(case)
     share, log_c = _log_share(x), log_power_sum(x.log_pi_0, x.log_pi_t, x.alpha)
