@@ -246,6 +246,4 @@ def _residuals_of_series(x: Curve) -> list[arb]:
     return [spent[0], spent[1], 2 * spent[2] - variance]
 
 
-STATEMENTS = (
-    Statement("T12", "hard budgets end at the best in e0", draw_budgets, errors_t12, residuals_t12, every=10),
-)
+STATEMENTS = (Statement("T12", "hard budgets: where they end", draw_budgets, errors_t12, residuals_t12, every=10),)

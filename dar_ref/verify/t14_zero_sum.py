@@ -127,4 +127,4 @@ def _probabilities(log_p: Policy) -> list[arb]:
     return [arb(0) if p is None else p.exp() for p in log_p]
 
 
-STATEMENTS = (Statement("T14", "zero-sum weights: same mean at pi_t", draw_batch, errors_t14, residuals_t14, every=10),)
+STATEMENTS = (Statement("T14", "zero-sum: same mean at pi_t", draw_batch, errors_t14, residuals_t14, every=10),)
