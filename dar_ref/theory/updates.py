@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.batches import (
     Baseline,
     Batches,
     Normalize,
     batches,
-    check_choice,
     one_row_per_prompt,
     sample_size,
     sampled_advantages,
@@ -104,8 +104,8 @@ def checked_update(method: Method, arrays: dict[str, ArrayLike], num_generations
 
 
 def _check_options(method: str, options: Options) -> None:
-    check_choice("method", method, get_args(Method))
-    check_choice("weights", options.weights, get_args(Weights))
+    scalars.choice("method", method, get_args(Method))
+    scalars.choice("weights", options.weights, get_args(Weights))
     given: dict[str, object] = {"alpha": options.alpha, "w_clip": options.w_clip, "epsilon": options.epsilon}
     given["weights"] = None if options.weights == "dar" else options.weights
     for name, value in given.items():
