@@ -82,8 +82,8 @@ def _check_type(name: str, value: Any, wanted: Any) -> None:
     option = {name.rpartition(".")[2]: value}
     if without_secrets(option) != option:
         raise ValueError(
-            f"{name} holds a key or password and would stand in training_args.bin; leave it out, and set HF_TOKEN in the"
-            " environment"
+            f"{name} holds a key or password and would stand in training_args.bin; leave it out, and set HF_TOKEN in"
+            " the environment"
         )
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True)
     try:

@@ -13,6 +13,7 @@ The same command with `--resume` continues from the last checkpoint; on a CPU th
 """
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -50,6 +51,8 @@ from dar_ref.llm.rewards.function import for_online_dpo, make_reward
 ANSWER = "This is a sample."
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout", re.I)
 """What gloo and NCCL say of another process that ended or hangs."""
+NOT_WRITTEN = re.compile(r"\(os error \d+\)|file write failed|failed writing file")
+"""What safetensors and torch say of a full disk."""
 
 
 class Trained(NamedTuple):
@@ -212,14 +215,10 @@ def run(arguments: argparse.Namespace) -> int:
     command = f"dar-ref train --config {arguments.config} " + " ".join(map(shown, overrides))
     try:
         done = train(options, arguments.out, arguments.resume, command.strip())
-    except RuntimeError as error:
-        if PartialState().num_processes > 1 and LOST.search(str(error)):
-            raise ConnectionError(
-                "another process of this run ended, which says why itself, or did not answer within"
-                f" training.ddp_timeout = {options.training.get('ddp_timeout', 1800)} s"
-                f" ({str(error).splitlines()[0]:.200})"
-            ) from error
-        raise
+    except Exception as error:
+        if (explained := _explained(error, options, arguments.out)) is None:
+            raise
+        raise explained from error
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()  # a thread of the group that outlives the process would abort it
     if done.stopped:
@@ -231,6 +230,22 @@ def run(arguments: argparse.Namespace) -> int:
     if done.trainer.is_world_process_zero():
         print(f"{options.method}: {done.trainer.state.global_step} steps; policy in {arguments.out / 'policy'}")
     return 0
+
+
+def _explained(error: Exception, options: RunOptions, out: Path) -> OSError | None:
+    """What a library's error means where it has two known causes: another process, and the disk."""
+    first = next(iter(str(error).splitlines()), "")[:200]
+    if isinstance(error, RuntimeError) and PartialState().num_processes > 1 and LOST.search(str(error)):
+        return ConnectionError(
+            "another process of this run ended, which says why itself, or did not answer within training.ddp_timeout ="
+            f" {options.training.get('ddp_timeout', 1800)} s ({first})"
+        )
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or NOT_WRITTEN.search(first):
+        return OSError(
+            f"a checkpoint or the policy cannot be written to {out} ({first}); make room, and --resume goes on from the"
+            " last whole checkpoint"
+        )
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
