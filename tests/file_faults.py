@@ -48,8 +48,9 @@ sys.addaudithook(_hook)
 
 
 def arm(at, stop=_kill):
-    """From now on."""
+    """From now on; returns what counts the operations."""
     _armed[:] = [Armed(at, stop)]
+    return _armed[0]
 
 
 @contextlib.contextmanager

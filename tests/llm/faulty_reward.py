@@ -1,4 +1,4 @@
-"""Reward functions with which process 1 of several fails at its second call, and says when. For `test_processes_end`."""
+"""Reward functions with which process 1 of several fails at its second call, and says when."""
 
 import os
 import signal
