@@ -146,7 +146,7 @@ def run_info(command: str, started: float) -> dict[str, Any]:
     return {
         "command": command,
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": packages(),
         "commit": _commit(),
         "machine": machine,
         "threads": os.environ.get("OMP_NUM_THREADS"),
@@ -154,6 +154,11 @@ def run_info(command: str, started: float) -> dict[str, Any]:
         "seconds": round(time.time() - started, 1),
         "platform": sys.platform,
     }
+
+
+def packages() -> dict[str, str]:
+    """The installed versions of what results depend on."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:

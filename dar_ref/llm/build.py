@@ -92,9 +92,9 @@ def _check_type(name: str, value: Any, wanted: Any) -> None:
         raise ValueError(f"{name} = {value!r}: {'; '.join(e['msg'] for e in error.errors())}") from None
 
 
-def check_steps(args: TrainingArguments, rows: int) -> None:
-    """Raise ValueError if the run would learn nothing: no time to train, no learning rate, or fewer rows than its
-    samplers can use."""
+def check_steps(args: TrainingArguments, rows: int | None = None) -> None:
+    """Raise ValueError if the run would learn nothing: no time to train, no learning rate, or fewer `rows`, if they are
+    counted, than its samplers can use."""
     if args.max_steps != -1 and args.max_steps < 1:
         raise ValueError(f"training.max_steps = {args.max_steps} is no number of steps; set 1 or more, or leave it out")
     if args.learning_rate == 0.0:
@@ -110,7 +110,7 @@ def check_steps(args: TrainingArguments, rows: int) -> None:
     else:
         needed = args.per_device_train_batch_size * args.world_size if args.dataloader_drop_last else 1
         why = "dataloader_drop_last drops what does not fill a batch"
-    if rows < needed:
+    if rows is not None and rows < needed:
         raise ValueError(
             f"{rows} rows of the data are kept and one batch needs {needed}: {why}; the run would take 0 steps. Lower"
             " training.per_device_train_batch_size or gradient_accumulation_steps, or bring more rows"

@@ -129,7 +129,7 @@ def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dic
     named["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
     kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
-    return {"sha256": pi_0, "options": kept, "content": dict(content)}
+    return {"sha256": pi_0, "options": kept, "content": dict(content), "packages": results.packages()}
 
 
 def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -158,12 +158,20 @@ def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None,
     passed = f" ({', '.join(cut_off)}: no whole checkpoint, cut off while it was written)" if cut_off else ""
     if not whole:
         return None, f"{folder} holds no whole checkpoint{passed}; the run begins from the start"
-    _check_mark(whole[-1], mark)
-    return whole[-1], f"the run goes on from {whole[-1]}{passed}"
+    there = _check_mark(whole[-1], mark)
+    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_packages(there, mark)}"
 
 
-def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the run of `mark` can go on from a checkpoint."""
+def _other_packages(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Which versions are others than those of the checkpoint, in words: the last digits may differ then."""
+    old, new = dict(there.get("packages") or {}), here["packages"]
+    changed = [name for name in ("torch", "transformers", "trl") if old.get(name) != new.get(name)]
+    words = ", ".join(f"{name} {old.get(name)} there and {new.get(name)} here" for name in changed)
+    return f"; not bit for bit, since versions changed: {words}" if changed else ""
+
+
+def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> dict[str, Any]:
+    """The mark of a checkpoint; ValueError unless the run of `mark` can go on from there."""
     try:
         there = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
         pi_0, options, content, files = (there[name] for name in ("sha256", "options", "content", "files"))
@@ -186,6 +194,7 @@ def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> None:
         )
     if damaged:
         raise ValueError(f"{checkpoint} is damaged: {damaged}; put the files back, or {_REMOVE}")
+    return dict(there)
 
 
 _REMOVE = "remove the folder, and --resume goes on from the one before it"

@@ -11,7 +11,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from dar_ref.llm.build import make_arguments
+from dar_ref.llm.build import check_steps, make_arguments
 from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
 from dar_ref.llm.folder import check_folder
@@ -39,6 +39,7 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
         console.print("no accelerator here: the options are checked for a CPU, the plan is for a GPU")
     arguments = make_arguments(here, out / "checkpoints")
     check_save_steps(arguments)
+    check_steps(arguments)
     console.print(
         f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences per"
         f" device, {arguments.gradient_accumulation_steps} accumulated; optimizer steps per generation:"

@@ -1,10 +1,10 @@
 """The drill: SIGKILL during the final save of a run, then `--resume`; does it end as a run that nobody touched?
 
-    python -m tests.llm.drill
+    python -m tests.llm.drill docs/results/drill
 
 Full weights, LoRA, and two processes, each killed at several file operations between its last step and its end: while
 the checkpoint is written, before and after its mark, while the old one is removed, while the policy and the results are
-written. Prints a table; exit status 1 if one of them ends otherwise. A few minutes on two cores.
+written. Writes results.json, run.json and table.md; exit status 1 if one of them ends otherwise. A few minutes.
 """
 
 import json
@@ -13,10 +13,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+from dar_ref import results
+from dar_ref.evaluation import Table, markdown
 from dar_ref.llm import train
 from dar_ref.llm.checkpoint import Keeper
 from dar_ref.llm.options import options_as_json
@@ -107,20 +110,25 @@ def exported_start(folder):
     return folder / "exported"
 
 
-def main():
+def main(out):
     """All runs; returns the exit status."""
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        exported = exported_start(folder)
+    began, command, rows = time.time(), f"python -m tests.llm.drill {out}", []
+    with results.writing(out, command), tempfile.TemporaryDirectory() as name:
+        exported = exported_start(Path(name))
         for run in RUNS:
-            (folder / run).mkdir()
-            for row in drill(run, exported, folder / run):
-                print(" | ".join(map(str, row.values())), flush=True)
-                rows.append(row)
-    print(f"{sum(row['same'] for row in rows)} of {len(rows)} end with the same bytes")
-    return 0 if all(row["same"] for row in rows) else 1
+            (Path(name) / run).mkdir()
+            rows += drill(run, exported, Path(name) / run)
+            print(rows[-len(POINTS) :], flush=True)
+        cells = [tuple("yes" if cell is True else str(cell) for cell in row.values()) for row in rows]
+        results.write_text(out / "table.md", markdown(Table(tuple(rows[0]), tuple(cells), ())))
+        results.write_json(out / "results.json", {"rows": rows})
+        results.write_json(out / "run.json", results.run_info(command, began))
+    same = [row["same"] for row in rows]
+    print(f"{sum(same)} of {len(same)} end with the same bytes")
+    return 0 if all(same) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(child(sys.argv[1], sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 1 else main())
+    if len(sys.argv) == 4:
+        sys.exit(child(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    sys.exit(main(Path(sys.argv[1])))

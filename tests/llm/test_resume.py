@@ -311,6 +311,16 @@ class TwoProcesses:
     local_main_process_first = staticmethod(contextlib.nullcontext)
 
 
+def test_other_versions_are_said(exported, two_steps, tmp_path, capsys):
+    shutil.copytree(two_steps, tmp_path / "run")
+    mark = tmp_path / "run" / "checkpoints" / "checkpoint-2" / "pi_0.json"
+    content = json.loads(mark.read_text())
+    version = content["packages"]["torch"]
+    mark.write_text(json.dumps(content | {"packages": content["packages"] | {"torch": "2.0.0"}}))
+    train.train(run_of(exported, training={"max_steps": 4}), tmp_path / "run", resume=True)
+    assert f"since versions changed: torch 2.0.0 there and {version} here" in capsys.readouterr().err
+
+
 def test_another_pi_0_is_refused(exported, tmp_path, monkeypatch):
     copy = tmp_path / "exported"
     subprocess.run(["cp", "-r", exported, copy], check=True)
