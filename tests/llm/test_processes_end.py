@@ -15,7 +15,7 @@ import pytest
 from dar_ref.llm.options import options_as_json
 from tests.llm.training import options
 
-TIMEOUT = 5  # seconds that a process waits for another
+TIMEOUT = 15  # seconds that a process waits for another
 AT_ONCE, TORCHRUN = 30.0, 30.0  # seconds: on a busy machine; and until torchrun kills what does not end
 LOST = "process 0 of 2: another process of this run ended, which says why itself, or did not answer within"
 

@@ -51,6 +51,15 @@ def test_a_secret_option_is_refused_and_not_shown(config, tmp_path, capsys, monk
     assert files_with(CANARY, tmp_path) == []
 
 
+def test_broken_yaml_is_named_by_its_place_and_not_quoted(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text(f"method: dar\ntraining: {{hub_token: {CANARY}\nmodel: x\n")
+    assert main(["train", "--config", str(tmp_path / "run.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert CANARY not in said
+    assert "run.yaml is not YAML: while parsing a flow mapping expected ',' or '}'" in said
+    assert "(line 3, column" in said
+
+
 def test_a_secret_of_another_method_is_hidden(config, tmp_path, capsys):
     other = f"methods.grpo={{hub_token: {CANARY}}}"
     assert main(["train", "--config", str(config), "--out", str(tmp_path / "out"), other]) == 0
@@ -106,5 +115,6 @@ def test_text_that_looks_like_markup_is_text(config, exported, tmp_path, capsys)
     assert all(text in said for text in ("columns prompt, [/b]", "[red]odd[/] [/bold]", "[/out]"))
     assert main(arguments) == 0
     assert str(tmp_path / "[/out]" / "policy") in capsys.readouterr().out
-    assert main(["plan", "--config", str(config), f"model.name={odd / 'policy'}"]) == 0
+    short = ["data.max_prompt_tokens=4", f"model.name={odd / 'policy'}"]
+    assert main(["plan", "--config", str(config), *short]) == 0
     assert "[red]odd[/]" in capsys.readouterr().out.replace("\n", "")
