@@ -30,7 +30,7 @@ from tests.small_start import SMALL
 STEPS = 4
 SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "max_steps": STEPS}
 RUNS = {"full": (None, 1), "LoRA": ({"r": 2, "alpha": 4}, 1), "two processes": (None, 2)}
-POINTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the operations after the last step
+POINTS = (0.0, 0.3, 0.6, 1.0)  # of the operations after the last step
 
 
 def drill(name, exported, folder, points=POINTS):
