@@ -10,13 +10,13 @@ Shapes: `N` prompts, `K` completions per prompt, `A` arms, `S` states (a chunk o
 import math
 from collections.abc import Iterator
 from itertools import combinations
-from numbers import Integral
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 
@@ -125,12 +125,7 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
     """
     check_choice("baseline", baseline, get_args(Baseline))
     check_choice("normalize", normalize, get_args(Normalize))
-    if isinstance(num_generations, bool) or not isinstance(num_generations, Integral):
-        raise TypeError(
-            f"num_generations = {num_generations!r} is a {type(num_generations).__name__}; pass one integer"
-        )
-    if num_generations < 1:
-        raise ValueError(f"num_generations = {num_generations} leaves nothing to sample; pass num_generations >= 1")
+    num_generations = scalars.integer("num_generations", num_generations, 1)
     if num_generations == 1 and baseline != "none":
         raise ValueError(
             f"num_generations = 1 with baseline = {baseline!r}: a group of one is its own mean and has no others, so"
@@ -142,7 +137,7 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
             f"num_generations = 1 with normalize = {normalize!r}: the std of one advantage is 0; pass"
             " num_generations >= 2 or normalize = 'none'"
         )
-    return int(num_generations)
+    return num_generations
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -573,7 +573,7 @@ PLAIN = (REWARD, EVEN, EVEN, EVEN)
         (("rloo", *PLAIN, 2), {"beta": -1.0}, "beta = -1.0 is not a number.* pass beta >= 0"),
         (("dar", *PLAIN, 2), {"beta": 0.0}, "beta = 0.0 is not .* pass beta > 0"),
         (("dar", *PLAIN, 2), {"w_clip": 0.0}, "w_clip = 0.0 is not .* pass w_clip > 0"),
-        (("dar", *PLAIN, 0), {}, "num_generations = 0 leaves nothing to sample"),
+        (("dar", *PLAIN, 0), {}, "num_generations = 0 is below 1; pass num_generations >= 1"),
         (("dar", *PLAIN, 1), {}, "num_generations = 1 with baseline = 'group'.*pass num_generations >= 2"),
         (("rloo", *PLAIN, 1), {}, "num_generations = 1 with baseline = 'leave_one_out'"),
         (("grpo", *PLAIN, 1), {"baseline": "none"}, "num_generations = 1 with normalize = 'group'"),
