@@ -30,14 +30,14 @@ def exit_status(command: str, work: Callable[[], int], debug: bool = False) -> i
             raise
         print(f"{command}: stopped by Ctrl-C", file=sys.stderr)
         return 130
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code that a user names may call sys.exit(0): no success of ours
         if debug:
             raise
         print(f"{command}: {in_one_line(error)}", file=sys.stderr)
         return 2
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """The words of an error; its type and place as well unless it was raised here as ValueError, TypeError or OSError.
 
     >>> in_one_line(ValueError("alpha = 2 is outside [0, 1]; pass a number inside it"))

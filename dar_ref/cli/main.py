@@ -86,7 +86,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
         if row.failure:
             console.print(f"{row.id} FAIL: {row.failure}", markup=False)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows_as_json(rows), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        results.write_text(arguments.json, json.dumps(rows_as_json(rows), indent=2, ensure_ascii=False) + "\n")
     return 0 if all(row.passed for row in rows) else 1
 
 

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from dar_ref.llm.models.policy import lora_config
-from dar_ref.llm.options import ONLINE, SECRET, RunOptions
+from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
 
 Classes = tuple[type[Any], type[Any]]
 
@@ -79,13 +79,42 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
 
 def _check_type(name: str, value: Any, wanted: Any) -> None:
     """Raise ValueError if an option is not of its type: the configurations of transformers and TRL take what comes."""
-    if SECRET.search(name.rpartition(".")[2]) and value is not None:
-        raise ValueError(f"{name} would stand in training_args.bin; leave it out, and set HF_TOKEN in the environment")
+    option = {name.rpartition(".")[2]: value}
+    if without_secrets(option) != option:
+        raise ValueError(
+            f"{name} holds a key or password and would stand in training_args.bin; leave it out, and set HF_TOKEN in"
+            " the environment"
+        )
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True)
     try:
         TypeAdapter(wanted, config=strict).validate_json(json.dumps(value))
     except ValidationError as error:
         raise ValueError(f"{name} = {value!r}: {'; '.join(e['msg'] for e in error.errors())}") from None
+
+
+def check_steps(args: TrainingArguments, rows: int | None = None) -> None:
+    """Raise ValueError if the run would learn nothing: no time to train, no learning rate, or fewer `rows`, if they are
+    counted, than its samplers can use."""
+    if args.max_steps != -1 and args.max_steps < 1:
+        raise ValueError(f"training.max_steps = {args.max_steps} is no number of steps; set 1 or more, or leave it out")
+    if args.learning_rate == 0.0:
+        raise ValueError("training.learning_rate = 0 changes no weight; set one above 0")
+    if args.max_steps <= 0 and args.num_train_epochs <= 0:
+        raise ValueError(
+            f"training.num_train_epochs = {args.num_train_epochs} and max_steps = {args.max_steps} make 0 steps; set"
+            " one of them above 0"
+        )
+    if hasattr(args, "generation_batch_size"):  # TRL's sampler drops what does not fill a generation
+        needed = args.generation_batch_size // args.num_generations
+        why = f"{args.generation_batch_size} completions are sampled at once, {args.num_generations} for each prompt"
+    else:
+        needed = args.per_device_train_batch_size * args.world_size if args.dataloader_drop_last else 1
+        why = "dataloader_drop_last drops what does not fill a batch"
+    if rows is not None and rows < needed:
+        raise ValueError(
+            f"{rows} rows of the data are kept and one batch needs {needed}: {why}; the run would take 0 steps. Lower"
+            " training.per_device_train_batch_size or gradient_accumulation_steps, or bring more rows"
+        )
 
 
 def make_trainer(

@@ -172,7 +172,12 @@ class RunOptions:
 
 
 HIDDEN = "***"
-SECRET = re.compile(r"(^|_)(api_?key|password|secret|credentials?)$|^token$|(hub|auth|access|bearer)_token$", re.I)
+SECRET = re.compile(
+    r"(^|[_-])((api|access|private|secret)[_-]?key|passw(or)?d|secret|credentials?|authorization)$"
+    r"|^token$|(hub|hf|api|auth|access|bearer)[_-]token$",
+    re.I,
+)
+IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")  # user and password
 _ELSEWHERE = {"trust_remote_code", "dtype", "attn_implementation", "revision"}
 
 
@@ -203,15 +208,17 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         key, equals, value = override.partition("=")
         keys = key.split(".")
         if not equals or not all(keys):
-            raise ValueError(f"{override!r} is not an override; write key=value, for example training.max_steps=10")
+            raise ValueError(
+                f"{shown(override)!r} is not an override; write key=value, for example training.max_steps=10"
+            )
         for other in seen:
             if keys[: len(other)] == other or other[: len(keys)] == keys:
-                raise ValueError(f"{override!r} and {'.'.join(other)}=... both set {key}; leave one of them out")
+                raise ValueError(f"{shown(override)!r} and {'.'.join(other)}=... both set {key}; leave one of them out")
         seen.append(keys)
         try:
             _put(changed, keys, read_value(value))
         except ValueError as error:
-            raise ValueError(f"{override!r}: {error}") from None
+            raise ValueError(f"{shown(override)!r}: {error}") from None
     try:
         text = json.dumps(changed)
     except TypeError as error:
@@ -233,10 +240,32 @@ plain = options_as_json  # old name, kept for programs that import it
 
 
 def without_secrets(content: Any) -> Any:
-    """`content` with `HIDDEN` in the place of every value whose name says that it is a password or key."""
+    """`content` with `HIDDEN` in the place of every value whose name says that it is a password or key, and of user and
+    password in an address."""
     if isinstance(content, dict):
-        return {k: HIDDEN if v is not None and SECRET.search(k) else without_secrets(v) for k, v in content.items()}
-    return [without_secrets(value) for value in content] if isinstance(content, list) else content
+        return {
+            k: HIDDEN if v is not None and SECRET.search(str(k)) else without_secrets(v) for k, v in content.items()
+        }
+    if isinstance(content, str):
+        return IN_URL.sub(HIDDEN, content)
+    return [without_secrets(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def shown(override: str) -> str:
+    """An override as messages and `run.json` show it: without secrets.
+
+    >>> shown("training.hub_token=hf_x"), shown("training.seed=1"), shown("methods.grpo={hub_token: hf_x}")
+    ('training.hub_token=***', 'training.seed=1', 'methods.grpo={"hub_token": "***"}')
+    """
+    key, equals, text = override.partition("=")
+    if SECRET.search(key.rpartition(".")[2]):
+        return f"{key}={HIDDEN}" if equals else key
+    try:
+        value = read_value(text)
+    except ValueError:
+        return IN_URL.sub(HIDDEN, override)
+    cleaned = without_secrets(value)
+    return override if cleaned == value else f"{key}={json.dumps(cleaned)}"
 
 
 def find_config(path: str | Path) -> Path:
@@ -274,8 +303,10 @@ def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 def _explain(error: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
+    given = without_secrets({place.rpartition(".")[2]: error["input"]})
+    value = next(iter(given.values()))
     if error["type"] == "unexpected_keyword_argument":
-        return f"{place} = {error['input']!r} is an unknown key; see `dar-ref train --help` for the sections"
+        return f"{place} = {value!r} is an unknown key; see `dar-ref train --help` for the sections"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return f"{place} = {error['input']!r}: {error['msg']}" if place else str(error["msg"])
+    return f"{place} = {value!r}: {error['msg']}" if place else str(error["msg"])

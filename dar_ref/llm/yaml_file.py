@@ -32,6 +32,10 @@ def read_value(text: str) -> Any:
     """The value of a YAML text; ValueError with line and column if it is none."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader: it makes plain values only
+    except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may hold a password
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "no place is known"
+        raise ValueError(f"{' '.join(filter(None, (error.context, error.problem)))} ({where})") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
     except RecursionError:

@@ -209,7 +209,7 @@ def test_a_value_of_another_type_is_refused_and_not_converted(tmp_path, override
         ({"generation": {"num_generations": "4"}}, "generation.num_generations = '4'"),
         ({"generation": {"temperature": True}}, "generation.temperature = True"),
         ({"methods": {"dar": {"alpha": True}}}, "methods.dar.alpha = True"),
-        ({"training": {"hub_token": "hf_CANARY"}}, "hub_token would stand in .* set HF_TOKEN"),
+        ({"training": {"hub_token": "hf_CANARY"}}, "hub_token holds a key or password .* set HF_TOKEN"),
     ],
 )
 def test_the_free_sections_are_checked_by_type_too(tmp_path, sections, message):

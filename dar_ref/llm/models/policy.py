@@ -109,6 +109,8 @@ def _drawn(options: ModelOptions, folder: Path, seed: int, scratch: Path) -> Pat
         model = AutoModelForCausalLM.from_config(
             config, dtype=getattr(torch, options.dtype), trust_remote_code=options.trust_remote_code
         )
-        policy_tokenizer(options, folder).save_pretrained(scratch)
-        model.save_pretrained(scratch)
+        partial = scratch.with_name(scratch.name + ".partial")
+        policy_tokenizer(options, folder).save_pretrained(partial)
+        model.save_pretrained(partial)
+        partial.rename(scratch)  # whole or not at all
     return scratch

@@ -5,6 +5,7 @@ the vocabulary of `tokenizer.json`. If the file holds another kind of tokenizer,
 Qwen2 model, `AutoTokenizer` silently splits texts in another way than the tokenizer that the model was trained with.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     if file is None or is_remote or _agrees(tokenizer, Path(file)):
         return tokenizer
     return PreTrainedTokenizerFast.from_pretrained(name, revision=revision)
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what a tokenizer makes of a text: its pipeline or vocabulary, special tokens and chat template."""
+    pipeline = _content(tokenizer.backend_tokenizer) if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    if isinstance(pipeline, dict):  # these two are of its last call
+        pipeline |= {"padding": None, "truncation": None}
+    parts = [pipeline, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.model_max_length]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool = False) -> Any:

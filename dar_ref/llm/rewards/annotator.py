@@ -30,6 +30,7 @@ from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 
 KEY = "OPENAI_API_KEY"
+SHORTEST_KEY = 8  # characters; a shorter one is a placeholder, and hiding it would tear words apart
 MAX_TOKENS = 16  # of an answer: enough for a number and the words that some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer
 LEAST_LOGPROB = -1e4  # JSON has no infinity
@@ -178,7 +179,7 @@ class Annotator:
 
     def _explained(self, error: openai.APIError) -> Exception:
         reason = f"{type(error).__name__}: {error.message}"[:400]
-        reason = reason.replace(self._key, "***") if self._key else reason
+        reason = reason.replace(self._key, "***") if len(self._key) >= SHORTEST_KEY else reason
         where = f"annotator {self.options.name!r} at {self.address}"
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if status is None or status in (408, 409, 429) or status >= 500:
