@@ -20,7 +20,9 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
-from dar_ref.llm.models.policy import lora_config
+from dar_ref.llm.models.kinds import check_positions
+from dar_ref.llm.models.policy import lora_config, model_positions
+from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, SECRET, RunOptions
 
 Classes = tuple[type[Any], type[Any]]
@@ -74,7 +76,31 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
             arguments[name] = value
     if options.model.trust_remote_code:
         arguments["trust_remote_code"] = True
+    if options.method == "online_dpo":
+        _keep_whole(arguments, options.data.max_prompt_tokens, config_class)
     return config_class(output_dir=str(output_dir), **arguments)
+
+
+def _keep_whole(arguments: dict[str, Any], prompt_tokens: int, config_class: Any) -> None:
+    """Set `max_length` so that TRL's online DPO, which scores no more tokens than that, never cuts a prompt."""
+    needed = prompt_tokens + arguments.get("max_new_tokens", config_class.max_new_tokens)
+    if arguments.setdefault("max_length", needed) < needed:
+        raise ValueError(
+            f"methods.online_dpo.max_length = {arguments['max_length']} would cut prompts: data.max_prompt_tokens ="
+            f" {prompt_tokens} and the new tokens are {needed}; leave it out, or lower one of them"
+        )
+
+
+def template_of(arguments: Any) -> dict[str, Any]:
+    """Variables of the chat template that a method's configuration sets."""
+    return getattr(arguments, "chat_template_kwargs", None) or {}
+
+
+def check_lengths(options: RunOptions, arguments: Any, folder: Path, longest: int) -> None:
+    """Raise ValueError if the longest prompt (of pairs: with its answer) and what is sampled behind it exceed the
+    positions of the model."""
+    new = getattr(arguments, "max_completion_length", 0) or getattr(arguments, "max_new_tokens", 0)
+    check_positions(longest, new, model_positions(options.model, folder), f"model.name = {options.model.name!r}")
 
 
 def _check_type(name: str, value: Any, wanted: Any) -> None:
@@ -100,7 +126,7 @@ def make_trainer(
 ) -> Any:
     """The trainer of the method, not yet started."""
     rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
-    return classes(options.method)[1](
+    trainer = classes(options.method)[1](
         model=model,
         args=arguments,
         train_dataset=train_dataset,
@@ -110,3 +136,20 @@ def make_trainer(
         callbacks=callbacks,
         **rewards,
     )
+    reader = PromptReader(tokenizer, template_of(arguments))
+    if hasattr(trainer, "_tokenize_prompts"):
+        trainer._tokenize_prompts = reader.for_trl
+    elif options.method == "online_dpo":
+        _check_same_tokens(reader, train_dataset[0]["prompt"])
+    return trainer
+
+
+def _check_same_tokens(reader: PromptReader, prompt: Any) -> None:
+    """Raise ValueError unless TRL's online DPO, which adds no special tokens to plain text, reads a prompt as it was
+    counted."""
+    (read,) = reader.read([prompt])
+    if reader.tokenizer(text=read.text, add_special_tokens=False)["input_ids"] != read.ids:
+        raise ValueError(
+            f"TRL's online DPO leaves out the special tokens that {reader.of} writes before plain text, such as"
+            f" {reader.tokenizer.convert_ids_to_tokens(read.ids[0])!r}; set data.format=chat, or take another method"
+        )

@@ -26,7 +26,7 @@ from accelerate import PartialState
 from dar_ref import results
 from dar_ref.errors import exit_status
 from dar_ref.llm.arguments import add_arguments
-from dar_ref.llm.build import make_arguments, make_trainer
+from dar_ref.llm.build import check_lengths, make_arguments, make_trainer, template_of
 from dar_ref.llm.checkpoint import (
     STOPPED,
     Keeper,
@@ -76,9 +76,11 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     check_folder(out, resume)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
-    tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
+    folder = model_folder(options.model, weights=False)
+    tokenizer = policy_tokenizer(options.model, folder)
     train_dataset, eval_dataset, summary = _data(options, arguments, tokenizer)
     _say(str(summary))
+    check_lengths(options, arguments, folder, summary.longest_pair_kept or summary.longest_kept)
     check_steps(arguments, len(train_dataset))
     content = {"rows": rows_hash(train_dataset), "processes": PartialState().num_processes}
     if options.method in ONLINE:
@@ -168,7 +170,9 @@ def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any
     if options.method not in ONLINE:
         pairs = load_preferences(options.data, tokenizer, arguments.max_length)
         return pairs.dataset, None, pairs.summary
-    prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
+    template = template_of(arguments)
+    prompts = load_prompts(options.data, tokenizer, template)
+    held_out = load_eval_prompts(options.data, tokenizer, template)
     return prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary
 
 
