@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage numbers fuzz mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -66,6 +66,9 @@ coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation;
 		--cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 \
 		--include='dar_ref/theory/*,dar_ref/verify/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
+
+numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 digits; writes docs/results/numbers (minutes)
+	$(BIN)/python -m tests.losses.numbers
 
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run

@@ -133,10 +133,10 @@ class RewardOptions:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty)
-        scalars.positive("reward.timeout", self.timeout)
+        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty, single=True)
+        scalars.positive("reward.timeout", self.timeout, single=True)
         if self.temperature is not None:
-            scalars.non_negative("reward.temperature", self.temperature)
+            scalars.non_negative("reward.temperature", self.temperature, single=True)
         for name, least in (("batch_size", 1), ("retries", 0), ("concurrency", 1), ("max_tokens", 1)):
             scalars.integer(f"reward.{name}", getattr(self, name), least)
         lowest, highest = self.scores
