@@ -89,8 +89,8 @@ def _by_std(advantages: Tensor, eps: float) -> Tensor:
 def finite_rewards(rewards: Tensor) -> None:
     """Raise ValueError for the first reward (B,) that is NaN or infinite, or so large that a sum of them would be: one
     of them would spoil the whole batch."""
-    largest = torch.finfo(checks.at_least_float32(rewards[:0]).dtype).max / (4 * len(rewards))
-    good = rewards.abs() <= largest  # False for NaN
+    wide = checks.at_least_float32(rewards)
+    good = wide.abs() <= torch.finfo(wide.dtype).max / (4 * len(rewards))  # False for NaN
     if not good.all():
         index = int((~good).nonzero()[0])
         raise ValueError(
