@@ -1,9 +1,13 @@
 """Checks of scalar options, shared by all layers. Each error gives value, reason and remedy in one line."""
 
 import math
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_NUMBER = re.compile(r"[-+]?(inf|([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?)")
+LARGEST_SEED = 2**32 - 2  # of numpy; the toy engine also uses the next one
 SINGLE = (2.0**-126, (2.0 - 2.0**-23) * 2.0**127)  # the normal numbers of float32
 
 
@@ -51,18 +55,25 @@ def non_negative(name: str, value: float, *, or_infinite: bool = False, single: 
     return _of_float32(name, number) if single else number
 
 
-def integer(name: str, value: int, least: int) -> int:
-    """Return the option `name`, an int or an integer of numpy, as an int of at least `least`.
+def integer(name: str, value: int, least: int, most: int | None = None) -> int:
+    """Return the option `name`, an int or an integer of numpy, as an int from `least` to `most`.
 
     Raises:
         TypeError: not an integer (booleans included).
-        ValueError: below `least`.
+        ValueError: below `least` or above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a whole number; pass an int")
     if value < least:
         raise ValueError(f"{name} = {value} is below {least}; pass {name} >= {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} = {value} is above {most}; pass {name} <= {most}")
     return int(value)
+
+
+def seed(name: str, value: int) -> int:
+    """Return the option `name` as a seed that every random generator in use takes, 0 to `LARGEST_SEED`."""
+    return integer(name, value, 0, LARGEST_SEED)
 
 
 def choice(name: str, value: str, choices: Iterable[str]) -> str:
@@ -80,6 +91,25 @@ def _real(name: str, value: float) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} = {value!r:.20}... is beyond the numbers of float64; pass a smaller one") from None
+
+
+def read_integer(text: str) -> int:
+    """The whole number that is written, in plain decimal digits; ValueError otherwise: `int` also reads 1_000 and ٣."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a whole number; write decimal digits, for example 100")
+    return int(text)
+
+
+def read_number(text: str) -> float:
+    """The number that is written, in plain decimal digits, or inf; ValueError if it is none, or beyond float64."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a number; write it in decimal digits, for example 0.05, 1e-3 or inf")
+    number = float(text)
+    if math.isinf(number) and not text.endswith("inf"):
+        raise ValueError(f"{text!r} is beyond the numbers of float64; write inf if that is meant")
+    if number == 0.0 and re.search("[1-9]", text.lower().partition("e")[0]):
+        raise ValueError(f"{text!r} is too small for float64; write 0 if that is meant")
+    return number
 
 
 def _of_float32(name: str, number: float) -> float:

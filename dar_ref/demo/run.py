@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
@@ -40,6 +40,7 @@ def demo(out: Path, seed: int = 0) -> int:
         ValueError: a negative seed.
     """
     started = time.time()
+    scalars.integer("--seed", seed, 0, scalars.LARGEST_SEED - SEEDS)
     results.write_json(out / "run.json", results.run_info("dar-ref demo (unfinished)", started))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums, and so the last digits, must not depend on the machine's cores

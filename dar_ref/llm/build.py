@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import json
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,11 +21,13 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from dar_ref import scalars
 from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.models.policy import lora_config, model_positions
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, SECRET, RunOptions
 
+HERE = Path(__file__).parents[1]
 Classes = tuple[type[Any], type[Any]]
 
 
@@ -57,6 +60,18 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
     Raises:
         ValueError, TypeError: an option that the method does not have, or an invalid value.
     """
+    arguments, config_class = named_options(options), classes(options.method)[0]
+    if options.method == "online_dpo":
+        _keep_whole(arguments, options.data.max_prompt_tokens, config_class)
+    return _constructed(config_class, output_dir=str(output_dir), **arguments)
+
+
+def named_options(options: RunOptions) -> dict[str, Any]:
+    """What `training`, `generation` and `methods.<method>` set, by the names of the method's configuration.
+
+    Raises:
+        ValueError: an option that the method does not have, or a value of another type.
+    """
     config_class = classes(options.method)[0]
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     types = get_type_hints(config_class)
@@ -73,12 +88,25 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
                 hint = f"; did you mean {', '.join(close)}?" if close else ""
                 raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
             _check_type(f"{section}.{name}", value, types[name])
+            if name in ("seed", "data_seed") and value is not None:
+                scalars.seed(f"{section}.{name}", value)
             arguments[name] = value
     if options.model.trust_remote_code:
         arguments["trust_remote_code"] = True
-    if options.method == "online_dpo":
-        _keep_whole(arguments, options.data.max_prompt_tokens, config_class)
-    return config_class(output_dir=str(output_dir), **arguments)
+    return arguments
+
+
+def _constructed(config_class: Any, **arguments: Any) -> Any:
+    """A configuration of TRL, or ValueError with the library's words: they raise many types."""
+    try:
+        return config_class(**arguments)
+    except Exception as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename.startswith(str(HERE)):
+            raise  # our own words
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{config_class.__name__} refuses the options of training, generation or methods: {words}"
+        ) from error
 
 
 def _keep_whole(arguments: dict[str, Any], prompt_tokens: int, config_class: Any) -> None:

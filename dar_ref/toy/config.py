@@ -43,7 +43,7 @@ class StartConfig:
 
     def __post_init__(self) -> None:
         scalars.choice("task", self.task, TASKS)
-        scalars.integer("seed", self.seed, 0)
+        scalars.seed("seed", self.seed)
         for name in ("num_layers", "num_heads", "train_prompts", "validation_prompts", "test_prompts", "groups"):
             scalars.integer(name, getattr(self, name), 1)
         for name in ("demonstrations", "sft_steps", "sft_batch", "reward_layers", "reward_steps", "reward_batch"):
@@ -105,7 +105,7 @@ class RunConfig:
         for name in ("steps", "batch_prompts", "updates_per_rollout", "epochs_per_rollout", "evaluate_every"):
             scalars.integer(name, getattr(self, name), 1)
         scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)
-        scalars.integer("seed", self.seed, 0)
+        scalars.seed("seed", self.seed)
         for name in ("alpha", "gae_lambda"):
             scalars.fraction(name, getattr(self, name), single=True)
         for name in ("learning_rate", "beta", "dpo_beta"):

@@ -225,10 +225,10 @@ def device_bytes(text: str) -> int:
     if text.lower() in names:
         return names[text.lower()] * GIB
     try:
-        gib = float(text)
+        gib = scalars.read_number(text)
     except ValueError:
         raise ValueError(f"--device-memory = {text!r}; pass GiB, or one of {', '.join(DEVICES)}") from None
-    return int(scalars.positive("--device-memory", gib) * GIB)
+    return int(scalars.positive("--device-memory", gib, single=True) * GIB)
 
 
 def _scores_pi_t(options: RunOptions, settings: Mapping[str, Any], aligned: bool) -> bool:
