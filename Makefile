@@ -70,6 +70,9 @@ coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation;
 numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 digits; writes docs/results/numbers (minutes)
 	$(BIN)/python -m tests.losses.numbers
 
+fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
+	$(BIN)/python -m tests.fuzz.table
+
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results

@@ -33,17 +33,8 @@ HERE = Path(build.__file__).parents[1]
 NOT_FUZZED = {"deepspeed", "use_vllm", "output_dir", "push_to_hub", "torch_compile", "use_liger_kernel", "hub_token"}
 NOT_FUZZED |= {"fsdp", "fsdp_config", "parallelism_config", "accelerator_config", "full_determinism", "ddp_backend"}
 # TRL and transformers resolve these to other forms of the same: an enumeration, a list, a default for None.
-RESOLVED_BY_TRL = {
-    "report_to",
-    "debug",
-    "include_num_input_tokens_seen",
-    "warmup_steps",
-    "disable_tqdm",
-    "run_name",
-    "logging_dir",
-    "bf16",
-    "use_cpu",
-}
+RESOLVED_BY_TRL = {"report_to", "debug", "warmup_steps", "disable_tqdm", "run_name", "logging_dir", "bf16", "use_cpu"}
+RESOLVED_BY_TRL |= {"include_num_input_tokens_seen"}
 
 
 class Command(NamedTuple):

@@ -37,6 +37,7 @@ def measure(number: int, exported: Path, seed: int = 0) -> list[dict[str, Any]]:
                     count[kind] += 1
                     if kind in ("traceback", "changed"):
                         wrong.append({"argv": command.argv, "kind": kind, "detail": detail[:300]})
+                        print(kind, command.argv, detail[:300], file=sys.stderr)
                 rows.append({"command": name, "configurations": total, **{k: count[k] for k in KINDS}, "wrong": wrong})
         finally:
             os.chdir(before)
@@ -70,9 +71,6 @@ def main(argv: list[str]) -> int:
     results.write_text(out / "table.md", text)
     results.write_json(out / "run.json", results.run_info("make fuzz", began))
     print(text)
-    for row in rows:
-        for wrong in row["wrong"]:
-            print(wrong["kind"], wrong["argv"], wrong["detail"])
     return 1 if any(row["wrong"] for row in rows) else 0
 
 
