@@ -18,10 +18,12 @@ test: .venv/dev ## lint, types, then all tests but the slow ones; CI runs this
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist worksteal --durations=10
 
-check: .venv/dev ## ruff (lint, format) and mypy
+check: .venv/dev ## ruff (lint, format), mypy, bandit, and pip-audit where its advisories can be reached
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dar_ref
+	$(BIN)/python .ci/audit.py
 
 portable: .venv/dev ## run the notebooks and the training tests with every instruction set of this machine; prints a table (hours)
 	$(BIN)/python -m tests.benchmarks.portable

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-_INTEGER = re.compile(r"[-+]?[0-9]+")
-_NUMBER = re.compile(r"[-+]?(inf|([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?)")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[-+]?(inf|((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?)")
 LARGEST_SEED = 2**32 - 2  # of numpy; the toy engine also uses the next one
 SINGLE = (2.0**-126, (2.0 - 2.0**-23) * 2.0**127)  # the normal numbers of float32
 

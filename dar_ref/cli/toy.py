@@ -47,8 +47,8 @@ def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         " learning_rate=1e-3 alpha=0.3 reward=gold.",
     )
     parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")
-    parser.add_argument("--method", default="dar", help="dar, grpo, rloo, ... (default: %(default)s)")
-    parser.add_argument("--seed", type=whole, default=0, help="default: %(default)s")
+    parser.add_argument("--method", help="dar, grpo, rloo, ... (default: dar)")
+    parser.add_argument("--seed", type=whole, help="default: 0")
     parser.add_argument("--out", type=path, default=Path("out/toy/run"), help="folder (default: %(default)s)")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="any other option of the run")
     parser.set_defaults(run=_run)
@@ -84,7 +84,8 @@ def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def _run(arguments: argparse.Namespace) -> int:
     from dar_ref.toy import commands
 
-    config = commands.run_config(arguments.options, method=arguments.method, seed=arguments.seed)
+    given = {name: value for name in ("method", "seed") if (value := getattr(arguments, name)) is not None}
+    config = commands.run_config(arguments.options, **given)
     return commands.run(arguments.task, config, arguments.cache, arguments.out)
 
 

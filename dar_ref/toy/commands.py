@@ -64,6 +64,8 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
             raise ValueError(f"{option!r} is not an option; pass key=value with a key of {', '.join(types)}")
+        if name in values:
+            raise ValueError(f"{option!r}: {name} is set twice, also to {values[name]!r}; leave one of them out")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from dar_ref import results
 from tests.fuzz.commands import COMMANDS, draw_command, prepare, run
@@ -63,8 +64,8 @@ def main(argv: list[str]) -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "exported"
-        toy.start_config = lambda _task, _seed: SMALL  # a small policy is as good
-        toy.export("tiny", 0, Path(folder) / "cache", exported)
+        with mock.patch.object(toy, "start_config", return_value=SMALL):  # a small policy is as good
+            toy.export("tiny", 0, Path(folder) / "cache", exported)
         rows = measure(number, exported)
     text = table(rows, "make fuzz")
     results.write_json(out / "results.json", {"rows": rows})

@@ -144,4 +144,6 @@ def same(given: Any, found: Any) -> bool:
         return given is found
     if isinstance(given, list) and isinstance(found, list):
         return len(given) == len(found) and all(map(same, given, found))
+    if isinstance(given, int) and isinstance(found, float):
+        given = float(given)
     return bool(given == found) and isinstance(given, str) == isinstance(found, str)

@@ -124,5 +124,5 @@ def _variables(tokenizer: Any) -> set[str]:
     """Variables that the tokenizer's chat template reads."""
     if not getattr(tokenizer, "chat_template", None):
         return set()
-    environment = Environment(extensions=["jinja2.ext.loopcontrols"])  # it only parses
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)  # it only parses
     return find_undeclared_variables(environment.parse(_GENERATION.sub("", tokenizer.get_chat_template())))
