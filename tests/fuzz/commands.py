@@ -34,7 +34,7 @@ NOT_FUZZED = {"deepspeed", "use_vllm", "output_dir", "push_to_hub", "torch_compi
 NOT_FUZZED |= {"fsdp", "fsdp_config", "parallelism_config", "accelerator_config", "full_determinism", "ddp_backend"}
 # TRL and transformers resolve these to other forms of the same: an enumeration, a list, a default for None.
 RESOLVED_BY_TRL = {"report_to", "debug", "warmup_steps", "disable_tqdm", "run_name", "logging_dir", "bf16", "use_cpu"}
-RESOLVED_BY_TRL |= {"include_num_input_tokens_seen"}
+RESOLVED_BY_TRL |= {"include_num_input_tokens_seen", "dataloader_pin_memory"}  # the last: off on a CPU
 
 
 class Command(NamedTuple):
