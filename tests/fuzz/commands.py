@@ -191,10 +191,10 @@ def prepare(place: Path, exported: Path) -> None:
     (place / "run.yaml").write_text(
         f"model: {{name: {exported / 'policy'}, dtype: float32}}\n"
         f"data: {{prompts: {exported / 'prompts' / 'train.jsonl'}, preferences: {exported / 'preferences.jsonl'},"
-        " max_prompt_tokens: 8}\n"
+        " max_prompt_tokens: 4}\n"
         "reward: {kind: function, name: 'tests.llm.training:reward'}\n"
         "training: {use_cpu: true, bf16: false, gradient_checkpointing: false, max_steps: 3, save_steps: 1}\n"
-        "generation: {num_generations: 4, max_completion_length: 4}\nmethods: {dpo: {max_length: 12}}\n"
+        "generation: {num_generations: 4, max_completion_length: 4}\nmethods: {dpo: {max_length: 8}}\n"
     )
 
 

@@ -95,7 +95,7 @@ class Annotator:
         )
         self._limit = options.timeout * (options.retries + 1) + LONGEST_PAUSE * options.retries  # of one request
         self._began: dict[str, float] = {}  # when each request under way was begun
-        self._answers = 0
+        self._read_so_far = 0
         self.address = str(self._client.base_url)
         if urlsplit(self.address).username or urlsplit(self.address).query:
             raise ValueError(f"reward.base_url holds a user or a query; leave the address bare and set {KEY}")
@@ -136,7 +136,7 @@ class Annotator:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         rewards = [self._reward(found[key]) for key in keys]
-        if rewards and self.counts["cut"] == self._answers:
+        if rewards and self.counts["cut"] == self._read_so_far:
             raise ValueError(
                 f"every answer of {self.options.name!r} ended at reward.max_tokens = {self.options.max_tokens} before a"
                 " score; raise it (a judge that thinks needs hundreds or thousands), or turn its thinking off"
@@ -249,7 +249,7 @@ class Annotator:
     def _reward(self, answer: Mapping[str, Any]) -> float | None:
         tokens = [TokenChoice(text, alternatives) for text, alternatives in answer["tokens"]]
         score = read_score(answer["text"], tokens, *self.options.scores)
-        self._answers += 1
+        self._read_so_far += 1
         self.counts["no_score"] += score is None
         self.counts["cut"] += score is None and answer.get("cut", False)
         self.counts["written"] += score is not None and not score.expected
