@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage numbers fuzz mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -18,10 +18,12 @@ test: .venv/dev ## lint, types, then all tests but the slow ones; CI runs this
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist worksteal --durations=10
 
-check: .venv/dev ## ruff (lint, format) and mypy
+check: .venv/dev ## ruff (lint, format), mypy, bandit, and pip-audit where its advisories can be reached
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dar_ref
+	$(BIN)/python .ci/audit.py
 
 portable: .venv/dev ## run the notebooks and the training tests with every instruction set of this machine; prints a table (hours)
 	$(BIN)/python -m tests.benchmarks.portable
@@ -66,6 +68,12 @@ coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation;
 		--cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 \
 		--include='dar_ref/theory/*,dar_ref/verify/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
+
+numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 digits; writes docs/results/numbers (minutes)
+	$(BIN)/python -m tests.losses.numbers
+
+fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
+	$(BIN)/python -m tests.fuzz.table
 
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run

@@ -1,15 +1,21 @@
-"""The one way out of every command: what stops it is one line, and an exit status.
+"""The one way out of every command: what stops it is one line, and an exit status. And the types of arguments, which
+refuse in our words what cannot be meant.
 
 0    done                          2    refused: bad usage or input, or a place that fails
 1    it ran and did not succeed    130  Ctrl-C
 """
 
+import argparse
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+from dar_ref import scalars
 
 HERE = Path(__file__).parent
+T = TypeVar("T")
 
 
 def exit_status(command: str, work: Callable[[], int], debug: bool = False) -> int:
@@ -55,3 +61,27 @@ def in_one_line(error: BaseException) -> str:
         return words
     place = f" ({Path(ours[-1].filename).relative_to(HERE.parent)}, line {ours[-1].lineno})" if ours else ""
     return f"{type(error).__name__}: {words or 'no more is said'}{place}; --debug shows the traceback"
+
+
+def whole(text: str) -> int:
+    """Type of an argument: a whole number, see `scalars.read_integer`."""
+    return _argument(scalars.read_integer, text)
+
+
+def number(text: str) -> float:
+    """Type of an argument: a number, see `scalars.read_number`."""
+    return _argument(scalars.read_number, text)
+
+
+def path(text: str) -> Path:
+    """Type of an argument: a file or folder. An empty one would be the working directory."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no file or folder; write . for this folder")
+    return Path(text)
+
+
+def _argument(read: Callable[[str], T], text: str) -> T:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -2,8 +2,8 @@
 `dar_ref.llm`."""
 
 import argparse
-from pathlib import Path
 
+from dar_ref.errors import number, path, whole
 from dar_ref.llm.arguments import add_arguments
 
 
@@ -36,13 +36,13 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--model", metavar="FOLDER", help="in place of the configuration's; alone: TRL's defaults")
     parser.add_argument("--reward-model", metavar="FOLDER", help="in place of the configuration's")
-    parser.add_argument("--devices", type=int, default=1, help="how many train together (default: %(default)s)")
+    parser.add_argument("--devices", type=whole, default=1, help="how many train together (default: %(default)s)")
     parser.add_argument("--sharding", help="none, ddp, fsdp, zero3 (default: none, ddp if --devices is above 1)")
     parser.add_argument("--device-memory", metavar="GIB|NAME", help="of one device: 80, H100-80GB, RTX4090-24GB, ...")
     parser.add_argument(
-        "--tokens-per-second", type=float, metavar="X", help="prompt and sampled tokens, all devices together"
+        "--tokens-per-second", type=number, metavar="X", help="prompt and sampled tokens, all devices together"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan to FILE as well")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write the plan to FILE as well")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="single options")
     parser.set_defaults(run=_plan)
 

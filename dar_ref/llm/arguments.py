@@ -4,6 +4,8 @@ imported, so `--help` is fast."""
 import argparse
 from pathlib import Path
 
+from dar_ref.errors import path
+
 SECTIONS = """sections of a configuration; KEY is SECTION.NAME (docs: Full-size training)
   method         dar, dao, ppo_critic_free, dual_ppo_critic_free, grpo, rloo, online_dpo, dpo
   model          name, revision, dtype, attn_implementation, random_init, trust_remote_code
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of one in this package")
     parser.add_argument("--method", help="in place of the configuration's")
-    parser.add_argument("--out", type=Path, default=Path("out/train"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--out", type=path, default=Path("out/train"), help="folder to write to (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in --out")
     parser.add_argument("--dry-run", action="store_true", help="check everything, load no weights, train nothing")
     parser.add_argument("--random-init", action="store_true", help="start from random weights, for benchmarks")

@@ -67,8 +67,8 @@ class DARConfig(GRPOConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         refuse_what_has_no_meaning(self)
-        scalars.fraction("alpha", self.alpha)
-        scalars.positive("beta", self.beta)
+        scalars.fraction("alpha", self.alpha, single=True)
+        scalars.positive("beta", self.beta, single=True)
         self.check_w_clip()
         super().__post_init__()
         per_token = not self.vllm_importance_sampling_mode.startswith("sequence_")
@@ -82,7 +82,7 @@ class DARConfig(GRPOConfig):  # type: ignore[misc]
         """Raise unless the weights have a bound above 0, which may be infinite."""
         if self.w_clip is None:
             raise TypeError("w_clip = None; pass a number above 0, or .inf for no clip")
-        scalars.positive("w_clip", self.w_clip, or_infinite=True)
+        scalars.positive("w_clip", self.w_clip, or_infinite=True, single=True)
 
 
 @dataclass

@@ -105,8 +105,10 @@ class RewardOptions:
     For model: revision, dtype, batch_size, separator (between a plain prompt and its completion, " " for toy tasks),
     append_eos (append the tokenizer's EOS to a plain text if the completion ended; a chat template does so itself).
     For annotator: base_url, rubric (a file with the instruction), scores (lowest and highest, whole numbers from 0),
-    logprobs (ask for the probabilities of the scores), timeout in seconds, retries, concurrency, cache (folder). The
-    key is read from the environment variable OPENAI_API_KEY.
+    logprobs (ask for the probabilities of the scores), max_tokens (of an answer, thoughts included; raise it for a
+    judge that thinks), max_tokens_name (some endpoints want max_completion_tokens), temperature (null leaves it to the
+    endpoint), timeout in seconds, retries, concurrency, cache (folder). The key is read from the environment variable
+    OPENAI_API_KEY.
     """
 
     kind: Literal["function", "model", "annotator"]
@@ -122,15 +124,20 @@ class RewardOptions:
     rubric: str | None = None
     scores: tuple[int, int] = (1, 10)
     logprobs: bool = True
+    max_tokens: int = 16  # enough for a number and the words that some models put around it
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    temperature: float | None = 0.0
     timeout: float = 60.0
     retries: int = 5
     concurrency: int = 16
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty)
-        scalars.positive("reward.timeout", self.timeout)
-        for name, least in (("batch_size", 1), ("retries", 0), ("concurrency", 1)):
+        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty, single=True)
+        scalars.positive("reward.timeout", self.timeout, single=True)
+        if self.temperature is not None:
+            scalars.non_negative("reward.temperature", self.temperature, single=True)
+        for name, least in (("batch_size", 1), ("retries", 0), ("concurrency", 1), ("max_tokens", 1)):
             scalars.integer(f"reward.{name}", getattr(self, name), least)
         lowest, highest = self.scores
         if not 0 <= lowest < highest:

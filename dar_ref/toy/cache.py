@@ -12,13 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
 
 from dar_ref import arithmetic
 
+T = TypeVar("T")
 VERSION = 4  # raise it with any change that alters numbers or files: folders of an older version are then made anew
 
 
@@ -39,10 +40,12 @@ def made(folder: Path, make: Callable[[Path], None]) -> Path:
     """Return `folder`. If it does not exist, let `make` fill it first.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or a file is in its place.
     """
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise FileExistsError(f"{folder} is a file where the cache has a folder; remove it, or pass another --cache")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -54,3 +57,18 @@ def made(folder: Path, make: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def read(folder: Path, read_it: Callable[[Path], T]) -> T:
+    """What `read_it` makes of a complete folder.
+
+    Raises:
+        ValueError: a file of the folder was damaged or removed later; the message names the folder to remove.
+    """
+    try:
+        return read_it(folder)
+    except Exception as error:  # of json, safetensors and transformers: they have no base in common
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        raise ValueError(
+            f"{folder} in the cache cannot be read ({reason}); remove this folder, and it is made again"
+        ) from error

@@ -81,6 +81,12 @@ def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizer
     return tokenizer
 
 
+def model_positions(options: ModelOptions, folder: Path) -> int | None:
+    """How many positions the model of a folder has; None if its config does not say."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def without_dropout(folder: Path) -> dict[str, float]:
     """Every dropout rate in a model's config, set to 0. Setting dropout modules to 0 would miss functional dropout."""
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))

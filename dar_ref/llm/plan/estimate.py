@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dar_ref import scalars
+from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.options import ONLINE, LoraOptions, RunOptions
 from dar_ref.llm.plan import peaks
 from dar_ref.llm.plan.architecture import Architecture, read_architecture
@@ -126,11 +127,7 @@ def make_setup(
         limit = scalars.integer("methods.dpo.max_length", settings["max_length"], 2)
         prompt = min(prompt, limit - 1)
         completion = limit - prompt
-    if prompt + completion > model.max_positions:
-        raise ValueError(
-            f"data.max_prompt_tokens = {prompt} and {completion} new tokens are {prompt + completion} positions,"
-            f" and {model.name} has {model.max_positions}; shorten one of them"
-        )
+    check_positions(prompt, completion, model.max_positions, model.name)
     steps = steps_per_generation(settings, devices) if online else 0
     reward, reward_types = _reward(options)
     types, storage = make_types(options, settings, sharding)
@@ -226,10 +223,10 @@ def device_bytes(text: str) -> int:
     if text.lower() in names:
         return names[text.lower()] * GIB
     try:
-        gib = float(text)
+        gib = scalars.read_number(text)
     except ValueError:
         raise ValueError(f"--device-memory = {text!r}; pass GiB, or one of {', '.join(DEVICES)}") from None
-    return int(scalars.positive("--device-memory", gib) * GIB)
+    return int(scalars.positive("--device-memory", gib, single=True) * GIB)
 
 
 def _scores_pi_t(options: RunOptions, settings: Mapping[str, Any], aligned: bool) -> bool:
