@@ -35,6 +35,7 @@ NOT_FUZZED |= {"fsdp", "fsdp_config", "parallelism_config", "accelerator_config"
 # TRL and transformers resolve these to other forms of the same: an enumeration, a list, a default for None.
 RESOLVED_BY_TRL = {"report_to", "debug", "warmup_steps", "disable_tqdm", "run_name", "logging_dir", "bf16", "use_cpu"}
 RESOLVED_BY_TRL |= {"include_num_input_tokens_seen", "dataloader_pin_memory"}  # the last: off on a CPU
+RESOLVED_BY_TRL |= {"generation_batch_size", "steps_per_generation"}  # null lets TRL compute one from the other
 
 
 class Command(NamedTuple):
@@ -258,14 +259,13 @@ def _boundaries(seen: dict[str, Any]) -> Iterator[None]:
     def started(config: Any, folder: Path) -> Any:
         frame = sys._getframe(1).f_locals
         given = dataclasses.asdict(frame["config"]) if "config" in frame else {"seed": config.seed}
-        raise ReachedError({**given, "task": config.task, "out": str(frame["out"]), "cache": str(folder)})
+        raise ReachedError({**given, "task": config.task, "out": str(_callers("out")), "cache": str(folder)})
 
     def experiment(_jobs: Any, folder: Path, processes: int) -> Any:
         raise ReachedError({"processes": processes, "cache": str(folder)})
 
     def demonstrated(seed: int, _progress: Any) -> Any:
-        frame = sys._getframe(1).f_locals
-        raise ReachedError({"seed": seed, "out": str(frame["out"])})
+        raise ReachedError({"seed": seed, "out": str(_callers("out"))})
 
     def arguments(chosen: Any, folder: Path) -> Any:
         found = made(chosen, folder)
@@ -295,6 +295,15 @@ def _boundaries(seen: dict[str, Any]) -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         yield
+
+
+def _callers(name: str) -> Any:
+    """The local variable `name` of the nearest caller that has one."""
+    frame = sys._getframe(2)
+    while name not in frame.f_locals:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    return frame.f_locals[name]
 
 
 def _last_word(chosen: Any, section: str, name: str) -> bool:

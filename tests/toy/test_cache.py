@@ -26,7 +26,19 @@ def a_folder(file):
     file.mkdir()
 
 
-DAMAGE = {"cut": cut, "another format": foreign, "removed": lambda file: file.unlink(), "a folder": a_folder}
+def one_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "cut": cut,
+    "another format": foreign,
+    "one bit": one_bit,
+    "removed": lambda file: file.unlink(),
+    "a folder": a_folder,
+}
 FILES = (
     *("sft/*/policy/model.safetensors", "sft/*/policy/config.json", "preferences/*/comparisons.json"),
     *("reward/*/reward_model/model.safetensors", "reward/*/metrics.json"),
@@ -77,5 +89,6 @@ def test_two_that_make_one_folder_at_once_leave_it_whole(tmp_path):
         maker.start()
     for maker in makers:
         maker.join()
-    assert {file.name: file.read_text() for file in (tmp_path / "a").iterdir()} == {"part": "one", "rest": "two"}
+    assert {name: (tmp_path / "a" / name).read_text() for name in ("part", "rest")} == {"part": "one", "rest": "two"}
+    assert cache.read(tmp_path / "a", lambda folder: len(list(folder.iterdir()))) == 3  # and the hashes
     assert [folder.name for folder in tmp_path.iterdir()] == ["a"]
