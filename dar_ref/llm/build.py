@@ -3,8 +3,8 @@
     method                      configuration, trainer
     dar, dao                    ours, on TRL's GRPO trainer
     ppo_critic_free, dual_...   ours, on TRL's GRPO trainer
-    grpo, rloo, dpo             TRL's
-    online_dpo                  TRL's, experimental there
+    grpo, rloo, dpo             TRL's; they save tied weights once, as ours do
+    online_dpo                  TRL's, experimental there; the same
 
 Options of TRL and transformers keep their names. `methods.<name>` overrides generation, which overrides training.
 """
@@ -32,7 +32,7 @@ def classes(method: str) -> Classes:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # stated above
         from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
-        return OnlineDPOConfig, OnlineDPOTrainer
+        return OnlineDPOConfig, _tied_once(OnlineDPOTrainer)
     import trl
 
     from dar_ref.llm import config, methods, trainer
@@ -42,11 +42,17 @@ def classes(method: str) -> Classes:
         "dao": (config.DAOConfig, methods.DAOTrainer),
         "ppo_critic_free": (config.PPOConfig, methods.PPOTrainer),
         "dual_ppo_critic_free": (config.DualPPOConfig, methods.DualPPOTrainer),
-        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
-        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
-        "dpo": (trl.DPOConfig, trl.DPOTrainer),
+        "grpo": (trl.GRPOConfig, _tied_once(trl.GRPOTrainer)),
+        "rloo": (trl.RLOOConfig, _tied_once(trl.RLOOTrainer)),
+        "dpo": (trl.DPOConfig, _tied_once(trl.DPOTrainer)),
     }
     return table[method]
+
+
+def _tied_once(trainer: type[Any]) -> type[Any]:
+    from dar_ref.llm.saving import TiedOnce
+
+    return type(trainer.__name__, (TiedOnce, trainer), {})
 
 
 def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:

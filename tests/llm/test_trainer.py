@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dar_ref.llm import metrics
-from dar_ref.llm.trainer import DARTrainer, Scored
+from dar_ref.llm.batch import Scored, global_advantages
+from dar_ref.llm.trainer import DARTrainer
 from dar_ref.losses import dar_loss, dar_weights
 from tests.llm.training import Recorder, make_trainer, options, reward
 
@@ -24,9 +25,8 @@ REWARDS = st.one_of(st.just(math.nan), st.integers(-5, 5).map(float))
 def test_who_does_not_count_leaves_mean_and_deviation(rewards, num_generations, data):
     rewards = rewards[: len(rewards) // num_generations * num_generations]
     left = data.draw(st.lists(st.booleans(), min_size=len(rewards), max_size=len(rewards)))
-    trainer = SimpleNamespace(num_generations=num_generations)
     inputs = torch.tensor(rewards, dtype=torch.float64), torch.tensor(left)
-    advantages, keep, std = DARTrainer.global_advantages(trainer, *inputs)
+    advantages, keep, std = global_advantages(*inputs, num_generations)
 
     expected, counted = [0.0] * len(rewards), [False] * len(rewards)
     for first in range(0, len(rewards), num_generations):
