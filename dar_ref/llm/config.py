@@ -58,8 +58,8 @@ RESHAPING = """do_sample temperature num_beams num_return_sequences n best_of to
     epsilon_cutoff eta_cutoff repetition_penalty encoder_repetition_penalty presence_penalty frequency_penalty
     no_repeat_ngram_size encoder_no_repeat_ngram_size min_length min_new_tokens min_tokens eos_token_id ignore_eos
     bad_words bad_words_ids allowed_token_ids suppress_tokens begin_suppress_tokens forced_bos_token_id
-    forced_eos_token_id sequence_bias logit_bias logits_processors exponential_decay_length_penalty guidance_scale watermarking_config
-    penalty_alpha dola_layers constraints force_words_ids structured_outputs guided_decoding
+    forced_eos_token_id sequence_bias logit_bias logits_processors exponential_decay_length_penalty guidance_scale
+    watermarking_config penalty_alpha dola_layers constraints force_words_ids structured_outputs guided_decoding
 """  # keys of generation_kwargs, of transformers and vLLM, that change what is drawn
 HARMLESS = {  # their values that do not; the other keys are off at None, False and 0
     **dict.fromkeys(("num_beams", "num_return_sequences", "n", "top_p", "repetition_penalty"), 1),

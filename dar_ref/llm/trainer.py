@@ -190,10 +190,12 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
         advantages, keep, std = global_advantages(rewards, left, size)
         batch["advantages"], batch["keep"] = advantages[local], keep[local]  # (B,)
         share = keep.to(advantages.dtype).mean()
-        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: loss 0, not 0 / 0
+        if_none = 1.0 if training else torch.nan  # nothing kept: a step of loss 0, but no number for an evaluation
+        batch["kept_share"] = torch.where(share > 0, share, if_none)
         tokens = (token_mask(batch).sum(dim=1) * batch["keep"]).sum()
         micro_batches = self.accelerator.num_processes * (self.args.steps_per_generation if training else 1)
-        batch["kept_tokens"] = self.accelerator.reduce(tokens, reduction="sum") / micro_batches
+        tokens = self.accelerator.reduce(tokens, reduction="sum") / micro_batches
+        batch["kept_tokens"] = torch.where(share > 0, tokens, if_none)
         logged = self._logs["advantages"]
         for _ in range(min(len(advantages), len(logged))):  # TRL's, of these completions
             logged.pop()
