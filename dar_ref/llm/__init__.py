@@ -9,6 +9,8 @@ Each name below is loaded at its first use, so `dar-ref plan` does not wait for 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dar_ref.errors import missing
+
 if TYPE_CHECKING:
     from dar_ref.llm.build import make_arguments, make_trainer
     from dar_ref.llm.checkpoint import content_hash
@@ -66,5 +68,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            try:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+            except ModuleNotFoundError as error:
+                raise ImportError(missing(error.name or name), name=error.name) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ SECTIONS = """sections of a configuration; KEY is SECTION.NAME (docs: Full-size 
   generation     names of TRL's GRPOConfig: num_generations, max_completion_length, temperature, use_vllm, ...
   methods.NAME   options of one method: methods.dar.alpha, methods.grpo.beta, ...
 
-several processes: accelerate launch -m dar_ref.llm.train --config ... (its own files: dar_ref/configs/accelerate)
+several processes: accelerate launch -m dar_ref.llm.train --config ... (`dar-ref configs PATH` has files for it)
 """
 
 DESCRIPTION = (

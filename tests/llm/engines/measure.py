@@ -1,4 +1,4 @@
-"""Engines of accelerate on two CPU processes, compared with DDP: `python -m tests.llm.engines.measure` (`make engines`).
+"""Accelerate's engines on two CPU processes, compared with DDP: `make engines`, `python -m tests.llm.engines.measure`.
 
 Each engine trains the exported toy policy, whose head is tied to its embedding, by the real script and the package's
 accelerate file; then it trains again from the middle checkpoint. Writes results.json, run.json and table.md to
