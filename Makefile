@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu engines wheel-drill coverage mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -26,7 +26,7 @@ check: .venv/dev ## ruff (lint, format) and mypy
 portable: .venv/dev ## run the notebooks and the training tests with every instruction set of this machine; prints a table (hours)
 	$(BIN)/python -m tests.benchmarks.portable
 
-test-slow: .venv/dev ## run the tests marked slow
+test-slow: .venv/engines ## run the tests marked slow
 	$(BIN)/pytest -m slow
 
 verify-deep: .venv/base ## check every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
@@ -61,6 +61,12 @@ benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens per second of a 
 benchmark-plan: .venv/dev ## compare `dar-ref plan` with the measured memory of runs (about half an hour)
 	$(BIN)/python -m tests.benchmarks.plan_against_measured
 
+engines: .venv/engines ## accelerate's engines on two CPU processes, compared with DDP (about ten minutes)
+	$(BIN)/python -m tests.llm.engines.measure
+
+wheel-drill: .venv/base ## build the wheel, install it in an empty environment, run the commands of the README there (about ten minutes)
+	$(BIN)/python -m tests.wheel_drill
+
 coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation; fails below 100 %
 	$(BIN)/pytest tests/theory tests/verify tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \
 		--cov --cov-report=
@@ -87,6 +93,10 @@ clean: ## remove the environment and everything generated
 
 .venv/llm: .venv/base
 	$(INSTALL) --editable '.[llm]'
+	@touch $@
+
+.venv/engines: .venv/dev # DeepSpeed compiles nothing when it is installed
+	DS_BUILD_OPS=0 $(INSTALL) --no-build-isolation "deepspeed == 0.19.2"
 	@touch $@
 
 .venv/docs: .venv/base

@@ -1,7 +1,7 @@
 """The package as a user gets it: a wheel in an empty environment, used from an empty folder. `make wheel-drill`.
 
 Builds the wheel, installs it alone, then with the extra `llm`, and runs every command of the README and of Getting
-started that needs no GPU and no source tree. Writes results.json, run.json and table.md to docs/results/wheel; ends with
+started that needs no GPU and no source tree. Writes results.json, run.json, table.md to docs/results/wheel; ends with
 1 if a command ended otherwise than expected, or did not say what it should.
 """
 
