@@ -6,7 +6,8 @@ from pathlib import Path
 
 SECTIONS = """sections of a configuration; KEY is SECTION.NAME (docs: Full-size training)
   method         dar, dao, ppo_critic_free, dual_ppo_critic_free, grpo, rloo, online_dpo, dpo
-  model          name, revision, dtype, attn_implementation, random_init, trust_remote_code
+  model          name, revision, dtype, attn_implementation, random_init, trust_remote_code,
+                 quantization
   lora           r, alpha, target_modules; null trains all weights
   data           prompts, preferences, split, eval_prompts, eval_split, prompt_column, format, max_prompt_tokens, limit
   reward         kind (function, model, annotator), name, missing_eos_penalty, ...

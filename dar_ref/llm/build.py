@@ -78,6 +78,13 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
                 raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
             _check_type(f"{section}.{name}", value, types[name])
             arguments[name] = value
+    if arguments.get("use_liger_kernel") and arguments.get("use_cpu"):
+        raise ValueError("training.use_liger_kernel = True: its kernels are Triton's, for GPUs; leave it out on a CPU")
+    if arguments.get("push_to_hub"):
+        raise ValueError(
+            "training.push_to_hub = True would upload checkpoints while the run goes on; leave it out, and upload the"
+            " trained policy with its card: hf upload NAME OUT/policy"
+        )
     if options.model.trust_remote_code:
         arguments["trust_remote_code"] = True
     return config_class(output_dir=str(output_dir), **arguments)
@@ -106,7 +113,7 @@ def make_trainer(
 ) -> Any:
     """The trainer of the method, not yet started."""
     rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
-    return classes(options.method)[1](
+    trainer = classes(options.method)[1](
         model=model,
         args=arguments,
         train_dataset=train_dataset,
@@ -116,3 +123,8 @@ def make_trainer(
         callbacks=callbacks,
         **rewards,
     )
+    if options.model.quantization:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:  # TRL rounds adapters on a quantised model to bf16, which loses small steps
+                parameter.data = parameter.data.float()
+    return trainer

@@ -40,7 +40,9 @@ class ModelOptions:
     """pi_0, from which the policy starts.
 
     name: folder or hub name; revision: on the hub; dtype: of the weights; random_init: read only the architecture of
-    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder.
+    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder;
+    quantization: nf4 loads the frozen weights in 4 bits and trains adapters on them (QLoRA), with bitsandbytes. pi_0 is
+    then the quantised model.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelOptions:
     attn_implementation: str | None = None
     random_init: bool = False
     trust_remote_code: bool = False
+    quantization: Literal["nf4"] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -160,6 +163,11 @@ class RunOptions:
             raise ValueError(f"method = {self.method} samples completions and needs a reward; add the section `reward`")
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
+        if self.model.quantization and self.lora is None:
+            raise ValueError(
+                f"model.quantization = {self.model.quantization}: weights of 4 bits cannot be trained, adapters on them"
+                " can; add the section `lora`, or remove it"
+            )
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):

@@ -142,7 +142,7 @@ def test_every_command_in_it_makes_the_same_number_of_samples(name, method, tmp_
         devices = 1
         if words[0] == "accelerate":
             file = Path(words[words.index("--config_file") + 1])
-            assert file.parent == Path("dar_ref/configs/accelerate")
+            assert file.parent == Path("my-configs/accelerate")
             assert words[words.index("-m") + 1] == "dar_ref.llm.train"
             devices = load_config_from_file(str(CONFIGS / "accelerate" / file.name)).num_processes
         assert words[words.index("--config") + 1] == name

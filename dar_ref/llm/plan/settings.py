@@ -48,6 +48,8 @@ def resolve(options: RunOptions) -> dict[str, Any]:
     Raises:
         ValueError, TypeError: a value out of range, or an option that is not planned.
     """
+    if options.model.quantization:
+        raise ValueError(f"model.quantization = {options.model.quantization} is not planned; plan without it")
     if options.method == "online_dpo":
         raise ValueError("method = online_dpo is not planned: it forms whole logits; plan another method")
     given = options.training | (options.generation if options.method in ONLINE else {})

@@ -2,7 +2,7 @@
 
 Each engine trains the exported toy policy, whose head is tied to its embedding, by the real script and the package's
 accelerate file; then it trains again from the middle checkpoint. Writes results.json, run.json and table.md to
-docs/results/engines. DeepSpeed's rows need `pip install deepspeed`.
+docs/results/engines. `make engines` installs DeepSpeed in a folder of its own, which only these runs see.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from tests.llm.training import options
 from tests.small_start import SMALL
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results" / "engines"
+DEEPSPEED = Path(sys.prefix) / "deepspeed"
 STEPS = 4
 LORA = ("lora.r=4", "lora.alpha=8")
 ZERO_2 = ("--zero_stage", "2", "--zero3_init_flag", "false", "--zero3_save_16bit_model", "false")
@@ -51,7 +53,7 @@ class Engine(NamedTuple):
         return " ".join([f"{self.file}.yaml", *self.flags, *bf16, *self.options])
 
 
-BF16 = ("training.bf16=true",)
+BF16 = ("training.bf16=true", "training.optim=sgd", "training.learning_rate=3e-3")  # Adam would enlarge the rounding
 ENGINES = {
     "ddp": Engine("ddp"),
     "fsdp2": Engine("fsdp2"),
@@ -92,6 +94,8 @@ def launch(engine: Engine, config: Path, out: Path, *more: str) -> float:
     command += ["--num_processes", "2", "--mixed_precision", engine.precision(), "--main_process_port", "0"]
     command += ["-m", "tests.llm.engines.on_cpu", "--config", str(config), "--out", str(out), *more, *engine.options]
     on_cpu = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    on_cpu |= {"DAR_TEST_DRAW": "1"} if engine.precision() == "bf16" else {}
+    on_cpu["PYTHONPATH"] = os.pathsep.join([*sys.path[:1], str(DEEPSPEED), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, env={**os.environ, **on_cpu}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stderr[-4000:]}")
@@ -131,12 +135,14 @@ def compared(name: str, found: dict[str, dict[str, Any]], pi_0: dict[str, Any]) 
     engine, this = ENGINES[name], found[name]
     other = found[engine.like]
     names = sorted(this["policy"])
+    start = {name: 0 * tensor for name, tensor in this["policy"].items() if "lora_B" in name} or pi_0  # B begins at 0
+    moved = distance({name: this["policy"][name] for name in start}, start)
     return {
         "launch": engine.shown(),
         "like": engine.like,
         "weights_difference": distance(this["policy"], other["policy"]),
         "loss_difference": max(abs(a - b) for a, b in zip(this["losses"], other["losses"], strict=True)),
-        "moved": distance(this["policy"], pi_0) if names == sorted(pi_0) else None,
+        "moved": moved,
         "resume_difference": this.get("resume"),
         "saved": len(names),
         "of_pi_0": len(pi_0) if "lora" not in name else len(other["policy"]),
@@ -147,34 +153,46 @@ def compared(name: str, found: dict[str, dict[str, Any]], pi_0: dict[str, Any]) 
 def table(content: dict[str, Any], seconds: dict[str, float]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| engine | launch | weights against DDP | resumed against not | saved tensors | seconds |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| engine | launch | weights against DDP | moved | resumed | saved tensors | seconds |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, row in content["engines"].items():
-        against = "—" if row["like"] == name else f"{row['weights_difference']:.2g}"
+    for name in ENGINES:  # JSON has sorted them by name
+        if name not in content["engines"]:
+            continue
+        row = content["engines"][name]
+        against = "" if row["like"] == name else f"{row['weights_difference']:.2g}"
         resumed = "not run" if row["resume_difference"] is None else f"{row['resume_difference']:.2g}"
         tensors = f"{row['saved']} of {row['of_pi_0']}"
-        lines.append(f"| {name} | `{row['launch']}` | {against} | {resumed} | {tensors} | {seconds[name]:.0f} |")
+        moved = f"{row['moved']:.2g}"
+        cells = [name, f"`{row['launch']}`", against, moved, resumed, tensors, f"{seconds[name]:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measure all engines, or those that are named, and write the files."""
+    """Measure all engines, or those that are named, and write the files; what they hold of the others stays."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    out, began = parser.parse_args().out, time.time()
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(ENGINES)}; each needs the one it is compared with")
+    arguments, began = parser.parse_args(), time.time()
+    out, names = arguments.out, arguments.names or list(ENGINES)
+    rows, seconds = {}, {}
+    if arguments.names and (out / "results.json").exists():
+        rows = json.loads((out / "results.json").read_text(encoding="utf-8"))["engines"]
+        seconds = json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds_of"]
     with tempfile.TemporaryDirectory() as scratch:
         config = export(Path(scratch))
         pi_0 = saved(Path(scratch) / "exported" / "policy")
         found: dict[str, dict[str, Any]] = {}
-        for name, engine in ENGINES.items():
-            found[name] = trained(engine, config, Path(scratch) / name)
-            print(f"{name}: {found[name]['seconds']:.0f} s", flush=True)
-    content = {"steps": STEPS, "processes": 2, "engines": {name: compared(name, found, pi_0) for name in ENGINES}}
-    seconds = {name: round(found[name]["seconds"], 1) for name in ENGINES}
+        for name in names:
+            found[name] = trained(ENGINES[name], config, Path(scratch) / name)
+            seconds[name] = round(found[name]["seconds"], 1)
+            print(f"{name}: {seconds[name]} s", flush=True)
+    rows |= {name: compared(name, found, pi_0) for name in names}
+    content = {"steps": STEPS, "processes": 2, "engines": {name: rows[name] for name in ENGINES if name in rows}}
+    run = results.run_info(" ".join(["python -m tests.llm.engines.measure", *arguments.names]), began)
+    run["packages"] |= {name: metadata.version(name) for name in ("accelerate", "peft")}
     results.write_json(out / "results.json", content)
-    run = results.run_info("python -m tests.llm.engines.measure", began)
-    run["packages"] |= {name: results._version(name) for name in ("accelerate", "deepspeed", "peft")}
     results.write_json(out / "run.json", run | {"seconds_of": seconds})
     results.write_text(out / "table.md", table(content, seconds))
 

@@ -7,6 +7,8 @@ processes on one CPU that share memory; without it, its collectives go through g
 """
 
 import inspect
+import os
+import random
 import sys
 import textwrap
 
@@ -36,9 +38,25 @@ def compile_nothing() -> None:
     of_deepspeed.build_shm_op = lambda: None
 
 
+def draw(trainer, prompt_ids, *_):
+    """Completions by prompt, place and step alone: rounded otherwise, engines would sample others and not be comparable."""
+    first, largest = trainer.accelerator.process_index * len(prompt_ids), trainer.processing_class.vocab_size - 1
+    rows = []
+    for i, prompt in enumerate(prompt_ids):
+        rng = random.Random(f"{prompt} {first + i} {trainer.state.global_step}")
+        rows.append(
+            [rng.randint(1, largest) for _ in range(rng.randint(0, 3))] + [rng.choice((0, largest))]
+        )  # EOS is 0
+    return rows, None
+
+
 if __name__ == "__main__":
     shard_on_a_cpu()
     compile_nothing()
+    if os.environ.get("DAR_TEST_DRAW"):
+        from trl import GRPOTrainer
+
+        GRPOTrainer._generate_single_turn = draw
     from dar_ref.llm.train import main
 
     sys.exit(main())
