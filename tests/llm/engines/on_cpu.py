@@ -39,7 +39,7 @@ def compile_nothing() -> None:
 
 
 def draw(trainer, prompt_ids, *_):
-    """Completions by prompt, place and step alone: rounded otherwise, engines would sample others and not be comparable."""
+    """Completions by prompt, place and step alone: engines that round otherwise would sample others."""
     first, largest = trainer.accelerator.process_index * len(prompt_ids), trainer.processing_class.vocab_size - 1
     rows = []
     for i, prompt in enumerate(prompt_ids):
