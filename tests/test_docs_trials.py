@@ -1,7 +1,6 @@
 """The tables of what was tried, engines and the wheel, are what the code makes of the committed result files."""
 
 import json
-from pathlib import Path
 
 from tests import wheel_drill
 from tests.llm.engines import measure
