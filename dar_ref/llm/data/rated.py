@@ -94,5 +94,5 @@ def collate(pad: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         ids[i, :length] = torch.tensor(row["input_ids"])
         mask[i, :length] = 1
         labels[i, row["prompt_length"] : length] = ids[i, row["prompt_length"] : length]
-    fixed = {name: torch.tensor([row[name] for row in rows]) for name in FIXED if name in rows[0]}
+    fixed = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in FIXED if name in rows[0]}
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, **fixed}
