@@ -139,7 +139,7 @@ def test_it_ends_at_the_target_of_the_regression(folder, tmp_path, known):
 
 
 def test_a_pair_is_two_rows_with_the_rewards_1_and_0(exported):
-    options = make_options(script(exported, "dar_offline"))
+    options = make_options(script(exported, "dar_offline", max_prompt_tokens=8))
     rows = load_rated(options.data, bytes_tokenizer())
     raw = [json.loads(line) for line in (exported / "preferences.jsonl").read_text().splitlines()]
     pairs = [pair for pair in raw if pair["chosen"] != pair["rejected"]]
