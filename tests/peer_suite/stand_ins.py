@@ -45,7 +45,7 @@ REWARD = {
     "tiny-LlamaForSequenceClassification-3.2": "LlamaConfig",
     "tiny-Qwen3ForSequenceClassification": "Qwen3Config",
 }
-LINES = [f"What comes after {'one more than ' * (i % 4)}{i}?" for i in range(17)]
+LINES = [f"What comes after {'one more than ' * (i % 4)}{i}?" for i in range(5)]
 
 
 def make_all(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The predecessor's two strengths and DAR's alpha and beta are the same objective, the same weight, the same optimum."""
+"""The two strengths of the predecessor and alpha and beta of DAR: the same objective, the same weight, one optimum."""
 
 import math
 
