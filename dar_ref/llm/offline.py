@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from dar_ref import scalars
-from dar_ref.llm.data.rated import FIXED, IGNORED, check_rows, collate, encode, offline_advantages
+from dar_ref.llm.data.rated import FIXED, IGNORED, check_rows, collate, encode_row, offline_advantages
 from dar_ref.llm.metrics import weight_metrics
 from dar_ref.llm.saving import DAR_PAPER, OurCard
 from dar_ref.llm.scoring import in_float64, number_positions
@@ -140,7 +140,7 @@ class DAROfflineTrainer(OurCard):
 
     def _scored(self, rows: list[dict[str, Any]], advantages: Tensor) -> Dataset:
         """The rows with what their weights are made of: log-probs (n,) under pi_0 and pi_t, and advantages (n,)."""
-        encoded = [encode(self.processing_class, row) for row in rows]
+        encoded = [encode_row(self.processing_class, row) for row in rows]
         ref = self._logps_of_all(self.model, encoded)
         if "old_logps" in rows[0]:
             old = [row["old_logps"] for row in rows]

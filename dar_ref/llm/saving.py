@@ -12,8 +12,6 @@ from huggingface_hub import ModelCard, ModelCardData
 from torch import Tensor
 from transformers import Trainer
 
-from dar_ref import __version__
-
 DAR_PAPER = {
     "title": "Unifying Stable Optimization and Reference Regularization in RLHF",
     "id": "2602.11523",
@@ -36,7 +34,7 @@ PPO_PAPER = {
 }""",
 }
 OPTIONS = ("alpha", "beta", "w_clip", "epsilon", "num_generations", "temperature", "learning_rate", "max_steps")
-PACKAGES = ("trl", "transformers", "torch", "datasets", "tokenizers")
+PACKAGES = ("dar-ref", "trl", "transformers", "torch", "datasets", "tokenizers")
 
 
 class TiedOnce(Trainer):  # type: ignore[misc]
@@ -93,7 +91,7 @@ class OurCard(TiedOnce):
         return f"""
 # {name}
 
-A policy trained from {start}{data} with {self._name}, by dar_ref {__version__}. {self._note}
+A policy trained from {start}{data} with {self._name}, by dar-ref {version("dar-ref")}. {self._note}
 
 Paper: [{self._paper["title"]}](https://arxiv.org/abs/{self._paper["id"]}), arXiv {self._paper["id"]}.
 
@@ -103,7 +101,6 @@ Paper: [{self._paper["title"]}](https://arxiv.org/abs/{self._paper["id"]}), arXi
 
 ## Versions
 
-- dar_ref: {__version__}
 {packages}
 
 ## Citation

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from dar_ref.llm import DAROfflineConfig, DAROfflineTrainer, load_rated
 from dar_ref.llm.build import make_arguments
-from dar_ref.llm.data.rated import check_rows, encode, offline_advantages
+from dar_ref.llm.data.rated import check_rows, encode_row, offline_advantages
 from dar_ref.llm.dry_run import dry_run
 from dar_ref.llm.options import make_options
 from dar_ref.llm.plan import plan
@@ -191,7 +191,7 @@ def test_the_plan_holds_no_second_copy_of_the_weights(exported):
 def test_a_conversation_is_what_the_template_writes():
     tokenizer = bytes_tokenizer(template=TEMPLATE)
     row = {"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": "yo"}]}
-    found = encode(tokenizer, row)
+    found = encode_row(tokenizer, row)
     assert tokenizer.decode(found["input_ids"]) == "<user>hi<eos>\n<assistant>yo<eos>"
     assert tokenizer.decode(found["input_ids"][found["prompt_length"] :]) == "yo<eos>"
 

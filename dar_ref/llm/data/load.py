@@ -210,7 +210,7 @@ def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int 
     seen: set[bytes] = set()
     missing = min(BATCH, options.limit or BATCH)  # reads no row beyond the limit
     while missing and (batch := list(islice(rows, missing))):
-        kept += _short(batch if responses(batch[0]) else _new(batch, seen, summary), tokenizer, summary)
+        kept += _short(batch if responses_in(batch[0]) else _new(batch, seen, summary), tokenizer, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
     summary.kept = len(kept)
     if not kept:
@@ -246,7 +246,7 @@ def _shaped(
         row = formatted(row, source, options, chat, place)
         if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
             tried.add(roles)
-            check_template(tokenizer, row["prompt"], place, sampled=not responses(row))
+            check_template(tokenizer, row["prompt"], place, sampled=not responses_in(row))
         yield raw, row
 
 
@@ -275,17 +275,17 @@ def _short(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
     short = [length <= summary.max_prompt_tokens for length in lengths]
     summary.too_long += len(rows) - sum(short)
     rows = [row for row, keep in zip(rows, short, strict=True) if keep]
-    return _short_with_responses(rows, tokenizer, summary) if rows and responses(rows[0]) else rows
+    return _short_with_responses(rows, tokenizer, summary) if rows and responses_in(rows[0]) else rows
 
 
-def responses(row: Row) -> list[str]:
+def responses_in(row: Row) -> list[str]:
     """The columns of a row that are answers to its prompt."""
     return [name for name in RESPONSES if name in row]
 
 
 def _short_with_responses(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
     sides = []
-    for name in responses(rows[0]):
+    for name in responses_in(rows[0]):
         end = "" if summary.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
         texts = render(tokenizer, [row["prompt"] + row[name] for row in rows], answered=True)
         sides.append(token_counts(tokenizer, [text + end for text in texts], summary.chat))

@@ -66,7 +66,7 @@ def offline_advantages(rows: Sequence[Mapping[str, Any]], baseline: str) -> tupl
     return advantages.masked_scatter(keep, normalize_advantages(advantages[keep])), keep
 
 
-def encode(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+def encode_row(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """Ids of prompt and completion, and the prompt's length. A completion ends in EOS, which is scored."""
     prompt, answer = row["prompt"], row["completion"]
     chat = not isinstance(prompt, str)
