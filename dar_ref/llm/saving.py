@@ -86,7 +86,9 @@ class OurCard(TiedOnce):
         args = self.args
         start = f"[{base}](https://huggingface.co/{base})" if base else f"`{folder}`"
         data = f" on [{dataset}](https://huggingface.co/datasets/{dataset})" if dataset else ""
-        options = "\n".join(f"- {key}: {getattr(args, key)}" for key in OPTIONS if hasattr(args, key))
+        unused = {"epsilon"} - getattr(args, "meaningful", set())
+        used = [key for key in OPTIONS if hasattr(args, key) and key not in unused]
+        options = "\n".join(f"- {key}: {getattr(args, key)}" for key in used)
         packages = "\n".join(f"- {package}: {version(package)}" for package in PACKAGES)
         return f"""
 # {name}

@@ -28,6 +28,7 @@ def test_the_card_names_method_paper_options_and_versions(exported, tmp_path, me
     assert f"https://arxiv.org/abs/{paper}" in card.text
     assert "- beta: 0.3" in card.text
     assert ("- w_clip: 20.0" in card.text) == (method == "dar")
+    assert ("- epsilon: 0.2" in card.text) == ("ppo" in method)
     assert f"- dar-ref: {version('dar-ref')}" in card.text
     assert ("he2026unifying" in card.text) == (paper == "2602.11523")
     assert "DeepSeekMath" not in card.text
