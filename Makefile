@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu engines wheel-drill coverage mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu peer-suite engines wheel-drill coverage mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -66,6 +66,9 @@ engines: .venv/engines ## accelerate's engines on two CPU processes, compared wi
 
 wheel-drill: .venv/base ## build the wheel, install it in an empty environment, run the commands of the README there (about ten minutes)
 	$(BIN)/python -m tests.wheel_drill
+
+peer-suite: .venv/dev ## run TRL's own GRPO tests on our trainers: make peer-suite TRL=FOLDER VERSION=1.16.0, a copy with its tests (half an hour)
+	$(BIN)/python -m tests.peer_suite "$(TRL)" --version "$(VERSION)" --out docs/results/peer-suite
 
 coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation; fails below 100 %
 	$(BIN)/pytest tests/theory tests/verify tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \

@@ -91,7 +91,17 @@ def test_refused_options_are_those_of_the_code():
 def test_every_method_has_its_classes_and_its_section():
     text = page("llm/methods.md")
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", text.partition("## What is shared")[0], re.MULTILINE))
-    assert tuple(rows) == ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo")
+    assert tuple(rows) == (
+        "dar",
+        "dao",
+        "ppo_critic_free",
+        "dual_ppo_critic_free",
+        "grpo",
+        "rloo",
+        "online_dpo",
+        "dpo",
+        "dar_offline",
+    )
     for method in METHODS:
         assert all(cls.__name__ in rows[method] for cls in classes(method))
         assert f"\n## {method}\n" in text

@@ -5,6 +5,7 @@
     ppo_critic_free, dual_...   ours, on TRL's GRPO trainer
     grpo, rloo, dpo             TRL's; they save tied weights once, as ours do
     online_dpo                  TRL's, experimental there; the same
+    dar_offline                 ours, on transformers' trainer
 
 Options of TRL and transformers keep their names. `methods.<name>` overrides generation, which overrides training.
 """
@@ -35,7 +36,7 @@ def classes(method: str) -> Classes:
         return OnlineDPOConfig, _tied_once(OnlineDPOTrainer)
     import trl
 
-    from dar_ref.llm import config, methods, trainer
+    from dar_ref.llm import config, methods, offline, trainer
 
     table: dict[str, Classes] = {
         "dar": (config.DARConfig, trainer.DARTrainer),
@@ -45,6 +46,7 @@ def classes(method: str) -> Classes:
         "grpo": (trl.GRPOConfig, _tied_once(trl.GRPOTrainer)),
         "rloo": (trl.RLOOConfig, _tied_once(trl.RLOOTrainer)),
         "dpo": (trl.DPOConfig, _tied_once(trl.DPOTrainer)),
+        "dar_offline": (offline.DAROfflineConfig, offline.DAROfflineTrainer),
     }
     return table[method]
 
@@ -64,7 +66,8 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
     config_class = classes(options.method)[0]
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     types = get_type_hints(config_class)
-    arguments: dict[str, Any] = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    of_all = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    arguments: dict[str, Any] = {name: value for name, value in of_all.items() if name in known}
     sections = ("training", "generation", f"methods.{options.method}")
     for section in sections if options.method in ONLINE else (sections[0], sections[2]):
         for name, value in options.section(section).items():
@@ -85,7 +88,7 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
             "training.push_to_hub = True would upload checkpoints while the run goes on; leave it out, and upload the"
             " trained policy with its card: hf upload NAME OUT/policy"
         )
-    if options.model.trust_remote_code:
+    if options.model.trust_remote_code and "trust_remote_code" in known:
         arguments["trust_remote_code"] = True
     return config_class(output_dir=str(output_dir), **arguments)
 
@@ -112,16 +115,17 @@ def make_trainer(
     callbacks: list[TrainerCallback],
 ) -> Any:
     """The trainer of the method, not yet started."""
-    rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
+    others: dict[str, Any] = {} if options.method == "dar_offline" else {"eval_dataset": eval_dataset}
+    if reward is not None and options.method in ONLINE:
+        others["reward_funcs"] = [reward]
     trainer = classes(options.method)[1](
         model=model,
         args=arguments,
         train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
         processing_class=tokenizer,
         peft_config=lora_config(options.lora),
         callbacks=callbacks,
-        **rewards,
+        **others,
     )
     if options.model.quantization:
         for parameter in trainer.model.parameters():

@@ -21,6 +21,7 @@ from dar_ref.llm.plan.report import show
 from dar_ref.llm.rewards.function import check_reward, make_reward
 
 ANSWER = "This is a sample."
+KINDS = {"dpo": "preferences", "dar_offline": "rated"}  # of rows, where a method does not sample
 
 
 def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
@@ -46,7 +47,7 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     folder = model_folder(options.model, weights=False)
     tokenizer = policy_tokenizer(options.model, folder)
     online = options.method in ONLINE
-    sample = sample_row(options.data, tokenizer, preferences=not online)
+    sample = sample_row(options.data, tokenizer, KINDS.get(options.method, "prompts"))
     console.print(f"data: columns {', '.join(sample.columns)}; first prompt, {sample.tokens} tokens:")
     console.print(sample.text, markup=False, style="cyan")
     if online and options.reward is not None:

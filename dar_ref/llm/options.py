@@ -26,9 +26,11 @@ from pydantic.dataclasses import dataclass
 from dar_ref import scalars
 from dar_ref.llm.yaml_file import read_value, read_yaml
 
-Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
+Method = Literal[
+    "dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo", "dar_offline"
+]
 METHODS: tuple[str, ...] = get_args(Method)
-ONLINE = METHODS[:-1]  # those that sample completions
+ONLINE = METHODS[:-2]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -74,14 +76,16 @@ class LoraOptions:
 class DataOptions:
     """Where prompts and preferences come from, see `dar_ref.llm.data.load`.
 
-    prompts, preferences: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
-    only dpo reads preferences. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
-    format: chat renders with the tokenizer's template, plain does not, auto follows the data. max_prompt_tokens:
-    longer prompts are dropped and counted. limit: use only this many rows, after filtering.
+    prompts, preferences, rated: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a
+    pattern). Only dpo reads preferences; dar_offline reads rated, or preferences where that is not set. split,
+    eval_split: of a hub dataset; eval_prompts: another source for evaluation. format: chat renders with the tokenizer's
+    template, plain does not, auto follows the data. max_prompt_tokens: longer prompts are dropped and counted. limit:
+    use only this many rows, after filtering.
     """
 
     prompts: str
     preferences: str | None = None
+    rated: str | None = None
     split: str = "train"
     eval_prompts: str | None = None
     eval_split: str | None = None
@@ -168,6 +172,8 @@ class RunOptions:
                 f"model.quantization = {self.model.quantization}: weights of 4 bits cannot be trained, adapters on them"
                 " can; add the section `lora`, or remove it"
             )
+        if self.method == "dar_offline" and self.data.rated is None and self.data.preferences is None:
+            raise ValueError("method = dar_offline learns from rated completions; set data.rated, or data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):

@@ -8,11 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from torch import Tensor
 from transformers import Trainer
-
-from dar_ref import __version__
 
 DAR_PAPER = {
     "title": "Unifying Stable Optimization and Reference Regularization in RLHF",
@@ -36,7 +34,7 @@ PPO_PAPER = {
 }""",
 }
 OPTIONS = ("alpha", "beta", "w_clip", "epsilon", "num_generations", "temperature", "learning_rate", "max_steps")
-PACKAGES = ("trl", "transformers", "torch", "datasets", "tokenizers")
+PACKAGES = ("dar-ref", "trl", "transformers", "torch", "datasets", "tokenizers")
 
 
 class TiedOnce(Trainer):  # type: ignore[misc]
@@ -67,26 +65,35 @@ class OurCard(TiedOnce):
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
-        """Write README.md into the output folder; arguments as in TRL, whose metadata and tags are kept."""
-        super().create_model_card(model_name, dataset_name, tags)
-        if self.is_world_process_zero():
-            path = Path(self.args.output_dir) / "README.md"
-            card = ModelCard.load(path)
-            card.text = self._card_text(model_name or path.parent.name, card.data.get("base_model"), dataset_name)
-            card.save(path)
-
-    def _card_text(self, name: str, base: str | None, dataset: str | None) -> str:
-        args = self.args
-        start = (
-            f"[{base}](https://huggingface.co/{base})" if base else f"`{Path(self.model.config._name_or_path).name}`"
+        """Write README.md into the output folder; arguments as in TRL."""
+        if not self.is_world_process_zero():
+            return
+        folder, origin = Path(self.args.output_dir), self.model.config._name_or_path
+        base = origin if origin and not Path(origin).is_dir() else None
+        name = model_name or folder.name
+        more = [tags] if isinstance(tags, str) else tags or []
+        data = ModelCardData(
+            base_model=base,
+            datasets=dataset_name,
+            library_name="transformers",
+            model_name=name,
+            tags=sorted({"generated_from_trainer", *self._tag_names, *more}),
         )
+        text = self._card_text(name, base, Path(origin).name, dataset_name)
+        ModelCard(f"---\n{data.to_yaml()}\n---\n{text}").save(folder / "README.md")
+
+    def _card_text(self, name: str, base: str | None, folder: str, dataset: str | None) -> str:
+        args = self.args
+        start = f"[{base}](https://huggingface.co/{base})" if base else f"`{folder}`"
         data = f" on [{dataset}](https://huggingface.co/datasets/{dataset})" if dataset else ""
-        options = "\n".join(f"- {key}: {getattr(args, key)}" for key in OPTIONS if hasattr(args, key))
+        unused = {"epsilon"} - getattr(args, "meaningful", set())
+        used = [key for key in OPTIONS if hasattr(args, key) and key not in unused]
+        options = "\n".join(f"- {key}: {getattr(args, key)}" for key in used)
         packages = "\n".join(f"- {package}: {version(package)}" for package in PACKAGES)
         return f"""
 # {name}
 
-A policy trained from {start}{data} with {self._name}, by dar_ref {__version__}. {self._note}
+A policy trained from {start}{data} with {self._name}, by dar-ref {version("dar-ref")}. {self._note}
 
 Paper: [{self._paper["title"]}](https://arxiv.org/abs/{self._paper["id"]}), arXiv {self._paper["id"]}.
 
@@ -96,7 +103,6 @@ Paper: [{self._paper["title"]}](https://arxiv.org/abs/{self._paper["id"]}), arXi
 
 ## Versions
 
-- dar_ref: {__version__}
 {packages}
 
 ## Citation

@@ -39,7 +39,7 @@ from dar_ref.llm.checkpoint import (
     rows_hash,
     steps_per_buffer,
 )
-from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json
@@ -169,8 +169,9 @@ def _save_policy(trainer: Any, folder: Path) -> None:
 
 def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
     if options.method not in ONLINE:
-        pairs = load_preferences(options.data, tokenizer, arguments.max_length)
-        return pairs.dataset, None, pairs.summary
+        load = load_rated if options.method == "dar_offline" else load_preferences
+        rows = load(options.data, tokenizer, arguments.max_length)
+        return rows.dataset, None, rows.summary
     prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
     return prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary
 

@@ -21,6 +21,7 @@ from dar_ref.theory.normalization import (
 from dar_ref.theory.region import Feasibility, feasible, matched_radius
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
 from dar_ref.theory.sampled_target import sampled_target
+from dar_ref.theory.translation import Strengths, Weighting, from_strengths, to_strengths
 from dar_ref.theory.trust_regions import BestReward, Closest, best_reward, closest
 from dar_ref.theory.volume import Volume, region_volume
 
@@ -37,7 +38,9 @@ __all__ = [
     "NormalizedFixedPoints",
     "Optimum",
     "RegressionWeights",
+    "Strengths",
     "Volume",
+    "Weighting",
     "best_reward",
     "chernoff",
     "closest",
@@ -49,6 +52,7 @@ __all__ = [
     "exact_advantage",
     "feasible",
     "fixed_point",
+    "from_strengths",
     "interpolate",
     "iterate",
     "kl",
@@ -69,4 +73,5 @@ __all__ = [
     "regression_weights",
     "renyi",
     "sampled_target",
+    "to_strengths",
 ]

@@ -1,12 +1,13 @@
 """What stands in the folder of a trained policy: a card that names the method and its paper, and each weight once."""
 
+from importlib.metadata import version
+
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from dar_ref import __version__
 from tests.llm.training import make_trainer
 
 OURS = {
@@ -23,11 +24,12 @@ def test_the_card_names_method_paper_options_and_versions(exported, tmp_path, me
     trainer = make_trainer(exported, tmp_path / "my-run", method=method, beta=0.3)
     trainer.create_model_card(model_name="a policy", tags="mine")
     card = ModelCard.load(tmp_path / "my-run" / "README.md")
-    assert f"with {name}, by dar_ref {__version__}" in card.text
+    assert f"with {name}, by dar-ref {version('dar-ref')}" in card.text
     assert f"https://arxiv.org/abs/{paper}" in card.text
     assert "- beta: 0.3" in card.text
     assert ("- w_clip: 20.0" in card.text) == (method == "dar")
-    assert f"- dar_ref: {__version__}" in card.text
+    assert ("- epsilon: 0.2" in card.text) == ("ppo" in method)
+    assert f"- dar-ref: {version('dar-ref')}" in card.text
     assert ("he2026unifying" in card.text) == (paper == "2602.11523")
     assert "DeepSeekMath" not in card.text
     assert "None" not in card.text

@@ -1,7 +1,8 @@
-"""Prompts and preference pairs of a run: in TRL's columns, filtered and counted.
+"""Prompts, preference pairs and rated completions of a run: in TRL's columns, filtered and counted.
 
     prompts     column `prompt`, text (plain) or messages (chat), and the other columns of the data for reward functions
     preferences columns `prompt`, `chosen`, `rejected`
+    rated       columns `prompt`, `completion`, `reward`, and `old_logps` where it is known
 
 Nothing is cut. A prompt with more than `max_prompt_tokens` tokens, counted as the trainer counts them (after the chat
 template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row of prompts that
@@ -24,14 +25,14 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from dar_ref import scalars
-from dar_ref.llm.data.formats import check_template, formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.formats import RESPONSES, check_template, formatted, has_system, is_chat, render, token_counts
 from dar_ref.llm.data.json_rows import as_dataset
 from dar_ref.llm.data.paper import DATASETS, Row
-from dar_ref.llm.data.sources import Source, pair_source, prompt_source
+from dar_ref.llm.data.sources import Source, pair_source, prompt_source, rated_source
 from dar_ref.llm.options import DataOptions
 
 __all__ = ["DATASETS", "DataSummary", "LoadedData", "Sample", "load_eval_prompts", "load_preferences", "load_prompts"]
-__all__ += ["render", "sample_row"]
+__all__ += ["load_rated", "render", "sample_row"]
 
 BATCH = 1000  # rows that are rendered and tokenized together
 EQUAL = "both responses are equal"
@@ -72,7 +73,7 @@ class DataSummary:
         if self.longest_pair:
             bound = "any length" if self.max_length is None else f"{self.max_length} tokens"
             lines.append(
-                f"  prompt and longer response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
+                f"  prompt and longest response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
                 f" {self.longest_pair}"
             )
         for reason, count in [("repeats an earlier row", self.repeated), *self.left_out.most_common()]:
@@ -153,13 +154,37 @@ def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | Non
     return _load(_pairs(options), options, tokenizer, max_length)
 
 
-def sample_row(options: DataOptions, tokenizer: Any, preferences: bool = False) -> Sample:
-    """The first usable row, without loading the rest: for a dry run.
+def load_rated(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
+    """Rated completions to learn from: `rated`, or each pair of `preferences` as two rows with the rewards 1 and 0.
+
+    Args, raises: as `load_preferences`.
+
+    Returns:
+        `LoadedData`, in the order of the data; the summary counts pairs where it read pairs.
+    """
+    if options.rated is not None:
+        return _load(rated_source(options.rated, options.split, options.prompt_column), options, tokenizer, max_length)
+    pairs, summary = load_preferences(options, tokenizer, max_length)
+    rows = [
+        {"prompt": pair["prompt"], "completion": pair[side], "reward": reward}
+        for pair in pairs
+        for side, reward in (("chosen", 1.0), ("rejected", 0.0))
+    ]
+    return LoadedData(as_dataset(rows), summary)
+
+
+def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts") -> Sample:
+    """The first usable row of prompts, preferences or rated completions, without loading the rest: for a dry run.
 
     Raises:
         As `load_prompts`; also ValueError if none of the first 1000 rows is usable.
     """
-    source = _pairs(options) if preferences else prompt_source(options.prompts, options.split, options.prompt_column)
+    if kind == "rated" and options.rated is not None:
+        source = rated_source(options.rated, options.split, options.prompt_column)
+    elif kind == "prompts":
+        source = prompt_source(options.prompts, options.split, options.prompt_column)
+    else:
+        source = _pairs(options)
     summary = DataSummary(source.name)
     columns: tuple[str, ...] = ()
     for raw, row in islice(_shaped(source, options, tokenizer, summary, streaming=True), BATCH):
@@ -185,7 +210,7 @@ def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int 
     seen: set[bytes] = set()
     missing = min(BATCH, options.limit or BATCH)  # reads no row beyond the limit
     while missing and (batch := list(islice(rows, missing))):
-        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, summary), tokenizer, summary)
+        kept += _short(batch if responses_in(batch[0]) else _new(batch, seen, summary), tokenizer, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
     summary.kept = len(kept)
     if not kept:
@@ -221,7 +246,7 @@ def _shaped(
         row = formatted(row, source, options, chat, place)
         if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
             tried.add(roles)
-            check_template(tokenizer, row["prompt"], place, sampled="chosen" not in row)
+            check_template(tokenizer, row["prompt"], place, sampled=not responses_in(row))
         yield raw, row
 
 
@@ -250,12 +275,17 @@ def _short(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
     short = [length <= summary.max_prompt_tokens for length in lengths]
     summary.too_long += len(rows) - sum(short)
     rows = [row for row, keep in zip(rows, short, strict=True) if keep]
-    return _short_pairs(rows, tokenizer, summary) if rows and "chosen" in rows[0] else rows
+    return _short_with_responses(rows, tokenizer, summary) if rows and responses_in(rows[0]) else rows
 
 
-def _short_pairs(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
+def responses_in(row: Row) -> list[str]:
+    """The columns of a row that are answers to its prompt."""
+    return [name for name in RESPONSES if name in row]
+
+
+def _short_with_responses(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
     sides = []
-    for name in ("chosen", "rejected"):
+    for name in responses_in(rows[0]):
         end = "" if summary.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
         texts = render(tokenizer, [row["prompt"] + row[name] for row in rows], answered=True)
         sides.append(token_counts(tokenizer, [text + end for text in texts], summary.chat))

@@ -39,6 +39,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "grpo": {"beta": 0.0},
     "rloo": {"num_generations": 2, "beta": 0.05},
     "dpo": {"max_length": 1024},
+    "dar_offline": {"max_length": 1024},
 }
 
 
