@@ -40,11 +40,14 @@ def test_a_tracker_gets_what_results_json_gets(exported, tmp_path, writer):
         assert writer.scalars[f"train/{name}"] == {row["step"]: row[name] for row in rows}
 
 
-def test_the_policy_s_folder_has_its_card(exported, tmp_path):
-    train.train(options(exported, training={"max_steps": 1}), tmp_path / "my-run")
+@pytest.mark.parametrize(
+    ("method", "says"), [("dar", "with DAR, by dar-ref"), ("dar_offline", "2602.11523"), ("rloo", "Back to Basics")]
+)
+def test_the_policy_s_folder_has_its_card(exported, tmp_path, method, says):
+    train.train(options(exported, method=method, training={"max_steps": 1}), tmp_path / "my-run")
     card = (tmp_path / "my-run" / "policy" / "README.md").read_text()
-    assert "# my-run\n" in card
-    assert "with DAR, by dar_ref" in card
+    assert "my-run" in card
+    assert says in card
 
 
 def test_the_hub_gets_the_policy_and_its_card(exported, tmp_path, monkeypatch):
@@ -59,7 +62,7 @@ def test_the_hub_gets_the_policy_and_its_card(exported, tmp_path, monkeypatch):
     trainer.train()
     trainer.push_to_hub()
     assert got["repository"] == "me/my-policy"
-    assert b"with DAR, by dar_ref" in got["README.md"]
+    assert b"with DAR, by dar-ref" in got["README.md"]
     assert b"2602.11523" in got["README.md"]
     assert got["model.safetensors"]
 
