@@ -9,7 +9,7 @@ from tests.llm.engines.measure import DEEPSPEED, ENGINES, compared, export, save
 
 pytestmark = pytest.mark.slow
 LIMIT = 1e-5  # float32, four steps of Adam
-COARSE = 0.1  # bf16, as a share of how far the weights moved
+COARSE = 0.2  # bf16, as a share of how far the weights moved: DDP rounds products alone, the others weights as well
 
 
 @pytest.fixture(scope="module")
