@@ -36,9 +36,8 @@ ALONE = (
     Step("dar-ref demo --out out/demo"),
     Step("python -m dar_ref.minimal.bandit"),
 )
-WITHOUT_LLM = (  # only where no other package happens to bring what is missing
+WITHOUT_LLM = (
     Step("dar-ref train --config toy_cpu", 2, 'is missing; pip install "dar-ref[llm]"'),
-    Step("dar-ref plan --config toy_cpu", 2, 'is missing; pip install "dar-ref[llm]"'),
     Step("python -c 'from dar_ref.llm import DARTrainer'", 1, 'is missing; pip install "dar-ref[llm]"'),
 )
 WITH_LLM = (
