@@ -41,13 +41,21 @@ def run(tests, trainer, folder, selected):
     return json.loads(found.read_text(encoding="utf-8"))
 
 
+def outcomes_of(trainers, tests, folder, selected):
+    """Outcome and reason of each test, by trainer; TRL's, `grpo`, runs those that failed on ours."""
+    outcomes = {trainer: run(tests, trainer, folder, selected) for trainer in trainers}
+    failed = sorted({test for of in outcomes.values() for test, what in of.items() if what["outcome"] == "failed"})
+    again = [f"{tests / TESTS}::{test}" for test in failed]
+    return {**outcomes, "grpo": run(tests, "grpo", folder, again) if again else {}}
+
+
 def summary(outcomes):
     """What became of the tests on our trainers: counts, and the tests by outcome and reason.
 
     outcomes: {trainer: {test: {outcome, reason}}}, with TRL's trainer as `grpo`, which ran those that failed on ours.
     """
     found = {}
-    for trainer in OURS:
+    for trainer in set(OURS) & set(outcomes):
         reasons = {}
         for test, what in outcomes[trainer].items():
             there = outcomes["grpo"].get(test, what)["outcome"]
@@ -64,19 +72,27 @@ def table(found):
     titles = {"passed": "pass", "refused": "refused, with a reason", "failed": "fail", "skipped": "skip themselves"}
     titles["not run"] = "fail on TRL's trainer too"
     lines = [f"| trainer | {' | '.join(titles.values())} |", "| --- " * (1 + len(titles)) + "|"]
-    for trainer in OURS:
+    ours = [trainer for trainer in OURS if trainer in found]
+    for trainer in ours:
         cells = [str(found[trainer]["counts"].get(outcome, 0)) for outcome in titles]
         lines.append(f"| `{trainer}` | {' | '.join(cells)} |")
     for outcome in ("refused", "failed", "not run", "skipped"):
         rows = {}
-        for trainer in OURS:
+        for trainer in ours:
             for reason, tests in found[trainer]["reasons"].get(outcome, {}).items():
                 rows.setdefault(reason, {})[trainer] = len(tests)
         if rows:
             title = titles[outcome]
-            lines += ["", f"{title[0].upper()}{title[1:]}:", "", f"| {' | '.join(OURS)} | reason |", "| --- " * 3 + "|"]
+            lines += [
+                "",
+                f"{title[0].upper()}{title[1:]}:",
+                "",
+                f"| {' | '.join(ours)} | reason |",
+                "| --- " * (1 + len(ours)) + "|",
+            ]
             shown = {reason: reason.replace("|", " ").replace("<", "&lt;") for reason in rows}
-            lines += [f"| {of.get('dar', 0)} | {of.get('dao', 0)} | {shown[reason]} |" for reason, of in rows.items()]
+            for reason, of in rows.items():
+                lines.append(f"| {' | '.join(str(of.get(trainer, 0)) for trainer in ours)} | {shown[reason]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -85,6 +101,7 @@ def main():
     parser.add_argument("trl", type=Path, help="a copy of TRL that has its folder `tests`")
     parser.add_argument("--out", type=Path, default=Path("out/peer-suite"), help="folder to write to")
     parser.add_argument("--version", required=True, help="version of that copy, for the record")
+    parser.add_argument("--trainers", nargs="+", choices=OURS, default=list(OURS), help="which of ours")
     parser.add_argument("-k", default=None, help="only tests that match, as in pytest")
     arguments = parser.parse_args()
     tests = arguments.trl.resolve() / "tests"
@@ -94,10 +111,7 @@ def main():
     selected = [str(tests / TESTS)] if arguments.k is None else [str(tests / TESTS), "-k", arguments.k]
     with tempfile.TemporaryDirectory() as folder:
         make_all(Path(folder))
-        outcomes = {trainer: run(tests, trainer, Path(folder), selected) for trainer in OURS}
-        failed = sorted({t for of in outcomes.values() for t, what in of.items() if what["outcome"] == "failed"})
-        again = [f"{tests / TESTS}::{test}" for test in failed]
-        outcomes["grpo"] = run(tests, "grpo", Path(folder), again) if again else {}
+        outcomes = outcomes_of(arguments.trainers, tests, Path(folder), selected)
     found = summary(outcomes)
     arguments.out.mkdir(parents=True, exist_ok=True)
     versions = {"tests": arguments.version, "trl": version("trl")}

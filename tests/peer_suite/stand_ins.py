@@ -119,7 +119,7 @@ def _gemma3(folder: Path) -> None:
     )
     config = transformers.Gemma3Config(
         text_config=_config("Gemma3TextConfig", **SMALL, head_dim=4, query_pre_attn_scalar=4),
-        vision_config={**_vision(), "num_attention_heads": 4, "patch_size": 4},
+        vision_config={**_vision(), "num_attention_heads": 4, "patch_size": 4, "vision_use_head": False},
         mm_tokens_per_image=4,
         boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
         eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
