@@ -6,9 +6,11 @@ refuse in our words what cannot be meant.
 """
 
 import argparse
+import re
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +18,7 @@ from dar_ref import scalars
 
 HERE = Path(__file__).parent
 T = TypeVar("T")
+OTHER_NAMES = {"yaml": "pyyaml"}  # packages that are installed by another name than they are imported by
 
 
 def exit_status(command: str, work: Callable[[], int], debug: bool = False) -> int:
@@ -54,7 +57,7 @@ def in_one_line(error: BaseException) -> str:
     ours = [frame for frame in frames if HERE in Path(frame.filename).parents]
     raised_here = not frames or frames[-1] in ours
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"the package {error.name!r} is missing; install it, or dar_ref with the extra that brings it"
+        return missing(error.name)
     if words and (
         isinstance(error, OSError) or (raised_here and isinstance(error, ValueError | TypeError | RuntimeError))
     ):
@@ -85,3 +88,22 @@ def _argument(read: Callable[[str], T], text: str) -> T:
         return read(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def missing(module: str) -> str:
+    """What to say of a module that cannot be imported: which package, and the command that installs it.
+
+    >>> print(missing("yaml"))
+    the package 'pyyaml' is missing; pip install "dar-ref[llm]"
+    """
+    top = module.partition(".")[0]
+    package = OTHER_NAMES.get(top, top)
+    try:
+        required = metadata.requires("dar-ref") or []
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        required = []
+    extras = [
+        re.match(rf"{re.escape(package)}(?![\w-]).*extra == ['\"]([\w-]+)", line, re.IGNORECASE) for line in required
+    ]
+    extra = next((found.group(1) for found in extras if found), None)
+    return f"the package {package!r} is missing; pip install " + (f'"dar-ref[{extra}]"' if extra else package)

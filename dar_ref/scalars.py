@@ -84,6 +84,14 @@ def choice(name: str, value: str, choices: Iterable[str]) -> str:
     return value
 
 
+def finite(name: str, value: float) -> float:
+    """Return `value` as a finite float; TypeError or ValueError otherwise."""
+    number = _real(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} = {value!r} is not finite; pass a finite number")
+    return number
+
+
 def _real(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} = {value!r} is a {type(value).__name__}, not a real number; pass one float")

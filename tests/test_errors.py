@@ -28,7 +28,15 @@ def test_work_that_ends_gives_its_status():
         (RuntimeError("out of memory"), "dar-ref x: RuntimeError: out of memory; --debug shows the traceback\n"),
         (KeyError("a"), "dar-ref x: KeyError: 'a'; --debug shows the traceback\n"),
         (AssertionError(), "dar-ref x: AssertionError: no more is said; --debug shows the traceback\n"),
-        (ModuleNotFoundError("no", name="vllm"), "dar-ref x: the package 'vllm' is missing; install it, or"),
+        (
+            ModuleNotFoundError("no", name="trl.a"),
+            "dar-ref x: the package 'trl' is missing; pip install \"dar-ref[llm]\"\n",
+        ),
+        (
+            ModuleNotFoundError("no", name="yaml"),
+            "dar-ref x: the package 'pyyaml' is missing; pip install \"dar-ref[llm]\"\n",
+        ),
+        (ModuleNotFoundError("no", name="nosuch"), "dar-ref x: the package 'nosuch' is missing; pip install nosuch\n"),
     ],
     ids=repr,
 )

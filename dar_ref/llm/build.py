@@ -3,8 +3,9 @@
     method                      configuration, trainer
     dar, dao                    ours, on TRL's GRPO trainer
     ppo_critic_free, dual_...   ours, on TRL's GRPO trainer
-    grpo, rloo, dpo             TRL's
-    online_dpo                  TRL's, experimental there
+    grpo, rloo, dpo             TRL's; they save tied weights once, as ours do
+    online_dpo                  TRL's, experimental there; the same
+    dar_offline                 ours, on transformers' trainer
 
 Options of TRL and transformers keep their names. `methods.<name>` overrides generation, which overrides training.
 """
@@ -37,21 +38,28 @@ def classes(method: str) -> Classes:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # stated above
         from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
-        return OnlineDPOConfig, OnlineDPOTrainer
+        return OnlineDPOConfig, _tied_once(OnlineDPOTrainer)
     import trl
 
-    from dar_ref.llm import config, methods, trainer
+    from dar_ref.llm import config, methods, offline, trainer
 
     table: dict[str, Classes] = {
         "dar": (config.DARConfig, trainer.DARTrainer),
         "dao": (config.DAOConfig, methods.DAOTrainer),
         "ppo_critic_free": (config.PPOConfig, methods.PPOTrainer),
         "dual_ppo_critic_free": (config.DualPPOConfig, methods.DualPPOTrainer),
-        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
-        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
-        "dpo": (trl.DPOConfig, trl.DPOTrainer),
+        "grpo": (trl.GRPOConfig, _tied_once(trl.GRPOTrainer)),
+        "rloo": (trl.RLOOConfig, _tied_once(trl.RLOOTrainer)),
+        "dpo": (trl.DPOConfig, _tied_once(trl.DPOTrainer)),
+        "dar_offline": (offline.DAROfflineConfig, offline.DAROfflineTrainer),
     }
     return table[method]
+
+
+def _tied_once(trainer: type[Any]) -> type[Any]:
+    from dar_ref.llm.saving import TiedOnce
+
+    return type(trainer.__name__, (TiedOnce, trainer), {})
 
 
 def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
@@ -75,7 +83,8 @@ def named_options(options: RunOptions) -> dict[str, Any]:
     config_class = classes(options.method)[0]
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     types = get_type_hints(config_class)
-    arguments: dict[str, Any] = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    of_all = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    arguments: dict[str, Any] = {name: value for name, value in of_all.items() if name in known}
     sections = ("training", "generation", f"methods.{options.method}")
     for section in sections if options.method in ONLINE else (sections[0], sections[2]):
         for name, value in options.section(section).items():
@@ -91,7 +100,14 @@ def named_options(options: RunOptions) -> dict[str, Any]:
             if name in ("seed", "data_seed") and value is not None:
                 scalars.seed(f"{section}.{name}", value)
             arguments[name] = value
-    if options.model.trust_remote_code:
+    if arguments.get("use_liger_kernel") and arguments.get("use_cpu"):
+        raise ValueError("training.use_liger_kernel = True: its kernels are Triton's, for GPUs; leave it out on a CPU")
+    if arguments.get("push_to_hub"):
+        raise ValueError(
+            "training.push_to_hub = True would upload checkpoints while the run goes on; leave it out, and upload the"
+            " trained policy with its card: hf upload NAME OUT/policy"
+        )
+    if options.model.trust_remote_code and "trust_remote_code" in known:
         arguments["trust_remote_code"] = True
     return arguments
 
@@ -182,22 +198,27 @@ def make_trainer(
     callbacks: list[TrainerCallback],
 ) -> Any:
     """The trainer of the method, not yet started."""
-    rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
+    others: dict[str, Any] = {} if options.method == "dar_offline" else {"eval_dataset": eval_dataset}
+    if reward is not None and options.method in ONLINE:
+        others["reward_funcs"] = [reward]
     trainer = classes(options.method)[1](
         model=model,
         args=arguments,
         train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
         processing_class=tokenizer,
         peft_config=lora_config(options.lora),
         callbacks=callbacks,
-        **rewards,
+        **others,
     )
     reader = PromptReader(tokenizer, template_of(arguments))
     if hasattr(trainer, "_tokenize_prompts"):
         trainer._tokenize_prompts = reader.for_trl
     elif options.method == "online_dpo":
         _check_same_tokens(reader, train_dataset[0]["prompt"])
+    if options.model.quantization:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:  # TRL rounds adapters on a quantised model to bf16, which loses small steps
+                parameter.data = parameter.data.float()
     return trainer
 
 

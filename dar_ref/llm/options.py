@@ -26,9 +26,11 @@ from pydantic.dataclasses import dataclass
 from dar_ref import scalars
 from dar_ref.llm.yaml_file import read_value, read_yaml
 
-Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
+Method = Literal[
+    "dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo", "dar_offline"
+]
 METHODS: tuple[str, ...] = get_args(Method)
-ONLINE = METHODS[:-1]  # those that sample completions
+ONLINE = METHODS[:-2]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -40,7 +42,9 @@ class ModelOptions:
     """pi_0, from which the policy starts.
 
     name: folder or hub name; revision: on the hub; dtype: of the weights; random_init: read only the architecture of
-    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder.
+    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder;
+    quantization: nf4 loads the frozen weights in 4 bits and trains adapters on them (QLoRA), with bitsandbytes. pi_0 is
+    then the quantised model.
     """
 
     name: str
@@ -49,6 +53,7 @@ class ModelOptions:
     attn_implementation: str | None = None
     random_init: bool = False
     trust_remote_code: bool = False
+    quantization: Literal["nf4"] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -71,14 +76,16 @@ class LoraOptions:
 class DataOptions:
     """Where prompts and preferences come from, see `dar_ref.llm.data.load`.
 
-    prompts, preferences: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
-    only dpo reads preferences. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
-    format: chat renders with the tokenizer's template, plain does not, auto follows the data. max_prompt_tokens:
-    longer prompts are dropped and counted. limit: use only this many rows, after filtering.
+    prompts, preferences, rated: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a
+    pattern). Only dpo reads preferences; dar_offline reads rated, or preferences where that is not set. split,
+    eval_split: of a hub dataset; eval_prompts: another source for evaluation. format: chat renders with the tokenizer's
+    template, plain does not, auto follows the data. max_prompt_tokens: longer prompts are dropped and counted. limit:
+    use only this many rows, after filtering.
     """
 
     prompts: str
     preferences: str | None = None
+    rated: str | None = None
     split: str = "train"
     eval_prompts: str | None = None
     eval_split: str | None = None
@@ -167,6 +174,13 @@ class RunOptions:
             raise ValueError(f"method = {self.method} samples completions and needs a reward; add the section `reward`")
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
+        if self.model.quantization and self.lora is None:
+            raise ValueError(
+                f"model.quantization = {self.model.quantization}: weights of 4 bits cannot be trained, adapters on them"
+                " can; add the section `lora`, or remove it"
+            )
+        if self.method == "dar_offline" and self.data.rated is None and self.data.preferences is None:
+            raise ValueError("method = dar_offline learns from rated completions; set data.rated, or data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):

@@ -40,7 +40,7 @@ from dar_ref.llm.checkpoint import (
     rows_hash,
     steps_per_buffer,
 )
-from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
 from dar_ref.llm.folder import check_folder, first_process, held, save_policy
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
@@ -191,8 +191,9 @@ def _tried_reward(options: RunOptions, tokenizer: Any, rows: Any) -> str:
 
 def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> _Data:
     if options.method not in ONLINE:
-        pairs = load_preferences(options.data, tokenizer, arguments.max_length)
-        return _Data(pairs.dataset, None, pairs.summary)
+        load = load_rated if options.method == "dar_offline" else load_preferences
+        rows = load(options.data, tokenizer, arguments.max_length)
+        return _Data(rows.dataset, None, rows.summary)
     template = template_of(arguments)
     prompts = load_prompts(options.data, tokenizer, template)
     held_out = load_eval_prompts(options.data, tokenizer, template)

@@ -6,6 +6,8 @@ from dar_ref.llm.data.paper import Messages, Row
 from dar_ref.llm.data.sources import Source
 from dar_ref.llm.options import DataOptions
 
+RESPONSES = ("chosen", "rejected", "completion")  # columns that are answers to the prompt
+
 
 def is_chat(options: DataOptions, tokenizer: Any, prompt: str | Messages) -> bool:
     """Whether rows become conversations; `prompt` is the first prompt of the data.
@@ -42,7 +44,7 @@ def formatted(row: Row, source: Source, options: DataOptions, chat: bool, place:
     prompt: Any = row["prompt"]
     if options.format == "auto" and isinstance(prompt, list) != chat:
         raise TypeError(f"{place}: text and conversations are mixed; set data.format to chat or plain")
-    responses: Row = {name: row[name] for name in ("chosen", "rejected") if name in row}
+    responses: Row = {name: row[name] for name in RESPONSES if name in row}
     if not chat:
         if isinstance(prompt, list):
             prompt, responses = _plain(prompt, responses, source, place)

@@ -1,7 +1,8 @@
-"""Prompts and preference pairs of a run: in TRL's columns, filtered and counted.
+"""Prompts, preference pairs and rated completions of a run: in TRL's columns, filtered and counted.
 
     prompts     column `prompt`, text (plain) or messages (chat), and the other columns of the data for reward functions
     preferences columns `prompt`, `chosen`, `rejected`
+    rated       columns `prompt`, `completion`, `reward`, and `old_logps` where it is known
 
 Nothing is cut. A prompt with more than `max_prompt_tokens` tokens, counted as the trainer counts them (after the chat
 template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row of prompts that
@@ -24,15 +25,15 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from dar_ref import scalars
-from dar_ref.llm.data.formats import formatted, has_system, is_chat
+from dar_ref.llm.data.formats import RESPONSES, formatted, has_system, is_chat
 from dar_ref.llm.data.json_rows import as_dataset
 from dar_ref.llm.data.paper import DATASETS, Row
-from dar_ref.llm.data.sources import Source, pair_source, prompt_source
+from dar_ref.llm.data.sources import Source, pair_source, prompt_source, rated_source
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import DataOptions
 
 __all__ = ["DATASETS", "DataSummary", "LoadedData", "Sample", "load_eval_prompts", "load_preferences", "load_prompts"]
-__all__ += ["sample_row"]
+__all__ += ["load_rated", "sample_row"]
 
 BATCH = 1000  # rows that are rendered and tokenized together
 EQUAL = "both responses are equal"
@@ -75,7 +76,7 @@ class DataSummary:
         if self.longest_pair:
             bound = "any length" if self.max_length is None else f"{self.max_length} tokens"
             lines.append(
-                f"  prompt and longer response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
+                f"  prompt and longest response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
                 f" {self.longest_pair}"
             )
         for reason, count in [("repeats an earlier row", self.repeated), *self.left_out.most_common()]:
@@ -167,20 +168,45 @@ def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | Non
     return _load(_pairs(options), options, PromptReader(tokenizer), max_length)
 
 
-def sample_row(options: DataOptions, tokenizer: Any, preferences: bool = False, template: Template = None) -> Sample:
-    """The first usable row, without loading the rest: for a dry run.
+def load_rated(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
+    """Rated completions to learn from: `rated`, or each pair of `preferences` as two rows with the rewards 1 and 0.
+
+    Args, raises: as `load_preferences`.
+
+    Returns:
+        `LoadedData`, in the order of the data; the summary counts pairs where it read pairs.
+    """
+    if options.rated is not None:
+        source = rated_source(options.rated, options.split, options.prompt_column)
+        return _load(source, options, PromptReader(tokenizer), max_length)
+    pairs, summary = load_preferences(options, tokenizer, max_length)
+    rows = [
+        {"prompt": pair["prompt"], "completion": pair[side], "reward": reward}
+        for pair in pairs
+        for side, reward in (("chosen", 1.0), ("rejected", 0.0))
+    ]
+    return LoadedData(as_dataset(rows), summary)
+
+
+def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts", template: Template = None) -> Sample:
+    """The first usable row of prompts, preferences or rated completions, without loading the rest: for a dry run.
 
     Raises:
         As `load_prompts`; also ValueError if none of the first 1000 rows is usable.
     """
-    source = _pairs(options) if preferences else prompt_source(options.prompts, options.split, options.prompt_column)
+    if kind == "rated" and options.rated is not None:
+        source = rated_source(options.rated, options.split, options.prompt_column)
+    elif kind == "prompts":
+        source = prompt_source(options.prompts, options.split, options.prompt_column)
+    else:
+        source = _pairs(options)
     summary, reader = DataSummary(source.name), PromptReader(tokenizer, template)
     columns: tuple[str, ...] = ()
     for raw, row in islice(_shaped(source, options, reader, summary, streaming=True), BATCH):
         columns = tuple(raw)
         if row is not None:
             (prompt,) = reader.read([row["prompt"]])
-            longest = _pair_lengths([row], reader, summary.chat)[0] if preferences else len(prompt.ids)
+            longest = _whole_lengths([row], reader, summary.chat)[0] if responses_in(row) else len(prompt.ids)
             return Sample(columns, row, prompt.text, len(prompt.ids), longest)
     raise ValueError(f"none of the first rows is usable; columns are {', '.join(columns)}\n{summary}")
 
@@ -200,7 +226,7 @@ def _load(source: Source, options: DataOptions, reader: PromptReader, max_length
     seen: set[bytes] = set()
     missing = min(BATCH, options.limit or BATCH)  # reads no row beyond the limit
     while missing and (batch := list(islice(rows, missing))):
-        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, summary), reader, summary)
+        kept += _short(batch if responses_in(batch[0]) else _new(batch, seen, summary), reader, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
     summary.kept = len(kept)
     if not kept:
@@ -240,7 +266,7 @@ def _shaped(
         row = formatted(row, source, options, chat, place)
         if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
             tried.add(roles)
-            reader.check(row["prompt"], place, sampled="chosen" not in row)
+            reader.check(row["prompt"], place, sampled=not responses_in(row))
         yield raw, row
 
 
@@ -271,22 +297,27 @@ def _short(rows: list[Row], reader: PromptReader, summary: DataSummary) -> list[
     )
     summary.too_long += len(rows) - sum(short)
     rows = [row for row, keep in zip(rows, short, strict=True) if keep]
-    return _short_pairs(rows, reader, summary) if rows and "chosen" in rows[0] else rows
+    return _short_with_responses(rows, reader, summary) if rows and responses_in(rows[0]) else rows
 
 
-def _short_pairs(rows: list[Row], reader: PromptReader, summary: DataSummary) -> list[Row]:
-    lengths = _pair_lengths(rows, reader, summary.chat)
+def responses_in(row: Row) -> list[str]:
+    """The columns of a row that are answers to its prompt."""
+    return [name for name in RESPONSES if name in row]
+
+
+def _short_with_responses(rows: list[Row], reader: PromptReader, summary: DataSummary) -> list[Row]:
+    lengths = _whole_lengths(rows, reader, summary.chat)
     summary.longest_pair = max(summary.longest_pair, *lengths)
     short = [summary.max_length is None or length <= summary.max_length for length in lengths]
     summary.pairs_too_long += len(rows) - sum(short)
     return [row for row, keep in zip(rows, short, strict=True) if keep]
 
 
-def _pair_lengths(rows: list[Row], reader: PromptReader, chat: bool) -> list[int]:
-    """Tokens of each prompt with the longer of its responses."""
+def _whole_lengths(rows: list[Row], reader: PromptReader, chat: bool) -> list[int]:
+    """Tokens of each prompt with the longest of its responses."""
     end = "" if chat else reader.tokenizer.eos_token or ""  # which TRL appends to plain responses
     sides = []
-    for name in ("chosen", "rejected"):
+    for name in responses_in(rows[0]):
         texts = reader.write([row["prompt"] + row[name] for row in rows], answered=True)
         sides.append(reader.lengths([text + end for text in texts], chat))
     return [max(pair) for pair in zip(*sides, strict=True)]

@@ -124,7 +124,7 @@ def make_setup(
     online = options.method in ONLINE
     prompt, completion = options.data.max_prompt_tokens, settings["max_completion_length"]
     if not online:
-        limit = scalars.integer("methods.dpo.max_length", settings["max_length"], 2)
+        limit = scalars.integer(f"methods.{options.method}.max_length", settings["max_length"], 2)
         prompt = min(prompt, limit - 1)
         completion = limit - prompt
     check_positions(prompt, completion, model.max_positions, model.name)
@@ -144,11 +144,11 @@ def make_setup(
         completion=completion,
         checkpointing=bool(settings["gradient_checkpointing"]),
         optim=settings["optim"],
-        reference=options.method not in ("grpo", "rloo") or settings["beta"] != 0.0,
+        reference=_has_reference(options.method, settings),
         old=online and _scores_pi_t(options, settings, micro % (steps * settings["num_iterations"]) == 0),
         temperature=float(settings["temperature"]),
         num_generations=settings["num_generations"] if online else 1,
-        pairs=not online,
+        pairs=options.method == "dpo",
         reward=reward,
         reward_types=reward_types,
         reward_batch=options.reward.batch_size if options.reward else 1,
@@ -233,6 +233,11 @@ def _scores_pi_t(options: RunOptions, settings: Mapping[str, Any], aligned: bool
     """Whether pi_t is scored by a forward of its own. Not where one optimizer step uses up each rollout (`aligned`),
     unless vLLM sampled it. RLOO always scores it, since its reward contains log-probs."""
     return options.method == "rloo" or bool(settings["use_vllm"]) or not aligned
+
+
+def _has_reference(method: str, settings: Mapping[str, Any]) -> bool:
+    """Whether pi_0 is held beside the policy. Offline DAR scores it before the first step, by the policy itself."""
+    return method != "dar_offline" and (method not in ("grpo", "rloo") or settings["beta"] != 0.0)
 
 
 def _check_devices(devices: int, sharding: str) -> None:
