@@ -263,7 +263,7 @@ def test_the_free_sections_are_checked_by_type_too(tmp_path, sections, message):
 def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path, text):
     file = tmp_path / "run.yaml"
     file.write_text(MINIMAL + text + "\n")
-    with pytest.raises(ValueError, match=r"run.yaml is not YAML: the key '\w+' stands twice.* line [45], column"):
+    with pytest.raises(ValueError, match=r"run.yaml is not YAML: the key '\w+' stands twice.*line [45], column"):
         load_options(file)
 
 

@@ -55,8 +55,7 @@ def test_a_checkpoint_s_run_has_the_card(exported, tmp_path):
 @pytest.mark.parametrize("method", ["dar", "grpo", "rloo", "online_dpo"])
 def test_a_tied_head_is_saved_once_also_when_it_was_gathered_apart(exported, tmp_path, method):
     """FSDP2 and ZeRO-2 hand the head over as a tensor of its own; a copy stands for that here."""
-    of_method = {"max_length": 64} if method == "online_dpo" else {}
-    trainer = make_trainer(exported, tmp_path, method=method, **of_method)
+    trainer = make_trainer(exported, tmp_path, method=method)
     assert trainer.model.config.tie_word_embeddings
     gathered = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     assert "lm_head.weight" in gathered
