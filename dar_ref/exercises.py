@@ -147,6 +147,31 @@ def accumulation_steps(answer: float, samples: int, micro_batch: int, devices: i
     )
 
 
+def budget_of_a_beta(answer: float, beta: float) -> bool:
+    """Notebook 10: the nats that one step spends, to first order, if A is divided by its std and `beta` is large."""
+    return _number(
+        answer,
+        0.5 / beta**2,
+        hint="T12: a small step of eps_t nats has beta = 1/sqrt(2 eps_t); solve for eps_t",
+    )
+
+
+def alpha_that_keeps_a_share(
+    answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, tokens: int, share: float
+) -> bool:
+    """Notebook 10: the alpha at which sequences of independent tokens keep an effective share of the samples, to three
+    digits."""
+
+    def spare(alpha: float) -> float:
+        return float(theory.weight_ess(log_pi_0, log_pi_t, alpha)) ** tokens - share
+
+    return _number(
+        answer,
+        crossing(lambda alpha: -spare(alpha), 0.0, 0.5, 1.0),  # the share falls as alpha rises
+        hint="T13: a token must keep the share to the power 1/tokens; bisect on alpha with theory.weight_ess",
+    )
+
+
 def _number(answer: object, expected: float, *, hint: str, relative: float = THREE_DIGITS) -> bool:
     """Compare a number with the expected value; print right, or wrong with a hint that does not reveal the value."""
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):

@@ -2,31 +2,106 @@
 
 The same seed gives the same bytes of `results.json` on machines of one type (see `arithmetic`). Versions, commit,
 machine and times are in `run.json`. Both files are written whole or not at all, so an interrupted run leaves no partial
-file that could be taken for a result.
+file that could be taken for a result. A folder belongs to one command, and to one process at a time: see `writing`.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from dar_ref import arithmetic
 
 PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
+LOCK = ".lock"
+UNFINISHED = " (unfinished)"
+"""End of the command in `run.json` while it runs."""
 
 
 def check_writable(path: Path) -> None:
     """Raise OSError if no file can be written to `path`: before the work, not after it. Makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
     path.open("a").close()
+    if new:
+        path.unlink()  # work that is stopped leaves no empty file
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep `out` from other processes. The lock is the system's: it ends with this process, however that ends.
+
+    Raises:
+        ValueError: another process has it; says which.
+        OSError: the folder is not writable.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(out / LOCK, timeout=0), out / f"{LOCK}.holder"
+    try:
+        lock.acquire()
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        raise ValueError(f"{who} writes to {out}; wait until it ends, or pass another --out") from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_text(holder, f"process {os.getpid()} on {socket.gethostname()}, which began {since},")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where a file that is open cannot be removed, it stays
+            (out / LOCK).unlink()  # before the release; filelock sees that a file which it opened is no longer there
+        lock.release()
+
+
+@contextlib.contextmanager
+def writing(out: Path, command: str, result: str = "results.json") -> Iterator[None]:
+    """Hold `out` while `command` writes its results there.
+
+    The results of an older run of the same command are removed first, and `run.json` says that this one is unfinished:
+    a kill at any moment leaves no `results.json` of one run beside the `run.json` of another.
+
+    Args:
+        out: folder, made if it is missing.
+        command: the command line, with all that its results depend on.
+        result: the file whose presence says that a run has finished.
+
+    Raises:
+        ValueError: another process writes there, or another command has finished, or can be resumed.
+        OSError: the folder is not writable.
+    """
+    with locked(out):
+        there = _command(out)
+        if there != command and any((out / name).exists() for name in (result, "checkpoint.pt")):
+            raise ValueError(f"{out} holds what `{there}` has written; remove it, or pass another --out")
+        begin(out, command, result)
+        yield
+
+
+def begin(out: Path, command: str, result: str = "results.json") -> None:
+    """Remove the results in `out`, and let `run.json` say that `command` has not finished."""
+    (out / result).unlink(missing_ok=True)
+    write_json(out / "run.json", run_info(command + UNFINISHED, time.time()))
+
+
+def _command(out: Path) -> str:
+    """The command that `run.json` in `out` tells of."""
+    try:
+        content = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        return str(content["command"]).removesuffix(UNFINISHED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another command"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,7 +144,7 @@ def run_info(command: str, started: float) -> dict[str, Any]:
     return {
         "command": command,
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": packages(),
         "commit": _commit(),
         "machine": machine,
         "threads": os.environ.get("OMP_NUM_THREADS"),
@@ -77,6 +152,11 @@ def run_info(command: str, started: float) -> dict[str, Any]:
         "seconds": round(time.time() - started, 1),
         "platform": sys.platform,
     }
+
+
+def packages() -> dict[str, str]:
+    """The installed versions of what results depend on."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:

@@ -53,6 +53,16 @@ def test_another_seed_gives_other_results(tmp_path):
 
 
 @pytest.mark.usefixtures("short")
+def test_a_demo_of_another_seed_does_not_overwrite_one(tmp_path, capsys):
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 0
+    assert cli.main(["demo", "--out", str(tmp_path), "--seed", "1"]) == 2
+    assert "holds what `dar-ref demo --seed 0` has written" in capsys.readouterr().err
+    with results.locked(tmp_path):
+        assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert "wait until it ends" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("short")
 def test_the_page_is_self_contained_and_says_what_the_file_says(tmp_path):
     cli.main(["demo", "--out", str(tmp_path)])
     text = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
@@ -29,7 +29,7 @@ def demo(out: Path, seed: int = 0) -> int:
     """Run the demo and write everything to `out`.
 
     Args:
-        out: folder, created if it is missing; files of an earlier demo are replaced.
+        out: folder, created if it is missing; files of an earlier demo of the same seed are replaced.
         seed: seed of the random bandits, >= 0; the digits runs use `seed`, `seed + 1`, `seed + 2`.
 
     Returns:
@@ -37,10 +37,25 @@ def demo(out: Path, seed: int = 0) -> int:
 
     Raises:
         OSError: `out` cannot be written; raised before any work.
-        ValueError: a negative seed.
+        ValueError: a negative seed; `out` is in use, or holds the results of another run.
     """
-    started = time.time()
-    results.write_json(out / "run.json", results.run_info("dar-ref demo (unfinished)", started))
+    started, command = time.time(), f"dar-ref demo --seed {seed}"
+    scalars.integer("--seed", seed, 0, scalars.LARGEST_SEED - SEEDS)
+    with results.writing(out, command):
+        content, passed = _measured(seed)
+        write_report(out, content)
+        results.write_json(out / "results.json", content)
+        results.write_json(out / "run.json", results.run_info(command, started))
+    console = Console()
+    console.print(f"theory: {sum(passed)} of {len(passed)} statements pass")
+    for line in table_rows(content["digits"]):
+        console.print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, (6, 16, 16, 16), strict=True)))
+    console.print(f"open {out / 'report.html'}", soft_wrap=True, markup=False)
+    return 0 if all(passed) else 1
+
+
+def _measured(seed: int) -> tuple[dict[str, Any], list[bool]]:
+    """The content of `results.json`, and which statements passed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums, and so the last digits, must not depend on the machine's cores
     try:
@@ -49,17 +64,7 @@ def demo(out: Path, seed: int = 0) -> int:
             comparison = _compare(seed, progress)
     finally:
         torch.set_num_threads(threads)
-    content = {"verify": rows_as_json(rows), "digits": comparison}
-    results.write_json(out / "results.json", content)
-    write_report(out, content)
-    results.write_json(out / "run.json", results.run_info(f"dar-ref demo --seed {seed}", started))
-    passed = all(row.passed for row in rows)
-    console = Console()
-    console.print(f"theory: {sum(row.passed for row in rows)} of {len(rows)} statements pass")
-    for line in table_rows(comparison):
-        console.print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, (6, 16, 16, 16), strict=True)))
-    console.print(f"open {out / 'report.html'}", soft_wrap=True)
-    return 0 if passed else 1
+    return {"verify": rows_as_json(rows), "digits": comparison}, [row.passed for row in rows]
 
 
 def _verify(seed: int, progress: Progress) -> list[Row]:

@@ -157,11 +157,18 @@ def comparison_table(
 
 
 def markdown(table: Table) -> str:
-    """The table in Markdown, first column left, others right, with the notes below; ends with a newline."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+    """The table in Markdown, first column left, others right, with the notes below; ends with a newline. A name in it
+    is text, whatever it looks like: no HTML, no link, no column of its own."""
+    lines = [[_as_text(cell) for cell in row] for row in (table.header, *table.rows)]
     rule = ["---", *["---:"] * (len(table.header) - 1)]
     body = [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
-    return "\n".join([*body, "", *(f"{note}  " for note in table.notes)]).rstrip() + "\n"
+    return "\n".join([*body, "", *(f"{_as_text(note)}  " for note in table.notes)]).rstrip() + "\n"
+
+
+def _as_text(cell: str) -> str:
+    for mark, written in (("\\", "&#92;"), ("|", "\\|"), ("<", "&lt;"), ("](", "]&#40;"), ("\n", " ")):
+        cell = cell.replace(mark, written)
+    return cell
 
 
 def plain_text(table: Table) -> str:

@@ -19,6 +19,7 @@ was killed in between would have none.
 import hashlib
 import json
 import math
+import os
 import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ from dar_ref import results
 from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
 
 MARK = "pi_0.json"
+REMOVED = ".removed"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
     "model.name",
     "model.revision",
@@ -59,7 +61,8 @@ STOPPED = 143  # exit status of a run that SIGTERM ended, 128 + 15, as shells re
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a model's config.json and weight files (safetensors).
+    """SHA-256 over the names and bytes of a model's config.json, generation_config.json (which names its EOS tokens)
+    and weight files (safetensors).
 
     Raises:
         FileNotFoundError: no weight file.
@@ -70,7 +73,7 @@ def content_hash(folder: Path) -> str:
             f"{folder} holds no *.safetensors; convert the weights to safetensors (other formats run code when read)"
         )
     digest = hashlib.sha256()
-    for file in (folder / "config.json", *files):
+    for file in (folder / "config.json", *folder.glob("generation_config.json"), *files):
         with file.open("rb") as stream:
             digest.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
@@ -96,36 +99,6 @@ def steps_per_buffer(args: TrainingArguments) -> int:
             " optimizer step; let one divide the other, or generations end inside steps and no checkpoint is exact"
         )
     return max(1, micro_batches // args.gradient_accumulation_steps)
-
-
-def check_folder(out: Path, resume: bool) -> None:
-    """Raise ValueError if a run that does not resume would write into the folder of another."""
-    if resume:
-        return
-    if list(out.glob("checkpoints/checkpoint-*")):
-        raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
-    if (out / "results.json").exists() or (out / "policy").exists():
-        raise ValueError(f"{out} holds what a run has written; remove it, or pass another --out")
-
-
-def check_steps(args: TrainingArguments, rows: int) -> None:
-    """Raise ValueError if the run would take no step: no time to train, or fewer rows than its samplers can use."""
-    if args.max_steps <= 0 and args.num_train_epochs <= 0:
-        raise ValueError(
-            f"training.num_train_epochs = {args.num_train_epochs} and max_steps = {args.max_steps} make 0 steps; set"
-            " one of them above 0"
-        )
-    if hasattr(args, "generation_batch_size"):  # TRL's sampler drops what does not fill a generation
-        needed = args.generation_batch_size // args.num_generations
-        why = f"{args.generation_batch_size} completions are sampled at once, {args.num_generations} for each prompt"
-    else:
-        needed = args.per_device_train_batch_size * args.world_size if args.dataloader_drop_last else 1
-        why = "dataloader_drop_last drops what does not fill a batch"
-    if rows < needed:
-        raise ValueError(
-            f"{rows} rows of the data are kept and one batch needs {needed}: {why}; the run would take 0 steps. Lower"
-            " training.per_device_train_batch_size or gradient_accumulation_steps, or bring more rows"
-        )
 
 
 def check_save_steps(args: TrainingArguments) -> None:
@@ -156,7 +129,7 @@ def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dic
     named["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
     kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
-    return {"sha256": pi_0, "options": kept, "content": dict(content)}
+    return {"sha256": pi_0, "options": kept, "content": dict(content), "packages": results.packages()}
 
 
 def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -185,12 +158,20 @@ def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None,
     passed = f" ({', '.join(cut_off)}: no whole checkpoint, cut off while it was written)" if cut_off else ""
     if not whole:
         return None, f"{folder} holds no whole checkpoint{passed}; the run begins from the start"
-    _check_mark(whole[-1], mark)
-    return whole[-1], f"the run goes on from {whole[-1]}{passed}"
+    there = _check_mark(whole[-1], mark)
+    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_packages(there, mark)}"
 
 
-def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the run of `mark` can go on from a checkpoint."""
+def _other_packages(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Which versions are others than those of the checkpoint, in words: the last digits may differ then."""
+    old, new = dict(there.get("packages") or {}), here["packages"]
+    changed = [name for name in ("torch", "transformers", "trl") if old.get(name) != new.get(name)]
+    words = ", ".join(f"{name} {old.get(name)} there and {new.get(name)} here" for name in changed)
+    return f"; not bit for bit, since versions changed: {words}" if changed else ""
+
+
+def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> dict[str, Any]:
+    """The mark of a checkpoint; ValueError unless the run of `mark` can go on from there."""
     try:
         there = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
         pi_0, options, content, files = (there[name] for name in ("sha256", "options", "content", "files"))
@@ -213,6 +194,7 @@ def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> None:
         )
     if damaged:
         raise ValueError(f"{checkpoint} is damaged: {damaged}; put the files back, or {_REMOVE}")
+    return dict(there)
 
 
 _REMOVE = "remove the folder, and --resume goes on from the one before it"
@@ -234,6 +216,12 @@ def file_hashes(folder: Path) -> dict[str, str]:
             with path.open("rb") as stream:
                 hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return hashes
+
+
+def _on_disk(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 class NothingLeftError(Exception):
@@ -272,8 +260,11 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         if isinstance(sampler := loader.sampler, RepeatSampler) and sampler.shuffle:
             sampler.generator.manual_seed(args.seed + math.floor(round(state.epoch or 0.0, 6)))
 
-    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Save and stop at a boundary once SIGTERM came to any process."""
+        new = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and not (new / MARK).exists():
+            shutil.rmtree(new, ignore_errors=True)  # cut off: nothing of it gets into the one that is written now
         if state.global_step % self.period == 0 and any(gather_object([self.stopped])):
             self.stopped = control.should_save = control.should_training_stop = True
 
@@ -285,11 +276,14 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         folder = Path(args.output_dir)
         new = folder / f"checkpoint-{state.global_step}"
         results.write_json(new / MARK, {**self.mark, "files": file_hashes(new)})
+        for path in new.rglob("*") if self.limit else ():
+            _on_disk(path)  # the old one goes: a power cut must not take the new one as well
         whole = [path for path in checkpoints(folder) if (path / MARK).exists()]
         for old in whole[: -self.limit] if self.limit else []:
             if state.best_model_checkpoint is None or old.name != Path(state.best_model_checkpoint).name:
-                (old / MARK).unlink()  # first: a kill from here on leaves a folder that was cut off
-                shutil.rmtree(old)
+                old.rename(f"{old}{REMOVED}")  # first: a kill from here on leaves no half checkpoint
+        for old in folder.glob(f"checkpoint-*{REMOVED}"):
+            shutil.rmtree(old)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop listening."""

@@ -11,9 +11,10 @@ import torch
 import yaml
 from rich.console import Console
 
-from dar_ref.llm.build import make_arguments
-from dar_ref.llm.checkpoint import check_folder, check_save_steps, steps_per_buffer
+from dar_ref.llm.build import check_lengths, check_steps, make_arguments, template_of
+from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
+from dar_ref.llm.folder import check_folder
 from dar_ref.llm.models.policy import model_folder, policy_tokenizer
 from dar_ref.llm.options import ONLINE, RunOptions, options_as_json
 from dar_ref.llm.plan.estimate import plan
@@ -21,6 +22,7 @@ from dar_ref.llm.plan.report import show
 from dar_ref.llm.rewards.function import check_reward, make_reward
 
 ANSWER = "This is a sample."
+KINDS = {"dpo": "preferences", "dar_offline": "rated"}  # of rows, where a method does not sample
 
 
 def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
@@ -29,7 +31,7 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     Raises:
         ValueError, TypeError, OSError: as the run would.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     check_folder(out, resume)
     on_cpu = bool(options.training.get("use_cpu"))
     here = options
@@ -38,6 +40,7 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
         console.print("no accelerator here: the options are checked for a CPU, the plan is for a GPU")
     arguments = make_arguments(here, out / "checkpoints")
     check_save_steps(arguments)
+    check_steps(arguments)
     console.print(
         f"method {options.method}, {type(arguments).__name__}: {arguments.per_device_train_batch_size} sequences per"
         f" device, {arguments.gradient_accumulation_steps} accumulated; optimizer steps per generation:"
@@ -46,9 +49,10 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     folder = model_folder(options.model, weights=False)
     tokenizer = policy_tokenizer(options.model, folder)
     online = options.method in ONLINE
-    sample = sample_row(options.data, tokenizer, preferences=not online)
+    sample = sample_row(options.data, tokenizer, KINDS.get(options.method, "prompts"), template_of(arguments))
+    check_lengths(here, arguments, folder, sample.longest)
     console.print(f"data: columns {', '.join(sample.columns)}; first prompt, {sample.tokens} tokens:")
-    console.print(sample.text, markup=False, style="cyan")
+    console.print(sample.text, style="cyan")
     if online and options.reward is not None:
         reward = make_reward(
             options.reward, device="cpu", eos_token_ids=[tokenizer.eos_token_id], weights=options.reward.kind != "model"
@@ -57,18 +61,18 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
         answer = [{"role": "assistant", "content": ANSWER}] if chat else ANSWER
         console.print(f"reward {reward.__name__} for a sample answer:")
         if options.reward.kind == "model":
-            console.print(reward.render(prompt, answer), markup=False, style="cyan")
+            console.print(reward.render(prompt, answer), style="cyan")
             console.print("not scored: scoring would read the reward model's weights")
         else:
             ids = [*tokenizer(ANSWER, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
             rest = {name: value for name, value in sample.row.items() if name != "prompt"}
             judged = check_reward(reward, prompt, answer, ids, **rest)
-            console.print(judged.text, markup=False, style="cyan")
+            console.print(judged.text, style="cyan")
             console.print(f"reward = {judged.reward}")
     try:
         show(plan(options, cuda=not on_cpu), console)
     except ValueError as error:
-        console.print(f"plan: {error}", markup=False)
-    console.print("options:\n" + yaml.safe_dump(options_as_json(options), sort_keys=False), markup=False, style="dim")
+        console.print(f"plan: {error}")
+    console.print("options:\n" + yaml.safe_dump(options_as_json(options), sort_keys=False), style="dim")
     console.print(f"nothing was trained; without --dry-run the run writes to {out}")
     return 0

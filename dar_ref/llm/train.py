@@ -13,11 +13,14 @@ The same command with `--resume` continues from the last checkpoint; on a CPU th
 """
 
 import argparse
-import shutil
+import errno
+import os
+import re
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,26 +29,30 @@ from accelerate import PartialState
 from dar_ref import results
 from dar_ref.errors import exit_status
 from dar_ref.llm.arguments import add_arguments
-from dar_ref.llm.build import make_arguments, make_trainer
+from dar_ref.llm.build import check_lengths, check_steps, make_arguments, make_trainer, template_of
 from dar_ref.llm.checkpoint import (
     STOPPED,
     Keeper,
     NothingLeftError,
-    check_folder,
     check_save_steps,
-    check_steps,
     last_checkpoint,
     make_mark,
     rows_hash,
     steps_per_buffer,
 )
-from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
+from dar_ref.llm.folder import check_folder, first_process, held, save_policy
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
-from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json
+from dar_ref.llm.models.tokenizers import tokenizer_hash
+from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json, shown
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
 
 ANSWER = "This is a sample."
+LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout", re.I)
+"""What gloo and NCCL say of another process that ended or hangs."""
+NOT_WRITTEN = re.compile(r"\(os error \d+\)|file write failed|failed writing file")
+"""What safetensors and torch say of a full disk."""
 
 
 class Trained(NamedTuple):
@@ -70,23 +77,57 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     """
     began = time.time()
     check_folder(out, resume)
+    _join(options)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
-    tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
-    train_dataset, eval_dataset, summary = _data(options, arguments, tokenizer)
-    _say(str(summary))
-    check_steps(arguments, len(train_dataset))
-    content = {"rows": rows_hash(train_dataset), "processes": PartialState().num_processes}
+    folder = model_folder(options.model, weights=False)
+    tokenizer = policy_tokenizer(options.model, folder)
+    data = _data(options, arguments, tokenizer)
+    _say(str(data.summary))
+    check_lengths(options, arguments, folder, data.summary.longest_pair_kept or data.summary.longest_kept)
+    check_steps(arguments, len(data.train))
+    content = {
+        "rows": rows_hash(data.train),
+        "processes": PartialState().num_processes,
+        "tokenizer": tokenizer_hash(tokenizer),
+    }
     if options.method in ONLINE:
-        content["reward"] = _tried_reward(options, tokenizer, train_dataset)
-    with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
-        pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
-    mark = make_mark(pi_0.sha256, options, content)
-    last = None
-    if resume:
-        last, where = last_checkpoint(out / "checkpoints", mark)
-        _say(where)
-    model = load_policy(options.model, pi_0.folder)
+        content["reward"] = _tried_reward(options, tokenizer, data.train)
+    with held(out, resume):
+        with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
+            pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
+        mark = make_mark(pi_0.sha256, options, content)
+        last = None
+        if resume:
+            last, where = first_process(lambda: last_checkpoint(out / "checkpoints", mark))
+            _say(where)
+        keeper = Keeper(mark, steps_per_buffer(arguments), arguments.save_total_limit)
+        arguments.save_total_limit = None  # transformers would remove the old checkpoint before the new one is whole
+        trainer = _ready(options, arguments, tokenizer, data, pi_0.folder, keeper)
+        try:
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        except NothingLeftError:
+            _say(f"{last} is the last step of the run: nothing is left to train")
+        _write(trainer, options, out, data.summary, keeper, (command, began))
+    return Trained(trainer, keeper.stopped)
+
+
+class _Data(NamedTuple):
+    train: Any
+    evaluation: Any
+    summary: Any
+
+
+def _join(options: RunOptions) -> None:
+    """Begin the group of processes on a CPU: transformers passes `ddp_timeout` on for a GPU only."""
+    seconds = options.training.get("ddp_timeout")
+    if options.training.get("use_cpu") and isinstance(seconds, int) and seconds > 0:
+        PartialState(cpu=True, timeout=timedelta(seconds=seconds))
+
+
+def _ready(options: RunOptions, arguments: Any, tokenizer: Any, data: _Data, pi_0: Path, keeper: Keeper) -> Any:
+    """The trainer with its model and reward."""
+    model = load_policy(options.model, pi_0)
     reward: Callable[..., Any] | None = None
     if options.method in ONLINE:
         assert options.reward is not None  # checked by `RunOptions`
@@ -94,33 +135,32 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         reward = make_reward(options.reward, device=arguments.device, eos_token_ids=ends)
         if options.method == "online_dpo":
             reward = for_online_dpo(reward, ends)
-    keeper = Keeper(mark, steps_per_buffer(arguments), arguments.save_total_limit)
-    arguments.save_total_limit = None  # transformers would remove the old checkpoint before the new one is whole
-    trainer = make_trainer(options, arguments, model, tokenizer, train_dataset, eval_dataset, reward, [keeper])
+    trainer = make_trainer(options, arguments, model, tokenizer, data.train, data.evaluation, reward, [keeper])
     show_short_lines(trainer)
-    try:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    except NothingLeftError:
-        _say(f"{last} is the last step of the run: nothing is left to train")
+    return trainer
+
+
+def _write(
+    trainer: Any, options: RunOptions, out: Path, summary: Any, keeper: Keeper, of_run: tuple[str, float]
+) -> None:
+    """Write policy and results. Those of a finished run stay until its longer one has finished too."""
+    if keeper.stopped and (out / "policy").exists():
+        _say(f"{out} keeps the policy and the results of the shorter run that finished there")
+        return
+    first_process(lambda: results.begin(out, of_run[0]))
     if not keeper.stopped:
-        _save_policy(trainer, out / "policy")
+        save_policy(trainer, out / "policy")
     if trainer.is_world_process_zero():
         log, times = split_log(trainer.state.log_history)
         found = {
             "options": options_as_json(options),
-            "pi_0": pi_0.sha256,
+            "pi_0": keeper.mark["sha256"],
             "data": {**vars(summary), "left_out": dict(summary.left_out)},
             "steps": trainer.state.global_step,
             "log": log,
         }
-        _write_results(out, found, results.run_info(command, began) | times)
-    return Trained(trainer, keeper.stopped)
-
-
-def _write_results(out: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
-    (out / "run.json").unlink(missing_ok=True)  # the one of an older run never stands beside new results
-    results.write_json(out / "results.json", found)
-    results.write_json(out / "run.json", run)
+        results.write_json(out / "results.json", found)
+        results.write_json(out / "run.json", results.run_info(*of_run) | times)
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -149,23 +189,15 @@ def _tried_reward(options: RunOptions, tokenizer: Any, rows: Any) -> str:
     return reward.content()
 
 
-def _save_policy(trainer: Any, folder: Path) -> None:
-    """Write the policy whole or not at all: under another name first."""
-    partial = folder.with_name(folder.name + ".partial")
-    trainer.save_model(str(partial))
-    PartialState().wait_for_everyone()
-    if trainer.is_world_process_zero():
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-
-
-def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
+def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> _Data:
     if options.method not in ONLINE:
-        pairs = load_preferences(options.data, tokenizer, arguments.max_length)
-        return pairs.dataset, None, pairs.summary
-    prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
-    return prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary
+        load = load_rated if options.method == "dar_offline" else load_preferences
+        rows = load(options.data, tokenizer, arguments.max_length)
+        return _Data(rows.dataset, None, rows.summary)
+    template = template_of(arguments)
+    prompts = load_prompts(options.data, tokenizer, template)
+    held_out = load_eval_prompts(options.data, tokenizer, template)
+    return _Data(prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -181,8 +213,13 @@ def run(arguments: argparse.Namespace) -> int:
         from dar_ref.llm.dry_run import dry_run
 
         return dry_run(options, arguments.out, arguments.resume)
-    command = f"dar-ref train --config {arguments.config} " + " ".join(overrides)
-    done = train(options, arguments.out, arguments.resume, command.strip())
+    command = f"dar-ref train --config {arguments.config} " + " ".join(map(shown, overrides))
+    try:
+        done = train(options, arguments.out, arguments.resume, command.strip())
+    except Exception as error:
+        if (explained := _explained(error, options, arguments.out)) is None:
+            raise
+        raise explained from error
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()  # a thread of the group that outlives the process would abort it
     if done.stopped:
@@ -196,14 +233,37 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _explained(error: Exception, options: RunOptions, out: Path) -> OSError | None:
+    """What a library's error means where it has two known causes: another process, and the disk."""
+    first = next(iter(str(error).splitlines()), "")[:200]
+    if isinstance(error, RuntimeError) and PartialState().num_processes > 1 and LOST.search(str(error)):
+        return ConnectionError(
+            "another process of this run ended, which says why itself, or did not answer within training.ddp_timeout ="
+            f" {options.training.get('ddp_timeout', 1800)} s ({first})"
+        )
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or NOT_WRITTEN.search(first):
+        return OSError(
+            f"a checkpoint or the policy cannot be written to {out} ({first}); make room, and --resume goes on from the"
+            " last whole checkpoint"
+        )
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m dar_ref.llm.train`: the same as `dar-ref train`, for `accelerate launch -m` and `torchrun -m`."""
     parser = argparse.ArgumentParser(prog="python -m dar_ref.llm.train")
     parser.add_argument("--debug", action="store_true", help="show the traceback of what stops it")
     add_arguments(parser)
     arguments = parser.parse_args(argv)
-    return exit_status("dar_ref.llm.train", lambda: run(arguments), arguments.debug)
+    name, count = "dar_ref.llm.train", int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        name += f", process {os.environ.get('RANK')} of {count}"
+    return exit_status(name, lambda: run(arguments), arguments.debug)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        os._exit(status)  # at once: what is left to do at an exit would keep the other processes waiting
+    sys.exit(status)

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from dar_ref.scalars import read_number
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
@@ -32,6 +34,10 @@ def read_value(text: str) -> Any:
     """The value of a YAML text; ValueError with line and column if it is none."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader: it makes plain values only
+    except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may hold a password
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "no place is known"
+        raise ValueError(f"{' '.join(filter(None, (error.context, error.problem)))} ({where})") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
     except RecursionError:
@@ -51,6 +57,14 @@ class _Loader(yaml.SafeLoader):
                 None, None, f"*{alias.anchor} stands for another value; write the value itself", alias.start_mark
             )
         return super().compose_node(parent, index)
+
+    def construct_float(self, node: Any) -> float:
+        try:
+            return (
+                float(node.value.lower().replace(".", "", 1)) if "n" in node.value.lower() else read_number(node.value)
+            )
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
@@ -75,3 +89,4 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)

@@ -6,10 +6,12 @@ evaluated; `advantage`, `alpha` and `beta` are as in the objective.
 """
 
 from dar_ref.theory.advantage import ExactAdvantage, exact_advantage
+from dar_ref.theory.budgets import budgeted_path
 from dar_ref.theory.constrained import ConstrainedOptimum, constrained_optimum
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
 from dar_ref.theory.estimators import Moments, efficiency, estimator_moments, noise_to_signal
+from dar_ref.theory.finite_samples import fit_error, weight_ess
 from dar_ref.theory.iteration import coverage, fixed_point, iterate, log_fixed_weight
 from dar_ref.theory.kl_estimators import KLMoments, kl_estimate, kl_estimator_moments, kl_loss_gradient
 from dar_ref.theory.normalization import (
@@ -21,6 +23,7 @@ from dar_ref.theory.normalization import (
 from dar_ref.theory.region import Feasibility, feasible, matched_radius
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
 from dar_ref.theory.sampled_target import sampled_target
+from dar_ref.theory.translation import Strengths, Weighting, from_strengths, to_strengths
 from dar_ref.theory.trust_regions import BestReward, Closest, best_reward, closest
 from dar_ref.theory.volume import Volume, region_volume
 
@@ -37,8 +40,11 @@ __all__ = [
     "NormalizedFixedPoints",
     "Optimum",
     "RegressionWeights",
+    "Strengths",
     "Volume",
+    "Weighting",
     "best_reward",
+    "budgeted_path",
     "chernoff",
     "closest",
     "constrained_optimum",
@@ -48,7 +54,9 @@ __all__ = [
     "estimator_moments",
     "exact_advantage",
     "feasible",
+    "fit_error",
     "fixed_point",
+    "from_strengths",
     "interpolate",
     "iterate",
     "kl",
@@ -69,4 +77,6 @@ __all__ = [
     "regression_weights",
     "renyi",
     "sampled_target",
+    "to_strengths",
+    "weight_ess",
 ]

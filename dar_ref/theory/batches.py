@@ -123,8 +123,8 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
         TypeError: K that is not an integer.
         ValueError: `K < 1`, an unknown baseline or normalisation, or statistics of a single sample.
     """
-    check_choice("baseline", baseline, get_args(Baseline))
-    check_choice("normalize", normalize, get_args(Normalize))
+    scalars.choice("baseline", baseline, get_args(Baseline))
+    scalars.choice("normalize", normalize, get_args(Normalize))
     num_generations = scalars.integer("num_generations", num_generations, 1)
     if num_generations == 1 and baseline != "none":
         raise ValueError(
@@ -138,12 +138,6 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
             " num_generations >= 2 or normalize = 'none'"
         )
     return num_generations
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError that lists the choices if `value` is not one of them."""
-    if value not in choices:
-        raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(repr, choices))}")
 
 
 def _centred(value: Array, counts: NDArray[np.int64], axes: tuple[int, ...]) -> Array:

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
-from dar_ref.toy.config import RunConfig, start_config
+from dar_ref.toy.config import RunConfig, StartConfig, start_config
 from dar_ref.toy.exact import report, study
 from dar_ref.toy.exact.enumerate import exact_observer
 from dar_ref.toy.experiments.runner import Job, run_jobs
@@ -64,6 +64,8 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
             raise ValueError(f"{option!r} is not an option; pass key=value with a key of {', '.join(types)}")
+        if name in values:
+            raise ValueError(f"{option!r}: {name} is set twice, also to {values[name]!r}; leave one of them out")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 
@@ -75,29 +77,46 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
 
     Returns:
         0, or 1 if the run diverged.
+
+    Raises:
+        ValueError: `out` is in use, or holds the results of another run.
     """
-    began = time.time()
-    start_settings = start_config(task, config.seed)
-    results.write_json(out / "run.json", results.run_info("dar-ref toy run (unfinished)", began))
+    began, start_settings = time.time(), start_config(task, config.seed)
+    command = _run_command(task, config)
+    with results.writing(out, command):
+        start, done = _trained(task, config, start_settings, folder, out / "checkpoint.pt")
+        save(done.policy, tokenizer(start.task), out / "policy")
+        results.write_json(out / "samples.json", {"samples": samples(start, done)})
+        results.write_json(out / "results.json", _content(task, config, start, done))
+        results.write_json(out / "run.json", results.run_info(command, began))
+        (out / "checkpoint.pt").unlink(missing_ok=True)
+    _print_run(done, samples(start, done))
+    if done.observations:
+        _print_metrics(done.observations, EXACT)
+    Console().print(f"written to {out}; {elapsed(began)}", highlight=False, markup=False)
+    return 0 if done.diverged is None else 1
+
+
+def _run_command(task: str, config: RunConfig) -> str:
+    """The command line of a run: every option that is not the default."""
+    usual, named = results.plain(RunConfig()), ("method", "seed")
+    changed = {k: v for k, v in results.plain(config).items() if v != usual[k] and k not in named}
+    options = (f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in changed.items())
+    return " ".join([f"dar-ref toy run --task {task} --method {config.method} --seed {config.seed}", *options])
+
+
+def _trained(
+    task: str, config: RunConfig, start_settings: StartConfig, folder: Path, checkpoint: Path
+) -> tuple[Start, Run]:
     torch.set_num_threads(1)  # the number of threads sets the order of sums, and so the last digits
     console = Console(stderr=True)
     with console.status("SFT, comparisons, reward model (once per task and seed)"):
         start = load_start(start_settings, folder)
-    checkpoint = out / "checkpoint.pt"
     with Progress(console=console) as progress:
         bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
         observer = exact_observer(start, config) if task == "tiny" else None
         done = train(start, config, checkpoint, None, lambda step: progress.update(bar, completed=step), observer)
-    save(done.policy, tokenizer(start.task), out / "policy")
-    results.write_json(out / "results.json", _content(task, config, start, done))
-    results.write_json(out / "samples.json", {"samples": samples(start, done)})
-    results.write_json(out / "run.json", results.run_info(f"dar-ref toy run --task {task}", began))
-    checkpoint.unlink(missing_ok=True)
-    _print_run(done, samples(start, done))
-    if done.observations:
-        _print_metrics(done.observations, EXACT)
-    Console().print(f"written to {out}; {elapsed(began)}", highlight=False)
-    return 0 if done.diverged is None else 1
+    return start, done
 
 
 def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, processes: int, command: str) -> int:
@@ -107,7 +126,6 @@ def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, process
         0.
     """
     began, measured = time.time(), EXPERIMENTS[name]
-    results.write_json(out / "run.json", results.run_info(f"{command} (unfinished)", began))
     seconds: dict[str, list[float]] = {}
 
     def do(jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -116,9 +134,10 @@ def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, process
             seconds.setdefault(f"{job.task} {job.config.method}", []).append(row["seconds"])
         return rows
 
-    content = {"experiment": name, "question": measured.question, **conduct(measured, do, seeds)}
-    means = {label: fmean(values) for label, values in seconds.items()}
-    print(write(out, name, content, command, began, means))
+    with results.writing(out, command):
+        content = {"experiment": name, "question": measured.question, **conduct(measured, do, seeds)}
+        means = {label: fmean(values) for label, values in seconds.items()}
+        print(write(out, name, content, command, began, means))
     print(f"written to {out}; {elapsed(began)}")
     return 0
 
@@ -131,19 +150,19 @@ def exact(seed: int, folder: Path, out: Path) -> int:
     """
     began = time.time()
     command = f"dar-ref toy exact --seed {seed}"
-    results.write_json(out / "run.json", results.run_info(f"{command} (unfinished)", began))
     torch.set_num_threads(1)
-    start = load_start(start_config("tiny", seed), folder)
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("exact", total=study.total_steps())
-        content = study.run(start, seed, lambda step: progress.update(bar, completed=step))
-    results.write_json(out / "results.json", content)
-    header, *rows = report.table(content)
-    table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
-    results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")
-    for name, figure in report.figures(content).items():
-        save_png(figure, out / f"{name}.png")
-    results.write_json(out / "run.json", results.run_info(command, began))
+    with results.writing(out, command):
+        start = load_start(start_config("tiny", seed), folder)
+        with Progress(console=Console(stderr=True)) as progress:
+            bar = progress.add_task("exact", total=study.total_steps())
+            content = study.run(start, seed, lambda step: progress.update(bar, completed=step))
+        header, *rows = report.table(content)
+        table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
+        results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")
+        for name, figure in report.figures(content).items():
+            save_png(figure, out / f"{name}.png")
+        results.write_json(out / "results.json", content)
+        results.write_json(out / "run.json", results.run_info(command, began))
     print(plain_text(table))
     print(f"written to {out}; {elapsed(began)}")
     return 0
@@ -158,14 +177,18 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
     Returns:
         0.
     """
-    began, start = time.time(), load_start(start_config(task, seed), folder)
-    save(start.pi_0, tokenizer(start.task), out / "policy")
-    save(start.reward_model, tokenizer(start.task, [PAD]), out / "reward_model")
-    for split, prompts in start.prompts._asdict().items():
-        _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
-    pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))
-    _write_lines(out / "preferences.jsonl", _preference_rows(start, pairs))
-    results.write_json(out / "start.json", {"config": results.plain(start.config), "metrics": start.metrics})
+    began, settings = time.time(), start_config(task, seed)
+    command = f"dar-ref toy export --task {task} --seed {seed}"
+    with results.writing(out, command, "start.json"):
+        start = load_start(settings, folder)
+        save(start.pi_0, tokenizer(start.task), out / "policy")
+        save(start.reward_model, tokenizer(start.task, [PAD]), out / "reward_model")
+        for split, prompts in start.prompts._asdict().items():
+            _write_lines(out / "prompts" / f"{split}.jsonl", [{"prompt": " ".join(prompt)} for prompt in prompts])
+        pairs = start.comparisons.pairs(torch.arange(start.comparisons.labels))
+        _write_lines(out / "preferences.jsonl", _preference_rows(start, pairs))
+        results.write_json(out / "start.json", {"config": results.plain(start.config), "metrics": start.metrics})
+        results.write_json(out / "run.json", results.run_info(command, began))
     print(f"{task}, seed {seed}: written to {out}; {elapsed(began)}")
     return 0
 
@@ -213,7 +236,7 @@ def _content(task: str, config: RunConfig, start: Start, done: Run) -> dict[str,
 
 
 def _print_run(done: Run, rows: Sequence[Mapping[str, str]]) -> None:
-    console = Console()
+    console = Console(markup=False)
     _print_metrics(done.evaluations, SHOWN)
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
@@ -243,6 +266,6 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
     if kind not in (int, float):
         return text
     try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{name} = {text!r} is not of type {kind.__name__}; pass a number") from None
+        return scalars.read_integer(text) if kind is int else scalars.read_number(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

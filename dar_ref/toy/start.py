@@ -93,9 +93,7 @@ class Start:
 
     def gold(self, completions: Completions) -> Tensor:
         """Gold reward of each completion, (B,)."""
-        return _judge(
-            self.task.gold, self.prompts_of(completions), decode(self.task, completions), completions.finished
-        )
+        return gold_rewards(self.task, self.prompts_of(completions), completions)
 
     def annotator(self, completions: Completions) -> Tensor:
         """Utility of each completion to the annotators, (B,): what their labels come from, flaw included."""
@@ -129,13 +127,21 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
     key = start_key(config)
     sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
-    pi_0 = load(Qwen2ForCausalLM, sft / "policy")
+    pi_0 = cache.read(sft, lambda folder: load(Qwen2ForCausalLM, folder / "policy"))
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
-    content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
+    content = cache.read(preferences, lambda folder: _read_json(folder / "comparisons.json"))
+    comparisons = cache.read(preferences, lambda _: _comparisons(task, content["train"]))
     reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
-    reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
-    metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
-    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
+    reward_model = cache.read(reward, lambda folder: load(Qwen2ForSequenceClassification, folder / "reward_model"))
+    metrics = cache.read(reward, lambda folder: _read_json(folder / "metrics.json"))
+    return Start(config, task, prompts, pi_0, comparisons, reward_model, metrics)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"{file.name} holds a {type(content).__name__}")
+    return content
 
 
 @torch.no_grad()
@@ -149,6 +155,11 @@ def last_scores(reward_model: Qwen2ForSequenceClassification, states: Tensor, co
     """Apply the score head to the state of the last kept token: states (B, T+1, H) to rewards (B,)."""
     last = states[torch.arange(len(states)), completions.mask.sum(dim=1)]
     return reward_model.score(last)[:, 0]
+
+
+def gold_rewards(task: Task, prompts: Sequence[Sequence[str]], completions: Completions) -> Tensor:
+    """Gold reward of each completion, (B,)."""
+    return _judge(task.gold, prompts, decode(task, completions), completions.finished)
 
 
 def _judge(
@@ -237,7 +248,8 @@ def _make_reward(
     generator = torch.Generator().manual_seed(config.seed + 2)
     count, rate = len(train.preferred), config.reward_learning_rate
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
-    proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
+    prompts = [row["prompt"] for row in content["validation"]]
+    proxy, gold = score(reward_model, held_out.completions), gold_rewards(task, prompts, held_out.completions)
     same = _identical(content["validation"], pairs)
     metrics = {
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
@@ -282,13 +294,6 @@ def _within_groups(proxy: Tensor, gold: Tensor, group_size: int) -> dict[str, fl
         "proxy_spread": spread[0].item(),
         "gold_spread": spread[1].item(),
     }
-
-
-def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
-    """Gold reward of every completion of the rows, (B,)."""
-    return torch.tensor(
-        [task.gold(row["prompt"], c["words"], c["finished"]) for row in rows for c in row["completions"]]
-    )
 
 
 def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:

@@ -18,10 +18,14 @@ from dar_ref.verify import (
     t07_best_policy,
     t08_t10_estimators,
     t09_trust_regions,
+    t12_budgets,
+    t13_t15_samples,
+    t14_zero_sum,
 )
 from dar_ref.verify.certify import certify
 from dar_ref.verify.statement import LIMIT, Statement, relative
 
+MOST_DIGITS = 100_000
 STATEMENTS = {
     statement.id: statement
     for statement in sorted(
@@ -32,6 +36,9 @@ STATEMENTS = {
             *t07_best_policy.STATEMENTS,
             *t09_trust_regions.STATEMENTS,
             *t08_t10_estimators.STATEMENTS,
+            *t12_budgets.STATEMENTS,
+            *t13_t15_samples.STATEMENTS,
+            *t14_zero_sum.STATEMENTS,
         ),
         key=lambda statement: int(statement.id.removeprefix("T")),
     )
@@ -71,8 +78,9 @@ def verify(
     Raises:
         TypeError, ValueError: fewer than one case or digit, a negative seed, or no whole number.
     """
-    for name, value, least in (("seed", seed, 0), ("cases", cases, 1), ("digits", digits, 1)):
-        scalars.integer(name, value, least)
+    scalars.seed("seed", seed)
+    scalars.integer("cases", cases, 1)
+    scalars.integer("digits", digits, 1, MOST_DIGITS)
     worst = dict.fromkeys(STATEMENTS, 0.0)
     bound = dict.fromkeys(STATEMENTS, 0.0)
     tried = dict.fromkeys(STATEMENTS, 0)

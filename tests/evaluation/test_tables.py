@@ -45,6 +45,23 @@ def test_markdown_as_a_whole():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("a|b", "a\\|b"),
+        ("a\\|b", "a&#92;\\|b"),
+        ("two\nlines", "two lines"),
+        ("[text](javascript:x)", "[text]&#40;javascript:x)"),
+        ("[red]x[/]", "[red]x[/]"),
+    ],
+)
+def test_a_name_is_text_in_markdown(name, written):
+    lines = markdown(comparison_table({name: {}}, COLUMNS, ours=name)).splitlines()
+    assert lines[2] == f"| {written} | not measured | not measured |"
+    assert lines[-1] == f"ours: {written}"
+
+
 def test_plain_text_as_a_whole():
     assert plain_text(comparison_table(RESULTS, COLUMNS, ours="toy")) == (
         "method  Win rate, % (ours)      Length (ours)\n"

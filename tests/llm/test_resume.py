@@ -87,6 +87,7 @@ def killed_run(chosen, out, monkeypatch, after):
         ("rloo", None, {"max_steps": 14, "gradient_accumulation_steps": 4}, {}),
         ("online_dpo", None, {"max_steps": 14, "per_device_train_batch_size": 4}, {}),
         ("dpo", None, {"max_steps": 14, "per_device_train_batch_size": 32}, {}),
+        ("dar_offline", None, {"max_steps": 14, "per_device_train_batch_size": 32}, {}),
     ],
     ids=str,
 )
@@ -215,7 +216,10 @@ def test_a_kill_before_the_mark_leaves_a_whole_checkpoint(exported, tmp_path, mo
     assert len(list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))) == limit
 
 
-REWARD = "def score(prompts, completion_ids, **_):\n    return [float(sum(ids) % 5) for ids in completion_ids]\n"
+REWARD = """import own_numbers
+def score(prompts, completion_ids, **_):
+    return [float(sum(ids) % 5 + own_numbers.NUMBER) for ids in completion_ids]
+"""
 
 
 def other_prompts(folder):
@@ -232,6 +236,25 @@ def other_function(_folder):
     Path("own_reward.py").write_text(REWARD.replace("5", "7"))
 
 
+def other_module_that_it_imports(_folder):
+    Path("own_numbers.py").write_text("NUMBER = 2")
+
+
+def order_of_prompts(folder):
+    file = folder / "prompts" / "train.jsonl"
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+
+
+def other_template(folder):
+    (folder / "policy" / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+
+
+def other_template_of_the_reward_model(folder):
+    (folder / "reward_model" / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
+
+
 def other_weights(folder):
     file = folder / "reward_model" / "model.safetensors"
     tensors = load_file(file)
@@ -245,7 +268,11 @@ def other_weights(folder):
         ("dar", other_prompts, "rows"),
         ("dpo", other_pairs, "rows"),
         ("dar", other_function, "reward"),
+        ("dar", other_module_that_it_imports, "reward"),
+        ("grpo", order_of_prompts, "rows"),
+        ("dpo", other_template, "tokenizer"),
         ("dar", other_weights, "reward"),
+        ("rloo", other_template_of_the_reward_model, "reward"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -253,10 +280,12 @@ def test_other_content_under_the_same_name_is_refused(exported, tmp_path, monkey
     shutil.copytree(exported, tmp_path / "exported")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))  # the working directory is added to it
-    monkeypatch.delitem(sys.modules, "own_reward", raising=False)
     Path("own_reward.py").write_text(REWARD)
+    Path("own_numbers.py").write_text("NUMBER = 1")
+    for module in ("own_reward", "own_numbers"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     reward = {"kind": "function", "name": "own_reward:score"}
-    if change is other_weights:
+    if change in (other_weights, other_template_of_the_reward_model):
         reward = {"kind": "model", "name": "exported/reward_model", "dtype": "float32", "separator": " "}
 
     def chosen(steps):
@@ -265,7 +294,8 @@ def test_other_content_under_the_same_name_is_refused(exported, tmp_path, monkey
 
     train.train(chosen(2), tmp_path / "run")
     change(tmp_path / "exported")
-    monkeypatch.delitem(sys.modules, "own_reward", raising=False)
+    for module in ("own_reward", "own_numbers"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ValueError, match=f"other options or other content: {named} = "):
         train.train(chosen(4), tmp_path / "run", resume=True)
 
@@ -280,6 +310,16 @@ def test_another_number_of_processes_is_refused(exported, two_steps, tmp_path, m
 class TwoProcesses:
     num_processes, is_main_process = 2, True
     local_main_process_first = staticmethod(contextlib.nullcontext)
+
+
+def test_other_versions_are_said(exported, two_steps, tmp_path, capsys):
+    shutil.copytree(two_steps, tmp_path / "run")
+    mark = tmp_path / "run" / "checkpoints" / "checkpoint-2" / "pi_0.json"
+    content = json.loads(mark.read_text())
+    version = content["packages"]["torch"]
+    mark.write_text(json.dumps(content | {"packages": content["packages"] | {"torch": "2.0.0"}}))
+    train.train(run_of(exported, training={"max_steps": 4}), tmp_path / "run", resume=True)
+    assert f"since versions changed: torch 2.0.0 there and {version} here" in capsys.readouterr().err
 
 
 def test_another_pi_0_is_refused(exported, tmp_path, monkeypatch):
@@ -332,8 +372,9 @@ def test_a_run_is_not_overwritten(exported, tmp_path):
     with pytest.raises(ValueError, match="--resume"):
         train.train(run_of(exported), tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
-    with pytest.raises(ValueError, match="holds what a run has written"):
-        train.train(run_of(exported, method="grpo"), tmp_path)
+    for resume in (False, True):  # there is nothing to go on from
+        with pytest.raises(ValueError, match="holds what a run has written"):
+            train.train(run_of(exported, method="grpo"), tmp_path, resume)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +397,13 @@ def test_the_hash_names_content_and_not_place(exported, tmp_path):
     assert content_hash(tmp_path / "copy") == content_hash(exported / "policy")
     with (tmp_path / "copy" / "config.json").open("a") as file:
         file.write(" ")
+    assert content_hash(tmp_path / "copy") != content_hash(exported / "policy")
+
+
+def test_the_hash_knows_the_tokens_that_end_a_completion(exported, tmp_path):
+    shutil.copytree(exported / "policy", tmp_path / "copy")
+    file = tmp_path / "copy" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [0, 1]}))
     assert content_hash(tmp_path / "copy") != content_hash(exported / "policy")
 
 

@@ -173,6 +173,8 @@ def test_a_checkpoint_runs_no_code(exported, tmp_path, name):
         (1, {}, r"1 rows .* one batch needs 2: 8 completions are sampled at once, 4 for each prompt"),
         (3, {"per_device_train_batch_size": 16}, r"3 rows .* needs 4"),
         (24, {"max_steps": -1, "num_train_epochs": 0}, r"num_train_epochs = 0 .* make 0 steps"),
+        (24, {"max_steps": 0}, r"max_steps = 0 is no number of steps"),  # transformers would take three epochs
+        (24, {"learning_rate": 0.0}, r"learning_rate = 0 changes no weight"),
     ],
 )
 def test_a_run_of_no_steps_is_refused_before_the_weights_are_read(
@@ -188,11 +190,16 @@ def test_a_run_of_no_steps_is_refused_before_the_weights_are_read(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_learned_nothing_says_so_and_does_not_succeed(exported, tmp_path, capsys):
-    content = options_as_json(options(exported, training={"learning_rate": 0.0, "max_steps": 2}))
+@pytest.mark.parametrize(
+    ("reward", "reason"),
+    [("constant", "all completions of a prompt had the same"), ("no_reward", "no completion count")],
+)
+def test_a_run_that_learned_nothing_says_so_and_does_not_succeed(exported, tmp_path, capsys, reward, reason):
+    content = options_as_json(options(exported, training={"max_steps": 2}))
+    content["reward"]["name"] = f"tests.llm.training:{reward}"
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
     assert dar_ref("--config", tmp_path / "run.yaml", "--out", tmp_path / "out") == 1
-    assert "nothing was learned: the learning rate was 0" in capsys.readouterr().err
+    assert f"nothing was learned: {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -211,6 +218,17 @@ def test_what_teaches_nothing(rows, reason):
     found = nothing_learned(rows)
     assert (reason is None) == (found is None)
     assert reason is None or reason in found
+
+
+@pytest.mark.parametrize("when", ["at the import", "in the reward"])
+def test_a_user_s_code_that_exits_with_0_is_no_success(config, tmp_path, monkeypatch, capsys, when):
+    body = "raise SystemExit(0)" if when == "at the import" else "def score(**_):\n    raise SystemExit(0)"
+    (tmp_path / "leaves.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "leaves", raising=False)
+    reward = ("reward.kind=function", "reward.name=leaves:score")
+    assert dar_ref("--config", config, "--out", tmp_path / "out", *reward, "training.max_steps=1") == 2
+    assert f"SystemExit: 0 ({tmp_path / 'leaves.py'}, line" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["model.name", "reward.name"])

@@ -41,6 +41,14 @@ def reward(prompts, completion_ids, **_):
     return [score(prompt, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
 
 
+def constant(completion_ids, **_):
+    return [1.0] * len(completion_ids)
+
+
+def no_reward(completion_ids, **_):
+    return [None] * len(completion_ids)
+
+
 def prompts_of_many_lengths(folder: Path, file: Path) -> Path:
     """The exported prompts; some lose their first words, so that a batch has padding."""
     rows = [

@@ -1,14 +1,17 @@
 """`dar-ref toy` end to end on a very small start: which files it writes, what it refuses, what it does only once."""
 
+import importlib
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from dar_ref import cli
+from dar_ref import cli, results
 from dar_ref.toy import commands
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.exact.enumerate import log_probs, tables
@@ -73,6 +76,65 @@ def test_a_run_twice_has_the_same_bytes(folder, tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+def test_a_folder_belongs_to_one_run(folder, tmp_path, capsys):
+    run = ("run", "--task", "tiny", "--out", tmp_path, *OPTIONS)
+    assert toy(folder, *run, "reward=gold", "self_normalize=true") == 0
+    written = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    command = "dar-ref toy run --task tiny --method dar --seed 0 steps=4 batch_prompts=4"
+    for other in (["--method", "grpo"], ["--seed", "1"], ["alpha=0.3"], []):
+        assert toy(folder, *run, *other) == 2
+        said = capsys.readouterr().err
+        assert f"{tmp_path} holds what `{command}" in said
+        assert "reward=gold self_normalize=true evaluate_every=2` has written; remove it, or pass another --out" in said
+    assert written == {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    there = read(tmp_path / "run.json")["command"].split()[3:]
+    assert toy(folder, "run", "--out", tmp_path, *there) == 0  # the same run
+    assert (tmp_path / "results.json").read_bytes() == written[tmp_path / "results.json"]
+
+
+def test_a_run_that_was_killed_is_not_replaced_by_another(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.import_module("dar_ref.toy.train"), "SAVE_EVERY", 1)
+    monkeypatch.setattr(commands, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert toy(folder, "run", "--task", "tiny", "--out", tmp_path, *OPTIONS) == 130
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    assert toy(folder, "run", "--task", "tiny", "--method", "grpo", "--out", tmp_path, *OPTIONS) == 2
+    assert "holds what `dar-ref toy run --task tiny --method dar" in capsys.readouterr().err
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "job", [["run", "--task", "tiny", *OPTIONS, "--out"], ["export", "--task", "tiny"], ["clip", "--out"]]
+)
+def test_two_commands_in_one_folder(folder, tmp_path, capsys, job):
+    with results.locked(tmp_path):
+        assert toy(folder, *job, tmp_path) == 2
+    assert "writes to" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_is_not_mixed_with_another(folder, tmp_path, capsys):
+    assert toy(folder, "export", tmp_path, "--task", "tiny") == 0
+    assert toy(folder, "export", tmp_path, "--task", "tiny") == 0
+    assert toy(folder, "export", tmp_path, "--task", "tldr") == 2
+    assert "holds what `dar-ref toy export --task tiny --seed 0` has written" in capsys.readouterr().err
+
+
+def test_a_job_that_another_process_does_is_waited_for(tmp_path, monkeypatch):
+    job = Job("tiny", RunConfig(**SHORT))
+    lock, done = tmp_path / "locks" / job.key, tmp_path / "runs" / job.key
+    lock.parent.mkdir()
+    code = "import os, sys, time, filelock\nwith filelock.FileLock(sys.argv[1]):\n    print('held', flush=True)\n"
+    code += "    time.sleep(1); os.makedirs(sys.argv[2])"
+    other = subprocess.Popen([sys.executable, "-c", code, str(lock), str(done)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
+    monkeypatch.setattr(runner, "train", pytest.fail)  # the other process has done it
+    run_job(tmp_path, job)
+    assert done.is_dir()
+    assert other.wait() == 0
+    other.stdout.close()
+
+
 def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
     steep = ["learning_rate=1e12", "optimizer=sgd"]
     assert toy(folder, "run", "--task", "tiny", "--out", tmp_path, *OPTIONS, *steep) == 1
@@ -85,9 +147,15 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
     [
         (["alfa=1"], "'alfa=1' is not an option; pass key=value with a key of method, steps"),
         (["alpha"], "'alpha' is not an option"),
-        (["alpha=big"], "alpha = 'big' is not of type float; pass a number"),
-        (["steps=1.5"], "steps = '1.5' is not of type int; pass a number"),
+        (["alpha=big"], "alpha: 'big' is not a number; write it in decimal digits"),
+        (["steps=1.5"], "steps: '1.5' is not a whole number; write decimal digits"),
         (["self_normalize=yes"], "self_normalize = 'yes' is not a truth value; pass true or false"),
+        (["steps=1_000"], "steps: '1_000' is not a whole number"),
+        (["w_clip=1e400"], "w_clip: '1e400' is beyond the numbers of float64"),
+        (["beta=1e-320"], "beta = 1e-320 is outside the numbers of float32"),
+        (["seed=4294967295"], "seed = 4294967295 is above 4294967294"),
+        (["--seed", "1", "seed=1"], "'seed=1': seed is set twice, also to 1; leave one of them out"),
+        (["alpha=0.1", "alpha=0.2"], "'alpha=0.2': alpha is set twice"),
         (["alpha=2"], r"alpha = 2.0 is outside \[0, 1\]"),
         (["--method", "reinforce"], "method = 'reinforce' is unknown; choose one of dar, dao"),
         (["steps=10", "updates_per_rollout=3"], "steps = 10 is not a multiple of the 3 minibatches of a rollout"),

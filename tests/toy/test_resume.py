@@ -1,5 +1,6 @@
 """A run that was killed at any moment can be resumed, and ends with the same bytes as one that never stopped."""
 
+import errno
 import importlib
 import itertools
 import json
@@ -13,6 +14,7 @@ import torch
 
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.train import train
+from tests.file_faults import stopped_at
 from tests.toy.killed import CONFIGS, write_result
 from tests.toy.reference import perturbed
 
@@ -83,6 +85,23 @@ def test_a_checkpoint_of_another_run_is_refused(start, tmp_path, monkeypatch):
             train(other, config, path, on_step=pytest.fail)
 
 
+def of_length(_prompts, responses, _ended):
+    return [len(words) for words in responses]
+
+
+def of_brevity(_prompts, responses, _ended):
+    return [-len(words) for words in responses]
+
+
+@pytest.mark.parametrize("other", [of_brevity, None, len])
+def test_a_checkpoint_of_another_reward_function_is_refused(start, tmp_path, monkeypatch, other):
+    monkeypatch.setattr(module, "SAVE_EVERY", 1)
+    train(start, SHORT, tmp_path / "state", reward=of_length)
+    with pytest.raises(ValueError, match="belongs to a run with another configuration or another start"):
+        train(start, SHORT, tmp_path / "state", reward=other, on_step=pytest.fail)
+    assert train(start, SHORT, tmp_path / "state", reward=of_length).diverged is None
+
+
 def test_a_half_written_checkpoint_is_not_read(start, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
     path = tmp_path / "state"
@@ -100,6 +119,30 @@ def test_a_half_written_checkpoint_is_not_read(start, tmp_path, monkeypatch):
     assert not path.exists()
     assert train(start, SHORT, path)[1:] == train(start, SHORT)[1:]
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("stop", ["kill", "full disk"])
+def test_the_state_is_the_old_one_or_the_new_one_at_every_operation_of_a_save(start, tmp_path, stop):
+    path, written = tmp_path / "state", []
+    for at in itertools.count(1):
+        state = module.State(start, SHORT)
+        state.save(path)
+        state.step = 3
+        try:
+            with stopped_at(at, *[full_disk] * (stop == "full disk")) as stopped:
+                state.save(path)
+        except OSError:
+            stopped.append(True)
+        state.load(path)
+        written.append(state.step)
+        if not stopped:
+            break
+    assert written == sorted(written)
+    assert set(written) == {0, 3}
+
+
+def full_disk():
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class Attack:

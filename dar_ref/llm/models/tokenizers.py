@@ -5,6 +5,7 @@ the vocabulary of `tokenizer.json`. If the file holds another kind of tokenizer,
 Qwen2 model, `AutoTokenizer` silently splits texts in another way than the tokenizer that the model was trained with.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,16 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     return PreTrainedTokenizerFast.from_pretrained(name, revision=revision)
 
 
-def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool = False) -> Any:
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what a tokenizer makes of a text: its pipeline or vocabulary, special tokens and chat template."""
+    pipeline = _content(tokenizer.backend_tokenizer) if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    if isinstance(pipeline, dict):  # these two are of its last call
+        pipeline |= {"padding": None, "truncation": None}
+    parts = [pipeline, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.model_max_length]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool = False, **variables: Any) -> Any:
     """Messages, or a list of them, as the tokenizer's chat template writes them.
 
     Args:
@@ -54,12 +64,15 @@ def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool 
         messages: of one chat, or of several.
         of: whose template it is, for the message.
         generation_prompt: the beginning of the assistant's turn follows.
+        variables: of the template, its own.
 
     Raises:
         ValueError: the template refuses them, in its own words.
     """
     try:
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=generation_prompt, tokenize=False)
+        return tokenizer.apply_chat_template(
+            messages, add_generation_prompt=generation_prompt, tokenize=False, **variables
+        )
     except (TemplateError, TypeError, ValueError, KeyError) as error:
         raise ValueError(
             f"the chat template of {of} refuses {_roles(messages)}: {error}; change the data or data.system_prompt to"

@@ -11,7 +11,6 @@ Python function, a reward model (`model`) or an annotator behind an endpoint (`a
    length and counts a missing reward as 0; `for_online_dpo` removes the padding and refuses a missing reward.
 """
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -20,7 +19,6 @@ import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,6 +27,7 @@ from dar_ref.llm.options import RewardOptions
 from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator import Annotator, flat_text
 from dar_ref.llm.rewards.model import RewardModel
+from dar_ref.llm.rewards.module_hash import module_hash
 
 LARGEST = 1e18  # of a reward's size
 _STANDARD = sysconfig.get_path("stdlib")
@@ -145,7 +144,7 @@ class FunctionReward:
         """What the function returns, as floats; ValueError if that is no list of one number or None a completion."""
         try:
             returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
-        except Exception as error:  # whatever a user's code raises
+        except (Exception, SystemExit) as error:  # whatever a user's code raises
             raise ValueError(f"reward function {self.name} failed with {_described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
@@ -165,9 +164,8 @@ class FunctionReward:
         return flat_text(prompt) + ("" if isinstance(prompt, str) else "\n") + flat_text(completion)
 
     def content(self) -> str:
-        """A hash of the file that the function's module is; what it imports is not looked at."""
-        file = getattr(sys.modules[self.name.partition(":")[0]], "__file__", None)
-        return hashlib.sha256(Path(file).read_bytes() if file else self.name.encode()).hexdigest()
+        """A hash of the function's module and of the own modules that it imports, see `module_hash`."""
+        return module_hash(self.name.partition(":")[0])
 
     def _number(self, index: int, value: Any) -> float | None:
         if value is None:
@@ -266,7 +264,7 @@ def _imported(name: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # ImportError, or whatever the module's own code raises
+    except (Exception, SystemExit) as error:  # ImportError, or whatever the module's own code raises
         raise ValueError(
             f"reward.name = {name!r} cannot be imported, {_described(error)}; pass a module that is installed or in the"
             " working directory"

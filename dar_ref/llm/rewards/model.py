@@ -25,7 +25,7 @@ from transformers.integrations import deepspeed
 
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
-from dar_ref.llm.models.tokenizers import by_template, load_tokenizer, unknown_id
+from dar_ref.llm.models.tokenizers import by_template, load_tokenizer, tokenizer_hash, unknown_id
 from dar_ref.llm.options import RewardOptions, no_such_model
 from dar_ref.llm.rewards import Text
 
@@ -96,9 +96,10 @@ class RewardModel:
         return self
 
     def content(self) -> str:
-        """A hash of the weights in a folder, or the commit of the hub."""
+        """A hash of the weights in a folder, or the commit of the hub, and of the tokenizer."""
         folder = Path(self.options.name)
-        return content_hash(folder) if folder.is_dir() else str(self._commit)
+        weights = content_hash(folder) if folder.is_dir() else str(self._commit)
+        return f"{weights} {tokenizer_hash(self.tokenizer)}"
 
     def render(self, prompt: Text, completion: Text, ended: bool) -> str:
         """The text that is scored; EOS is shown where it is appended."""

@@ -6,7 +6,7 @@
 4. `optimizers`: one gradient step an iteration, as in training, without sampling noise: what Adam does with the common
    scale of the weights.
 
-The fits (1 to 3) use SOAP from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
+The fits (1 to 3) use Adam from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
 exact normalised advantage of the proxy reward. The results depend only on the start and a seed.
 """
 
@@ -38,15 +38,15 @@ SETTINGS = {  # of part 1: alpha, beta, w_clip
     "no clip, beta 1": (0.1, 1.0, math.inf),
     "no clip, beta 0.05": (0.1, 0.05, math.inf),
 }
-FIT_STEPS = 400
+FIT_STEPS = 1200
 
 ALPHAS = {0.3: 7, 1.0: 2}  # of part 2: alpha, iterations
-ITERATION_STEPS = 100
+ITERATION_STEPS = 300
 
 COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples per prompt
 REPEATS = 3
 CLEAR = 1.25  # an error above this many times the network's limit is clearly above it
-SAMPLE_STEPS = 120
+SAMPLE_STEPS = 300
 
 OPTIMIZER_STEPS = 40  # of part 4
 RATES: dict[Optimizer, float] = {"adam": 3e-4, "sgd": 1e-3}

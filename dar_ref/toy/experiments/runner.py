@@ -3,6 +3,7 @@
 cache/sft, preferences, reward   the stages of a start, see `start`
 cache/runs/<key>/results.json     what start and configuration determine, same bytes every time
 cache/runs/<key>/run.json        versions, commit, machine, seconds
+cache/locks/<key>                held by the process that does the run
 """
 
 import functools
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -70,17 +72,23 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str
         ):
             _all(pool, progress, "starts", functools.partial(_make_start, folder), list(starts))
             _all(pool, progress, "runs", functools.partial(run_job, folder), todo)
-    return [_read(_folder(job, folder)) for job in jobs]
+    return [cache.read(_folder(job, folder), _read) for job in jobs]
 
 
 def run_job(folder: Path, job: Job) -> None:
-    """Do one job and write its folder, unless the folder exists."""
+    """Do one job and write its folder, unless the folder exists. Where another process does it, wait for that one."""
     target = _folder(job, folder)
-    if target.is_dir():
-        return
+    locks = folder / "locks"
+    for made in (locks, target.parent):
+        made.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / target.name):
+        if not target.is_dir():
+            _do(folder, job, target)
+
+
+def _do(folder: Path, job: Job, target: Path) -> None:
     began, start = time.time(), _start(folder, job.task, job.config.seed)
     checkpoint = target.with_name(f".{target.name}.checkpoint")
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     run = train(start, job.config, checkpoint)
 
     def write(partial: Path) -> None:

@@ -64,13 +64,13 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
         OSError: the folder cannot be written.
     """
     tables = TABLES[name](content)
-    results.write_json(out / "results.json", content)
-    info = results.run_info(command, began)
-    results.write_json(out / "run.json", {**info, "seconds_per_run": {k: round(v, 2) for k, v in seconds.items()}})
     head = f"{content['question']}\n\nCommand: `{command}`. Seeds: {', '.join(map(str, content['seeds']))}.\n"
     results.write_text(out / "table.md", "\n".join([head, *(markdown(table) for table in tables)]))
     for file, draw in FIGURES[name].items():
         save_png(draw(content), out / f"{file}.png")
+    results.write_json(out / "results.json", content)
+    info = results.run_info(command, began)
+    results.write_json(out / "run.json", {**info, "seconds_per_run": {k: round(v, 2) for k, v in seconds.items()}})
     return "\n".join(plain_text(table) for table in tables)
 
 
