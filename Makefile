@@ -29,7 +29,7 @@ portable: .venv/dev ## run the notebooks and the training tests with every instr
 test-slow: .venv/dev ## run the tests marked slow
 	$(BIN)/pytest -m slow
 
-verify-deep: .venv/base ## check every statement on 100,000 bandits, certificates to 100 digits (a few minutes)
+verify-deep: .venv/base ## check every statement on 100,000 bandits, certificates to 100 digits (half an hour or more)
 	$(BIN)/dar-ref verify --cases 100000 --digits 100
 
 proofs: ## proofs of the theory for every finite bandit, checked by Coq (installed by apt if missing; a minute or two)

@@ -21,7 +21,6 @@ def smallest_dual_kl(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, al
     return _number(
         answer,
         float(-theory.interpolate(log_pi_0, log_pi_t, alpha).log_c),
-        relative=THREE_DIGITS,
         hint="T1: which policy makes KL(pi‖pi_ref) zero, and what is left then?",
     )
 
@@ -35,7 +34,6 @@ def beta_for_odds(
     return _number(
         answer,
         float((a[0] - a[1]) / (np.log(odds) - (first - second))),
-        relative=THREE_DIGITS,
         hint="in log pi*(1) - log pi*(2) the normaliser cancels: write it with pi_ref and A/beta, and solve",
     )
 
@@ -45,7 +43,6 @@ def beta_for_clipped_share(answer: float, share: float, w_clip: float) -> bool:
     return _number(
         answer,
         NormalDist().inv_cdf(1.0 - share) / float(np.log(w_clip)),
-        relative=THREE_DIGITS,
         hint="w = exp(A/beta) passes w_clip where A passes beta log w_clip: which quantile of A must that be?",
     )
 
@@ -55,7 +52,6 @@ def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: A
     return _number(
         answer,
         float(theory.chernoff(log_pi_0, log_pi_t).information),
-        relative=THREE_DIGITS,
         hint="bisect on the radius with theory.feasible, or look for the information named after Chernoff",
     )
 
@@ -65,7 +61,6 @@ def smallest_budget_of_pi_0(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayL
     return _number(
         answer,
         theory.closest(log_pi_0, log_pi_t, eps_t, stability="kl").divergence,
-        relative=THREE_DIGITS,
         hint="T6: alpha eps_0 + (1-alpha) eps_t >= -log C(alpha) must hold for every alpha; solve for eps_0",
     )
 
@@ -96,7 +91,6 @@ def share_where_noises_cross(answer: float) -> bool:
     return _number(
         answer,
         crossing(excess, 0.01, 0.25, 0.49),  # DAR is the quieter one at the low end, the noisier one at the high end
-        relative=THREE_DIGITS,
         hint="bisect on q: DAR is the quieter one where pi_theta is far from pi_t, that is at small q",
     )
 
@@ -106,7 +100,6 @@ def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: 
     return _number(
         answer,
         float(theory.normalized_threshold(np.asarray(log_pi_0)[0])) / alpha,
-        relative=THREE_DIGITS,
         hint="the threshold is one of the product alpha beta; theory.normalized_threshold takes log pi_0 of the arm",
     )
 
@@ -118,7 +111,6 @@ def beta_where_both_matter(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLi
     return _number(
         answer,
         1.0 / abs(float(log_reg)),
-        relative=THREE_DIGITS,
         hint="the log weight is alpha log(pi_0/pi_t) + A/beta: make the two terms equal in size at A = 1",
     )
 
@@ -130,7 +122,6 @@ def bonus_where_padding_pays(answer: float, answer_words: int, response_words: i
     return _number(
         answer,
         (1.0 - agreement) / (response_words - answer_words),
-        relative=THREE_DIGITS,
         hint="the agreement of m right words among n is 2m/(m+n), and 1 if n = m: add to each the bonus of its words",
     )
 
@@ -142,7 +133,6 @@ def weight_at_twice_the_beta(answer: float, weight: float, log_reg: float) -> bo
     return _number(
         answer,
         float(np.exp(log_reg + 0.5 * log_adv)),
-        relative=THREE_DIGITS,
         hint="log w = alpha log(pi_0/pi_t) + A/beta: beta divides the second term only",
     )
 
@@ -157,7 +147,32 @@ def accumulation_steps(answer: float, samples: int, micro_batch: int, devices: i
     )
 
 
-def _number(answer: object, expected: float, relative: float, hint: str) -> bool:
+def budget_of_a_beta(answer: float, beta: float) -> bool:
+    """Notebook 10: the nats that one step spends, to first order, if A is divided by its std and `beta` is large."""
+    return _number(
+        answer,
+        0.5 / beta**2,
+        hint="T12: a small step of eps_t nats has beta = 1/sqrt(2 eps_t); solve for eps_t",
+    )
+
+
+def alpha_that_keeps_a_share(
+    answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, tokens: int, share: float
+) -> bool:
+    """Notebook 10: the alpha at which sequences of independent tokens keep an effective share of the samples, to three
+    digits."""
+
+    def spare(alpha: float) -> float:
+        return float(theory.weight_ess(log_pi_0, log_pi_t, alpha)) ** tokens - share
+
+    return _number(
+        answer,
+        crossing(lambda alpha: -spare(alpha), 0.0, 0.5, 1.0),  # the share falls as alpha rises
+        hint="T13: a token must keep the share to the power 1/tokens; bisect on alpha with theory.weight_ess",
+    )
+
+
+def _number(answer: object, expected: float, *, hint: str, relative: float = THREE_DIGITS) -> bool:
     """Compare a number with the expected value; print right, or wrong with a hint that does not reveal the value."""
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):
         print(f"not yet an answer: {answer!r} is no number")

@@ -25,8 +25,6 @@ from filelock import FileLock, Timeout
 from dar_ref import arithmetic
 
 PACKAGES = ("dar-ref", "numpy", "scipy", "torch", "scikit-learn", "matplotlib", "python-flint", "transformers", "trl")
-
-
 LOCK = ".lock"
 UNFINISHED = " (unfinished)"
 """End of the command in `run.json` while it runs."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
+from dar_ref import theory
 from dar_ref.evaluation import markdown
 from dar_ref.toy.experiments import tables
 
@@ -87,3 +89,38 @@ def test_the_caption_of_the_home_picture_names_its_settings():
         rf"at \(\tau={tilts}\), both radii {figures.EPS}, \(\alpha={figures.ALPHA:g}\), \(\beta={figures.BETA:g}\)"
         in home
     )
+
+
+@pytest.mark.parametrize("name", ["t12", "t13", "t14", "t15"])
+def test_tables_of_a_statement_are_those_of_its_results(name):
+    assert table(name) == script("dials").PARTS[name].table(content(name))
+
+
+def test_the_exact_tables_of_the_statements_come_out_again():
+    for name in ("t13", "t14"):
+        part = script("dials").PARTS[name]
+        assert part.table(part.measure()) == table(name)
+
+
+def test_shares_of_tokens_are_those_of_their_counted_sequences():
+    for row in content("t13")["rows"]:
+        assert row["enumerated"] == pytest.approx(row["share"], rel=1e-9)
+
+
+def test_the_realised_kl_of_normal_rewards_follows_its_law():
+    """K/chi2(K-1) for small budgets: a simulation of 2,000 draws, so the upper five percent are known to about 7 %."""
+    rows = [r for r in content("t12")["sampled"] if r["rewards"] == "normal" and r["budget"] == 0.01]
+    for row in rows:
+        law = row["samples"] / chi2.ppf([0.95, 0.5, 0.05], row["samples"] - 1)
+        assert [row["p5"], row["p50"], row["p95"]] == pytest.approx(law, rel=0.1)
+
+
+def test_the_samples_that_t15_asks_for_are_its_limit():
+    dials = script("dials")
+    for row in content("t15")["rows"]:
+        bandit = (dials.NORMAL_16, dials.EVEN_16, dials.EVEN_16, 0.1, row["beta"], row["clip"])
+        assert row["limit"] == pytest.approx(float(theory.fit_error(*bandit)), rel=1e-12)
+        assert row["samples"] == pytest.approx(row["limit"] / (2.0 * dials.CLOSE), rel=1e-12)
+    for beta, ratios in content("t15")["simulated"].items():
+        (limit,) = [r["limit"] for r in content("t15")["rows"] if r["clip"] and str(r["beta"]) == beta]
+        assert ratios[-1] == pytest.approx(limit, rel=0.03)

@@ -82,6 +82,22 @@ CASES = {
         8,
         [96, 32, 24, 7.9],
     ),
+    "budget_of_a_beta": (
+        partial(exercises.budget_of_a_beta, beta=50.0),
+        float(theory.kl(*(theory.optimum(np.array([1.0, -1.0]), EVEN, EVEN, 0.0, b).log_pi for b in (50.0, 1e9)))),
+        [0.01, 0.02, 0.0004],
+    ),
+    "alpha_that_keeps_a_share": (
+        partial(
+            exercises.alpha_that_keeps_a_share,
+            log_pi_0=EVEN,
+            log_pi_t=np.log([0.2, 0.8]),
+            tokens=1,
+            share=0.9,
+        ),
+        0.5,  # C(1) = 1 and C(1/2)^2 = (1/2)(1 + 2 sqrt(0.2 * 0.8)) = 0.9, by hand
+        [0.1, 0.9, 1.0],
+    ),
 }
 EXACT = {"beta_to_pass", "accumulation_steps"}
 

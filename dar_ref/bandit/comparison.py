@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from dar_ref import results, scalars
@@ -47,7 +48,8 @@ def compare(
     for seed in seeds:
         bandit = make_bandit(seed)
         for name, config in configs.items():
-            run = train(bandit, replace(config, seed=seed), _labelled(on_step, name, seed))
+            told = None if on_step is None else partial(on_step, name, seed)
+            run = train(bandit, replace(config, seed=seed), told)
             start[str(seed)] = run.start._asdict()
             runs[name][str(seed)] = {
                 metric: [getattr(record, metric) for record in run.records] for metric in Record._fields
@@ -58,12 +60,6 @@ def compare(
         "start": start,
         "runs": runs,
     }
-
-
-def _labelled(
-    on_step: Callable[[str, int, Record], None] | None, name: str, seed: int
-) -> Callable[[Record], None] | None:
-    return None if on_step is None else lambda record: on_step(name, seed, record)
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:

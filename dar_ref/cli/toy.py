@@ -63,7 +63,7 @@ def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]",
 
 
 def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "DAR against the theory, on the task that can be enumerated: about two minutes"
+    text = "DAR against the theory, on the task that can be enumerated: about ten minutes"
     parser = jobs.add_parser("exact", help=text, description=text)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("out/toy/exact"), help="folder (default: %(default)s)")

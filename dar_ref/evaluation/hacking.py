@@ -87,9 +87,6 @@ def hacking_panel(
         num_generations: K >= 1, completions per prompt, side by side.
         ngram: n of the repetition, >= 1.
 
-    Returns:
-        `HackingPanel`.
-
     Raises:
         TypeError, ValueError: types, lengths or values that do not fit.
 

@@ -1,4 +1,4 @@
-"""The annotator under its first address; it lives in `dar_ref.llm.rewards.annotator`."""
+"""Old name, kept for programs that import it: the annotator is in `dar_ref.llm.rewards.annotator`."""
 
 from dar_ref.llm.rewards.annotator import Annotator
 

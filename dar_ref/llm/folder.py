@@ -31,7 +31,7 @@ def check_folder(out: Path, resume: bool) -> None:
     finished = (out / "results.json").exists() or (out / "policy").exists()
     if finished and not _has_whole_checkpoint(out):
         what = "no whole checkpoint to go on from" if resume else "no checkpoints"
-        raise ValueError(f"{out} holds what a run has written, and {what}; remove it, or pass another --out")
+        raise ValueError(f"{out} holds what a run has written, and {what}; pass another --out, or remove it")
 
 
 def _has_whole_checkpoint(out: Path) -> bool:

@@ -236,7 +236,7 @@ def options_as_json(options: RunOptions) -> dict[str, Any]:
     return without_secrets(content)
 
 
-plain = options_as_json  # its first name
+plain = options_as_json  # old name, kept for programs that import it
 
 
 def without_secrets(content: Any) -> Any:

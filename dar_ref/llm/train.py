@@ -66,13 +66,9 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     """Train a policy.
 
     Args:
-        options: the run.
         out: folder to write to.
         resume: continue from the last complete checkpoint in `out`; start from the beginning if there is none.
         command: the command line, as run.json records it.
-
-    Returns:
-        `Trained`.
 
     Raises:
         ValueError, TypeError, OSError: options, data or models that do not fit; raised before any training.

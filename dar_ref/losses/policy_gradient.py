@@ -236,8 +236,7 @@ def _clipped_surrogate(
 
 def _kl_penalty(weight: float, logps: Tensor, other_logps: Tensor, mask: Tensor, estimator: KLEstimator) -> Tensor:
     """`weight` times the estimate of KL(pi_theta‖other) at each kept token, (B, T), 0 elsewhere."""
-    if estimator not in get_args(KLEstimator):
-        raise ValueError(f"kl_estimator = {estimator!r} is unknown; choose one of {', '.join(get_args(KLEstimator))}")
+    scalars.choice("kl_estimator", estimator, get_args(KLEstimator))
     checks.per_token(mask, ref_per_token_logps=other_logps)
     log_ratio = torch.where(mask, other_logps - checks.at_least_float32(logps), 0.0)
     if weight == 0.0:  # 0 * inf is no number

@@ -17,7 +17,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -54,7 +53,6 @@ def conflict_figure(
         alpha: DAR's weight of `pi_0`, in [0, 1].
         beta: DAR's strength of the regulariser, > 0.
         shown: four steps to draw; by default evenly spaced.
-        arms: names of the corners top, left and right.
 
     Returns:
         A figure of three rows. Top: both KL balls, their intersection (hatched) and its best policy; PPO's box and the
@@ -69,14 +67,15 @@ def conflict_figure(
         raise ValueError(f"shown = {steps!r} names {len(steps)} steps; the figure has four columns, pass four")
     with style():
         figure = Figure(figsize=(13.0, 10.2))
-        FigureCanvasAgg(figure)
         for column, step in enumerate(steps, start=1):
             top = simplex_axes(figure, (3, 4, column), arms)
             draw_conflict(top, path, step)
             middle = simplex_axes(figure, (3, 4, 4 + column), arms)
             draw_dar(middle, path, step, alpha, beta)
-        handles = {label: line for ax in (top, middle, figure.axes[0], figure.axes[1]) for line, label in _legend(ax)}
-        handles = _region_handles(path) | handles
+        handles = _region_handles(path)
+        for ax in (top, middle, figure.axes[0], figure.axes[1]):
+            lines, labels = ax.get_legend_handles_labels()
+            handles |= dict(zip(labels, lines, strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6, fontsize="small")
         lower = [figure.add_subplot(3, 4, 8 + column) for column in range(1, 5)]
         for ax in lower:
@@ -93,7 +92,6 @@ def frames_figure(path: ConflictPath, shown: Sequence[int], *, arms: Sequence[st
     """A row of simplexes: both constraints and their intersection, at the steps `shown` of the path."""
     with style():
         figure = Figure(figsize=(3.0 * len(shown), 3.1))
-        FigureCanvasAgg(figure)
         for column, step in enumerate(shown, start=1):
             draw_conflict(simplex_axes(figure, (1, len(shown), column), arms), path, step, others=False)
     return figure
@@ -109,7 +107,6 @@ def conflict_gif(path: ConflictPath, alpha: float, beta: float, *, arms: Sequenc
     with style(), mpl.rc_context(fixed), tempfile.TemporaryDirectory() as folder:
         gif = Path(folder) / "conflict.gif"
         figure = Figure(figsize=(10.4, 3.4))
-        FigureCanvasAgg(figure)
         writer = PillowWriter(fps=fps)
         with writer.saving(figure, str(gif), dpi=80):
             for step in range(len(path.log_path)):
@@ -261,7 +258,3 @@ def _region_handles(path: ConflictPath) -> dict[str, Any]:
         f"KL(pi‖pi_t) <= {path.eps_t:g}": Line2D([], [], color=COLORS["pi_t"], linestyle="--"),
         "both": Patch(facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK),
     }
-
-
-def _legend(ax: TernaryAxes) -> list[tuple[Any, str]]:
-    return list(zip(*ax.get_legend_handles_labels(), strict=True))

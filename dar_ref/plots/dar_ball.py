@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -24,24 +23,11 @@ def matched_figure(
     *,
     arms: Sequence[str] = ARMS,
 ) -> Figure:
-    """The ball around `pi_ref` at given budgets: with its true radius, and without `log C` (labelled as wrong).
-
-    Args:
-        log_pi_0: initial policy (3,), log-probabilities.
-        log_pi_t: current policy (3,), log-probabilities.
-        eps_0: radius of the ball around `pi_0`, nats.
-        eps_t: radius of the ball around `pi_t`, nats.
-        alpha: weight of `pi_0`, in [0, 1].
-        arms: names of the corners top, left and right.
-
-    Raises:
-        TypeError, ValueError: bad input, see `dar_ref.theory`.
-    """
+    """The ball around `pi_ref` at given budgets: with its true radius, and without `log C` (labelled as wrong)."""
     log_c = float(theory.interpolate(log_pi_0, log_pi_t, alpha).log_c)
     radius = float(theory.matched_radius(log_pi_0, log_pi_t, alpha, eps_0, eps_t))
     with style():
         figure = Figure(figsize=(9.0, 4.0))
-        FigureCanvasAgg(figure)
         for column, (shown, title) in enumerate(
             ((radius, "true radius"), (radius - log_c, "WRONG: log C left out")), 1
         ):
@@ -61,7 +47,6 @@ def dar_figure(
     """A row of simplexes: DAR at one step of the path, one panel per pair (alpha, beta) of `settings`."""
     with style():
         figure = Figure(figsize=(4.4 * len(settings), 4.2))
-        FigureCanvasAgg(figure)
         for column, (alpha, beta) in enumerate(settings, start=1):
             ax = simplex_axes(figure, (1, len(settings), column), arms)
             draw_dar(ax, path, step, alpha, beta)
@@ -73,7 +58,6 @@ def radius_figure(path: ConflictPath, steps: Sequence[int]) -> Figure:
     alphas = np.linspace(0.0, 1.0, 201)
     with style():
         figure = Figure(figsize=(6.5, 3.6))
-        FigureCanvasAgg(figure)
         ax = figure.subplots()
         for step, color, dashes in zip(steps, (BLACK, SKY, GREEN, PURPLE), ("-", "--", "-.", ":"), strict=False):
             bandit = path.log_pi_0, path.log_path[step]
@@ -90,7 +74,6 @@ def multiplier_figure(path: ConflictPath) -> Figure:
     """DAR's alpha and beta at the best policy of the region against the step; the certificate where it is empty."""
     with style():
         figure = Figure(figsize=(9.0, 3.4))
-        FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
         for ax in (left, right):
             shade_empty(ax, path)

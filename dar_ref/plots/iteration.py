@@ -35,12 +35,6 @@ def normalization_figure(
         alpha_betas: levels on the left, `> 0`, at most six.
         steps: number of updates of the runs.
 
-    Returns:
-        A matplotlib figure.
-
-    Raises:
-        TypeError, ValueError: bad input, see `dar_ref.theory`, or more than six of either.
-
     Source: T5, batch normalisation; `dar_ref.theory.normalization`.
     """
     if max(len(alphas), len(alpha_betas)) > len(LOOKS):
@@ -79,19 +73,14 @@ def _runs(
     better = int(np.argmax(np.asarray(advantage)))
     ax.set(yscale="log", ylim=(10.0, 1e13))  # set before plotting: autoscaling overflows at 1e300
     for k, (alpha, (color, marker)) in enumerate(zip(alphas, LOOKS, strict=False)):
-        look: dict[str, Any] = {
-            "color": color,
-            "marker": marker,
-            "markersize": 12 - 2 * k,
-        }  # different sizes, so that coinciding markers stay visible
+        # different sizes, so that coinciding markers stay visible
+        look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 12 - 2 * k}
         fixed = theory.iterate(advantage, log_pi_0, alpha, beta, steps)
         odds = fixed[:, better] - fixed[:, 1 - better]
         ax.plot(odds, markerfacecolor="white", label=f"alpha = {alpha:g}, A fixed", **look)
         divided = theory.iterate(advantage, log_pi_0, alpha, beta, steps, normalize="standardize")
         ax.plot(divided[:, better] - divided[:, 1 - better], "--", label=f"alpha = {alpha:g}, A / std", **look)
     ax.set(
-        xlabel="step t",
-        ylabel="log odds of the better arm, nats",
-        title=f"beta = {beta:g}: where the iteration goes",
+        xlabel="step t", ylabel="log odds of the better arm, nats", title=f"beta = {beta:g}: where the iteration goes"
     )
     ax.legend(fontsize="small", loc="upper right")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from dar_ref.plots.policies import LOOKS
+from dar_ref.plots.policies import LOOKS, check_few
 from dar_ref.plots.style import COLORS, GREY, MARKERS, style
 
 
@@ -24,30 +24,19 @@ def line_figure(
 ) -> Figure:
     """Draw curves over a common axis; they differ in colour, dashes and marker.
 
+    Labels name the units, scales are "linear" or "log", limits of None are matplotlib's.
+
     Args:
         x: (M,).
         curves: label -> values, (M,) or shorter; at most five. A method's name ("DAR", "dao") gets the method's colour
             and marker.
-        xlabel: label of x, with its unit.
-        ylabel: label of the values, with their unit.
-        xscale: "linear" or "log".
-        yscale: "linear" or "log".
-        xlim: limits of x; None for matplotlib's.
-        ylim: limits of y; None for matplotlib's.
         marks: label -> x of a thin vertical line.
-
-    Returns:
-        A matplotlib figure.
-
-    Raises:
-        ValueError: more than five curves.
 
     >>> figure = line_figure([0, 1, 2], {"DAR": [1.0, 2.0, 4.0]}, "step", "reward", marks={"half way": 1.0})
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['DAR']
     """
-    if len(curves) > len(LOOKS):
-        raise ValueError(f"{len(curves)} curves are too many to tell apart; pass at most {len(LOOKS)}")
+    check_few("curves", curves)
     places = np.asarray(x, dtype=float)
     with style():
         figure = Figure(figsize=(6.4, 3.6))

@@ -4,7 +4,7 @@ They share the style of `dar_ref.plots`. A `..._figure` function draws a whole f
 function adds to existing axes. Every panel names its setting. Lines differ in dashes or marker as well as in colour.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from statistics import NormalDist
 
 import numpy as np
@@ -26,6 +26,12 @@ LOOKS = (  # for lines and bars without a style of their own: colour, dashes, ma
 )
 
 
+def check_few(what: str, drawn: Sized) -> None:
+    """Raise ValueError if there are more lines or bars than looks."""
+    if len(drawn) > len(LOOKS):
+        raise ValueError(f"{len(drawn)} {what} are too many to tell apart; pass at most {len(LOOKS)}")
+
+
 def draw_levels(
     ax: TernaryAxes,
     divergence: Callable[[Array], Array],
@@ -34,7 +40,6 @@ def draw_levels(
     dashes: str = "-",
     *,
     numbers: bool = True,
-    resolution: int = 181,
 ) -> None:
     """Draw the level sets of a function of the policy, each with its value.
 
@@ -45,24 +50,14 @@ def draw_levels(
         color: colour of lines and numbers.
         dashes: matplotlib's line style.
         numbers: write the value on each line, to two decimals.
-        resolution: points along one side of the triangle.
     """
-    grid = simplex_grid(resolution)
+    grid = simplex_grid(181)
     values = np.minimum(divergence(grid), 1e3)  # matplotlib interpolates between grid points
     lines = ax.tricontour(
         *np.exp(grid).T, values, levels=list(levels), colors=[color], linewidths=1.4, linestyles=[dashes]
     )
     if numbers:
         ax.clabel(lines, fmt="%.2f", fontsize=8)
-
-
-def draw_dots(
-    ax: TernaryAxes, log_policies: ArrayLike, color: str, dashes: str = "-", label: str | None = None
-) -> None:
-    """Draw policies (steps, 3) as dots joined by a thin line; the last one is a square."""
-    pi = np.exp(np.asarray(log_policies, dtype=float))
-    ax.plot(*pi.T, color=color, linestyle=dashes, linewidth=0.6, marker=".", markersize=4, label=label)
-    ax.plot(*pi[-1:].T, color=color, marker="s", markersize=8, markeredgecolor="white", linestyle="none", zorder=6)
 
 
 def paths_figure(
@@ -72,17 +67,17 @@ def paths_figure(
 
     Args:
         paths: title -> policies (steps, 3), log-probabilities, in the order of the steps; the last one is a square.
-        policies: name in `LABELS` -> policy (3,), marked in every panel.
-        arms: names of the corners top, left and right.
-
-    Returns:
-        A matplotlib figure.
+        policies: name in `LABELS` -> policy, marked in every panel.
     """
     with style():
         figure = Figure(figsize=(3.6 * len(paths), 3.6))
         for index, (title, path) in enumerate(paths.items()):
             ax = simplex_axes(figure, (1, len(paths), index + 1), arms)
-            draw_dots(ax, path, BLACK, label="the policy, step by step; the last is square")
+            pi = np.exp(np.asarray(path, dtype=float))
+            dots = {"color": BLACK, "linewidth": 0.6, "marker": ".", "markersize": 4}
+            ax.plot(*pi.T, label="the policy, step by step; the last is square", **dots)
+            end = {"color": BLACK, "marker": "s", "markersize": 8, "markeredgecolor": "white", "linestyle": "none"}
+            ax.plot(*pi[-1:].T, zorder=6, **end)
             for name, log_pi in policies.items():
                 draw_policy(ax, log_pi, name)
             ax.set_title(title, pad=20)
@@ -101,15 +96,7 @@ def optimum_figure(
 
     Dotted: all interpolations. Solid: the optimum as beta falls from infinity (`pi_ref`) to its value (`pi*`).
 
-    Args:
-        advantage: A (3,), finite.
-        log_pi_0: initial policy (3,), log-probabilities.
-        log_pi_t: current policy (3,), log-probabilities.
-        settings: pairs (alpha, beta), drawn in rows of up to three.
-        arms: names of the corners top, left and right.
-
-    Returns:
-        A matplotlib figure.
+    The pairs (alpha, beta) of `settings` are drawn in rows of up to three.
 
     Source: T1 and T2.
 
@@ -148,24 +135,12 @@ def dials_figure(
 ) -> Figure:
     """Paths of the optimum `pi*`. Left: beta from large to small at each alpha. Right: alpha from 0 to 1 at each beta.
 
-    Args:
-        advantage: A (3,), finite.
-        log_pi_0: initial policy (3,), log-probabilities.
-        log_pi_t: current policy (3,), log-probabilities.
-        values: up to five betas for the right panel, in units of the advantage per nat; the left one shows alpha 0,
-            1/4, 1/2, 3/4 and 1.
-        arms: names of the corners top, left and right.
-
-    Returns:
-        A matplotlib figure.
-
-    Raises:
-        ValueError: more than five betas.
+    The left panel shows alpha 0, 1/4, 1/2, 3/4 and 1; `values` are up to five betas for the right one, in units of the
+    advantage per nat.
 
     Source: T2.
     """
-    if len(values) > len(LOOKS):
-        raise ValueError(f"{len(values)} betas are too many to tell apart; pass at most {len(LOOKS)}")
+    check_few("betas", values)
     betas, alphas = np.geomspace(1e3, 1e-2, 200), np.linspace(0.0, 1.0, 41)
     by_beta = {a: [(a, float(b)) for b in betas] for a in (0.0, 0.25, 0.5, 0.75, 1.0)}
     by_alpha = {b: [(float(a), b) for a in alphas] for b in values}
@@ -189,19 +164,9 @@ def dials_figure(
 def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], xlabel: str = "arm") -> Figure:
     """Several policies as grouped bars, which differ in colour and hatch.
 
-    Args:
-        policies: label -> policy (A,), log-probabilities; at most five.
-        arms: A names.
-        xlabel: label of the axis of the arms.
-
-    Returns:
-        A matplotlib figure.
-
-    Raises:
-        ValueError: more than five policies.
+    `policies` maps labels to policies (A,), at most five; `arms` are A names, `xlabel` the title of their axis.
     """
-    if len(policies) > len(LOOKS):
-        raise ValueError(f"{len(policies)} policies are too many to tell apart; pass at most {len(LOOKS)}")
+    check_few("policies", policies)
     with style():
         figure = Figure(figsize=(max(5.5, 0.62 * len(arms)), 3.0))
         ax = figure.add_subplot()
@@ -220,13 +185,12 @@ def bars_figure(policies: Mapping[str, ArrayLike], arms: Sequence[str], xlabel: 
 def weight_figure(beta: float, w_clip: float, edge: float = 0.01) -> Figure:
     """The weight as a function of a Gaussian advantage, and the shares of samples at the clip and below `edge`.
 
+    Left: `min(exp(A/beta), w_clip)` against A. Right: the density of A, cut into three parts.
+
     Args:
         beta: strength of the regulariser, > 0, in units of the advantage's standard deviation per nat.
         w_clip: upper bound of the weight, > `edge`.
         edge: a weight below it counts as dead.
-
-    Returns:
-        A matplotlib figure. Left: `min(exp(A/beta), w_clip)` against A. Right: the density of A, cut into three parts.
 
     Source: T4, with `w_reg = 1` and `A ~ N(0, 1)`.
     """

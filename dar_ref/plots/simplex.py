@@ -1,14 +1,19 @@
-"""Policies over three arms on the simplex: points, paths, sets, and both constraints in one call (`region_figure`)."""
+"""Policies over three arms on the simplex: points, paths, sets, and both constraints in one call (`region_figure`).
+
+Here and in the other figures, policies are log-probabilities over three arms (3,), `advantage` is (3,) and finite,
+radii `eps_0` and `eps_t` are nats, and `arms` names the corners top, left and right. Bad input raises TypeError or
+ValueError, as in `dar_ref.theory`. Figures are matplotlib's: a notebook shows one, `save_png` writes it.
+"""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 from mpltern.ternary import TernaryAxes
 from numpy.typing import ArrayLike
 
-from dar_ref import theory
+from dar_ref import scalars, theory
 from dar_ref.plots.simplex_boundary import Gap, boundary
 from dar_ref.plots.style import ARMS, BLACK, COLORS, GREY, LABELS, MARKERS, style
 from dar_ref.theory.checks import Array
@@ -18,16 +23,8 @@ from dar_ref.theory.trust_regions import Stability
 def simplex_axes(figure: Figure, position: tuple[int, int, int] = (1, 1, 1), arms: Sequence[str] = ARMS) -> TernaryAxes:
     """Add ternary axes for policies over three arms; a corner is the policy that always plays the arm named there.
 
-    Args:
-        figure: figure that gets the axes.
-        position: (rows, columns, index) as in matplotlib.
-        arms: three names, for the corners top, left and right.
-
-    Returns:
-        mpltern's axes. Plain matplotlib calls take the three probabilities in the order of the arms.
-
-    Raises:
-        ValueError: another number of names.
+    `position` is (rows, columns, index) as in matplotlib. On mpltern's axes, plain matplotlib calls take the three
+    probabilities in the order of the arms.
     """
     if len(arms) != 3:
         raise ValueError(f"arms = {list(arms)!r} names {len(arms)} corners, a triangle has 3; pass three names")
@@ -53,17 +50,8 @@ def draw_region(
 ) -> None:
     """Draw `KL(pi‖pi_0) <= eps_0`, the trust region around `pi_t`, and their intersection, filled and hatched.
 
-    Args:
-        ax: from `simplex_axes`.
-        log_pi_0: initial policy (3,), log-probabilities.
-        log_pi_t: current policy (3,), log-probabilities.
-        eps_0: radius of the ball around `pi_0`, nats.
-        eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
-        stability: "kl", "ppo_box" or "forward_kl", as in `theory.region_volume`.
-        resolution: points on each boundary.
-
-    Raises:
-        TypeError, ValueError: bad input, see `dar_ref.theory`.
+    `stability` is "kl", "ppo_box" (`eps_t` is then a relative change) or "forward_kl", as in `theory.region_volume`;
+    `resolution` is the number of points on each boundary.
     """
 
     def anchored(log_pi: Array) -> Array:
@@ -96,9 +84,9 @@ def draw_set(
     Args:
         ax: from `simplex_axes`.
         gap: see `boundary`.
-        log_inside: a policy (3,) of the set, log-probabilities.
-        color: colour of boundary and interior.
-        linestyle: line style of the boundary, so that sets differ in more than colour.
+        log_inside: a policy of the set.
+        color: of boundary and interior.
+        linestyle: of the boundary, so that sets differ in more than colour.
         fill: opacity of the interior.
         resolution: number of points on the boundary.
         label: legend entry.
@@ -136,20 +124,7 @@ def region_figure(
 ) -> Figure:
     """Both constraints on the simplex, the interpolated policies between the anchors, and the best allowed policy.
 
-    Args:
-        log_pi_0: initial policy (3,), log-probabilities.
-        log_pi_t: current policy (3,), log-probabilities.
-        advantage: A (3,), finite.
-        eps_0: radius of the ball around `pi_0`, nats.
-        eps_t: size of the trust region around `pi_t`; nats, for the box a relative change.
-        stability: "kl", "ppo_box" or "forward_kl".
-        arms: names of the corners top, left and right.
-
-    Returns:
-        A matplotlib figure. A notebook shows it after `%matplotlib inline`, `save_png` writes it.
-
-    Raises:
-        TypeError, ValueError: bad input, see `dar_ref.theory`.
+    `stability` is as in `draw_region`.
 
     Source: the paper's conflict; T6, T7, T9.
 
@@ -186,11 +161,10 @@ def simplex_grid(resolution: int) -> Array:
 
 def trust_gap(log_pi: ArrayLike, log_pi_t: ArrayLike, eps_t: float, stability: Stability) -> Array:
     """Distance (...) of policies (..., A) outside the trust region around `pi_t`: negative inside, 0 at its edge."""
+    scalars.choice("stability", stability, get_args(Stability))
     if stability == "kl":
         return np.asarray(theory.kl(log_pi, log_pi_t) - eps_t)
     if stability == "forward_kl":
         return np.asarray(theory.kl(log_pi_t, log_pi) - eps_t)
-    if stability == "ppo_box":
-        pi, pi_t = np.exp(np.asarray(log_pi)), np.exp(np.asarray(log_pi_t))
-        return np.asarray((np.abs(pi - pi_t) - eps_t * pi_t).max(axis=-1))
-    raise ValueError(f"stability = {stability!r} is unknown; choose one of kl, ppo_box, forward_kl")
+    pi, pi_t = np.exp(np.asarray(log_pi)), np.exp(np.asarray(log_pi_t))
+    return np.asarray((np.abs(pi - pi_t) - eps_t * pi_t).max(axis=-1))

@@ -12,39 +12,22 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#000000",
-    "#6B6B6B",
-)
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#6B6B6B"
 
-COLORS = {
-    "pi_0": BLUE,
-    "pi_t": VERMILION,
-    "pi_ref": PURPLE,
-    "pi_star": GREEN,
-    "inside": BLACK,
-    "dar": BLUE,
-    "grpo": ORANGE,
-    "dao": PURPLE,
-    "rloo": GREEN,
+LOOK_OF = {  # of a policy or a method: colour, marker
+    "pi_0": (BLUE, "o"),
+    "pi_t": (VERMILION, "s"),
+    "pi_ref": (PURPLE, "D"),
+    "pi_star": (GREEN, "*"),
+    "inside": (BLACK, "X"),
+    "dar": (BLUE, "o"),
+    "grpo": (ORANGE, "s"),
+    "dao": (PURPLE, "^"),
+    "rloo": (GREEN, "D"),
 }
-MARKERS = {
-    "pi_0": "o",
-    "pi_t": "s",
-    "pi_ref": "D",
-    "pi_star": "*",
-    "inside": "X",
-    "dar": "o",
-    "grpo": "s",
-    "dao": "^",
-    "rloo": "D",
-}
+COLORS = {name: color for name, (color, _) in LOOK_OF.items()}
+MARKERS = {name: marker for name, (_, marker) in LOOK_OF.items()}
 LABELS = {"pi_0": "pi_0", "pi_t": "pi_t", "pi_ref": "pi_ref", "pi_star": "pi* (DAR)", "inside": "best allowed"}
 ARMS = ("arm 1", "arm 2", "arm 3")
 

@@ -6,10 +6,12 @@ evaluated; `advantage`, `alpha` and `beta` are as in the objective.
 """
 
 from dar_ref.theory.advantage import ExactAdvantage, exact_advantage
+from dar_ref.theory.budgets import budgeted_path
 from dar_ref.theory.constrained import ConstrainedOptimum, constrained_optimum
 from dar_ref.theory.divergence import Chernoff, chernoff, kl, renyi
 from dar_ref.theory.dual_kl import Interpolation, Optimum, dual_kl, interpolate, objective, optimum
 from dar_ref.theory.estimators import Moments, efficiency, estimator_moments, noise_to_signal
+from dar_ref.theory.finite_samples import fit_error, weight_ess
 from dar_ref.theory.iteration import coverage, fixed_point, iterate, log_fixed_weight
 from dar_ref.theory.kl_estimators import KLMoments, kl_estimate, kl_estimator_moments, kl_loss_gradient
 from dar_ref.theory.normalization import (
@@ -39,6 +41,7 @@ __all__ = [
     "RegressionWeights",
     "Volume",
     "best_reward",
+    "budgeted_path",
     "chernoff",
     "closest",
     "constrained_optimum",
@@ -48,6 +51,7 @@ __all__ = [
     "estimator_moments",
     "exact_advantage",
     "feasible",
+    "fit_error",
     "fixed_point",
     "interpolate",
     "iterate",
@@ -69,4 +73,5 @@ __all__ = [
     "regression_weights",
     "renyi",
     "sampled_target",
+    "weight_ess",
 ]

@@ -10,13 +10,13 @@ Shapes: `N` prompts, `K` completions per prompt, `A` arms, `S` states (a chunk o
 import math
 from collections.abc import Iterator
 from itertools import combinations
-from numbers import Integral
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 
@@ -123,14 +123,9 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
         TypeError: K that is not an integer.
         ValueError: `K < 1`, an unknown baseline or normalisation, or statistics of a single sample.
     """
-    check_choice("baseline", baseline, get_args(Baseline))
-    check_choice("normalize", normalize, get_args(Normalize))
-    if isinstance(num_generations, bool) or not isinstance(num_generations, Integral):
-        raise TypeError(
-            f"num_generations = {num_generations!r} is a {type(num_generations).__name__}; pass one integer"
-        )
-    if num_generations < 1:
-        raise ValueError(f"num_generations = {num_generations} leaves nothing to sample; pass num_generations >= 1")
+    scalars.choice("baseline", baseline, get_args(Baseline))
+    scalars.choice("normalize", normalize, get_args(Normalize))
+    num_generations = scalars.integer("num_generations", num_generations, 1)
     if num_generations == 1 and baseline != "none":
         raise ValueError(
             f"num_generations = 1 with baseline = {baseline!r}: a group of one is its own mean and has no others, so"
@@ -142,13 +137,7 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
             f"num_generations = 1 with normalize = {normalize!r}: the std of one advantage is 0; pass"
             " num_generations >= 2 or normalize = 'none'"
         )
-    return int(num_generations)
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError that lists the choices if `value` is not one of them."""
-    if value not in choices:
-        raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(repr, choices))}")
+    return num_generations
 
 
 def _centred(value: Array, counts: NDArray[np.int64], axes: tuple[int, ...]) -> Array:

@@ -45,8 +45,6 @@ def constrained_optimum(
         dual: minimise beta (alpha eps_0 + (1-alpha) eps_t + log sum_S pi_0^alpha pi_t^(1-alpha) exp(A/beta))
         over alpha in [0, 1] and beta >= 0
 
-    One bandit at a time: leading axes are refused.
-
     Args:
         advantage: A (A,), finite.
         log_pi_0: initial policy (A,), log-probabilities.

@@ -1,4 +1,4 @@
-"""Exact mean and covariance of the DAR, DAO, GRPO and RLOO updates, by enumeration of all batches (T8, T10).
+"""Exact mean and covariance of the DAR, DAO, GRPO and RLOO updates, by enumeration of all batches (T8, T10, T14).
 
 The policy is a tabular softmax with one row of logits per prompt. A completion is one arm. An update is the gradient of
 **minus** the loss with respect to the logits, the direction of ascent. All four updates have the form
@@ -7,7 +7,7 @@ The policy is a tabular softmax with one row of logits per prompt. A completion 
 
 They differ only in the coefficient, with `rho = pi_theta/pi_t`:
 
-    dar    c = min((pi_0/pi_t)^alpha exp(A/beta), w_clip)
+    dar    c = w = min((pi_0/pi_t)^alpha exp(A/beta), w_clip);  with zero-sum weights c = w/E[w] - 1
     dao    c = rho (A - beta (alpha log(pi_theta/pi_0) + (1-alpha) log(pi_theta/pi_t)))
     grpo   c = rho A [inside the clip] + beta (pi_0/pi_theta - 1)
     rloo   c = A
@@ -17,36 +17,28 @@ RLOO's reward is `r - beta log(pi_t/pi_0)`, fixed at sampling time. RLOO has no 
 (pi_theta != pi_t) it is a biased policy gradient. Group statistics are population statistics (GRPO's paper does not say
 which).
 
+Baselines: "group" is the mean over the K rewards, own sample included; "leave_one_out" the mean of the others; with
+"none" the reward is the advantage. Normalisations: "group" divides by the population std of the K advantages, "batch"
+by that of all N*K, which couples the prompts; equal advantages give 0. DAR's practical loss has baseline "group" and
+normalises over the "batch".
+
 Does the regression remove the variance of the ratio? It replaces one ratio by another: `w = Z pi*/pi_t` with
 `Z = sum pi_t w` (exact advantage, no clip). DAR's noise is that of pi*/pi_t. This ratio does not change with `pi_theta`
 and can be clipped. The noise of DAO and GRPO is that of pi_theta/pi_t, which grows with every step away from `pi_t`. At
 `pi_theta = pi*` the two ratios are equal. DAR's weights are positive: near `pi_t` they contain a constant that adds
-noise and no signal.
+noise and no signal. Zero-sum weights subtract it (T14). E[w] is the exact mean, over all batches and prompts. A batch's
+own mean in its place is another update, and biased: of a single sample it leaves nothing.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.batches import (
-    Baseline,
-    Batches,
-    Normalize,
-    batches,
-    check_choice,
-    one_row_per_prompt,
-    sample_size,
-    sampled_advantages,
-)
+from dar_ref.theory.batches import Baseline, Normalize, batches
 from dar_ref.theory.checks import Array
-from dar_ref.theory.dual_kl import log_mixture
-from dar_ref.theory.regression import regression_weights
-
-Method = Literal["dar", "dao", "grpo", "rloo"]
-
-_OPTIONS = {"dar": {"alpha", "w_clip"}, "dao": {"alpha"}, "grpo": {"epsilon"}, "rloo": set[str]()}
+from dar_ref.theory.updates import Method, Options, Update, Weights, checked_update, directions, independent_parts
 
 
 class Moments(NamedTuple):
@@ -54,23 +46,6 @@ class Moments(NamedTuple):
 
     mean: Array
     covariance: Array
-
-
-class _Update(NamedTuple):
-    """A method with all its options; policies and reward are (N, A)."""
-
-    method: str
-    reward: Array
-    log_pi_theta: Array
-    log_pi_0: Array
-    log_pi_t: Array
-    num_generations: int
-    alpha: float
-    beta: float
-    w_clip: float | None
-    epsilon: float
-    baseline: Baseline
-    normalize: Normalize
 
 
 def estimator_moments(
@@ -87,82 +62,41 @@ def estimator_moments(
     epsilon: float | None = None,
     baseline: Baseline | None = None,
     normalize: Normalize | None = None,
+    weights: Weights = "dar",
 ) -> Moments:
     """Exact mean and covariance of one update over all batches of N prompts with K completions each, drawn from `pi_t`.
 
-    The update is the ascent direction `U = 1/(N K) sum_i c_i (e_{y_i} - pi_theta)`, with the coefficients of the
-    module's docstring. An option that the method does not have is refused.
-
     Args:
-        method: "dar", "dao", "grpo" or "rloo".
+        method: "dar", "dao", "grpo" or "rloo", as in the module's docstring. It refuses options of another method.
         reward: r (A,) for one prompt or (N, A), finite.
         log_pi_theta: policy being fitted (A,) or (N, A), log-probabilities; positive wherever `pi_t` is.
-        log_pi_0: initial policy (A,) or (N, A); positive wherever `pi_t` is, for dao with alpha > 0 and for rloo with
-            beta > 0.
+        log_pi_0: initial policy (A,) or (N, A); for dao (alpha > 0) and rloo (beta > 0) positive wherever `pi_t` is.
         log_pi_t: sampler (A,) or (N, A). The four arrays broadcast.
         num_generations: K, completions per prompt, `>= 1`; `>= 2` where a mean or std over the group is taken.
-        alpha: weight of `pi_0`, in [0, 1]; dar and dao only, None takes the paper's 0.1.
-        beta: strength of the regulariser, in units of the advantage per nat; `> 0` for dar and dao, `>= 0` for grpo and
-            rloo.
-        w_clip: upper bound of the weight, `> 0`; dar only; None for no bound.
-        epsilon: half-width of the ratio's clip, in [0, inf]; grpo only; None takes 0.2, inf is for no clip.
-        baseline: "group" (mean over the K rewards, own sample included), "leave_one_out" (mean of the others) or "none"
-            (the reward is the advantage); None takes leave_one_out for rloo and group for the others.
-        normalize: "none", "group" (divide by the population std of the K advantages) or "batch" (by that of all N*K,
-            which couples the prompts); equal advantages give 0. None takes "group" for grpo, "none" for the others.
-            DAR's practical loss uses "batch".
+        alpha: dar and dao: weight of `pi_0`, in [0, 1]; None takes the paper's 0.1.
+        beta: strength of the regulariser, advantage per nat; `> 0` for dar and dao, `>= 0` for grpo and rloo.
+        w_clip: dar: upper bound of the weight, `> 0`; None for no bound.
+        epsilon: grpo: half-width of the ratio's clip, in [0, inf] (inf: no clip); None takes 0.2.
+        baseline: "group", "leave_one_out" or "none"; None takes leave_one_out for rloo and group for the others.
+        normalize: "none", "group" or "batch"; None takes "group" for grpo and "none" for the others.
+        weights: dar: "dar" for `w`, "zero_sum" for `w/E[w] - 1`.
 
     Returns:
         `Moments(mean, covariance)`, (N*A,) and (N*A, N*A), in units of the coefficient.
 
     Raises:
-        TypeError: policies, rewards or numbers of a wrong type.
-        ValueError: bad input, an option of another method, K = 1 with a group statistic, more batches than
-            `batches.MAX_STATES`, or moments beyond float64.
+        TypeError, ValueError: bad input, K = 1 with a group statistic, too many batches, or moments beyond float64.
 
-    Source: T8. DAR: the paper's practical loss; DAO: DESIGN's dual-KL score-function form; GRPO: DeepSeekMath
+    Source: T8, T14. DAR: the paper's practical loss; DAO: DESIGN's dual-KL score-function form; GRPO: DeepSeekMath
     (arXiv 2402.03300), equations 3 and 4; RLOO: Ahmadian et al. (arXiv 2402.14740).
 
-    >>> import numpy as np
     >>> flat = np.log([0.5, 0.5])
-    >>> moments = estimator_moments("rloo", np.array([1.0, 0.0]), flat, flat, flat, 2, beta=0.0)
-    >>> moments.mean.round(12).tolist(), moments.covariance.round(12).tolist()
-    ([0.25, -0.25], [[0.0625, -0.0625], [-0.0625, 0.0625]])
+    >>> estimator_moments("rloo", np.array([1.0, 0.0]), flat, flat, flat, 2, beta=0.0).mean.round(12).tolist()
+    [0.25, -0.25]
     """
-    check_choice("method", method, get_args(Method))
-    for name, value in (("alpha", alpha), ("w_clip", w_clip), ("epsilon", epsilon)):
-        if value is not None and name not in _OPTIONS[method]:
-            raise ValueError(f"{name} = {value!r} is not an option of method {method!r}; leave it out")
-    reward, log_pi_theta, log_pi_0, log_pi_t = one_row_per_prompt(
-        reward=reward, log_pi_theta=log_pi_theta, log_pi_0=log_pi_0, log_pi_t=log_pi_t
-    )
-    if baseline is None:
-        baseline = "leave_one_out" if method == "rloo" else "group"
-    if normalize is None:
-        normalize = "group" if method == "grpo" else "none"
-    update = _Update(
-        method,
-        reward,
-        log_pi_theta,
-        log_pi_0,
-        log_pi_t,
-        sample_size(num_generations, baseline, normalize, len(reward)),
-        0.1 if alpha is None else checks.alpha(alpha),
-        checks.positive("beta", beta) if "alpha" in _OPTIONS[method] else checks.non_negative("beta", beta),
-        w_clip,
-        0.2 if epsilon is None else checks.non_negative("epsilon", epsilon),
-        baseline,
-        normalize,
-    )
-    update = _with_penalised_reward(update)
-    _check_supports(update)
-    moments = _moments(update) if normalize == "batch" else _independent(update)
-    if not (np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()):
-        raise ValueError(
-            f"the moments of method {method!r} leave the range of float64 (beta = {beta!r}, w_clip = {w_clip!r});"
-            " raise beta, give dar a w_clip, or bring the policies closer together"
-        )
-    return moments
+    arrays = {"reward": reward, "log_pi_theta": log_pi_theta, "log_pi_0": log_pi_0, "log_pi_t": log_pi_t}
+    options = Options(alpha, beta, w_clip, epsilon, baseline, normalize, weights)
+    return _within_float64(_moments(checked_update(method, arrays, num_generations, options)), options, method)
 
 
 def noise_to_signal(moments: Moments) -> float:
@@ -212,84 +146,35 @@ def efficiency(moments: Moments, gradient: ArrayLike) -> float:
         return float((moments.mean @ wanted) ** 2 / (second_moment * (wanted @ wanted)))
 
 
-def _with_penalised_reward(update: _Update) -> _Update:
-    """RLOO subtracts its KL term from the reward, at sampling time."""
-    if update.method != "rloo" or update.beta == 0.0:
-        return update
-    drawn = update.log_pi_t > -np.inf
-    with np.errstate(invalid="ignore"):  # -inf - -inf on arms that are never drawn
-        penalty = np.where(drawn, update.log_pi_t - update.log_pi_0, 0.0)
-    return update._replace(reward=update.reward - update.beta * penalty)
+def _moments(update: Update) -> Moments:
+    """Moments of independent parts; the mean over N prompts scales their blocks by 1/N and 1/N^2."""
+    parts = [_moments_by_enumeration(part) for part in independent_parts(update)]
+    mean = np.concatenate([part.mean for part in parts]) / len(parts)
+    covariance, start = np.zeros((mean.size, mean.size)), 0
+    for part in parts:
+        own = slice(start, start + part.mean.size)
+        covariance[own, own] = part.covariance / len(parts) ** 2
+        start = own.stop
+    return Moments(mean, covariance)
 
 
-def _check_supports(update: _Update) -> None:
-    """Refuse policies that make a coefficient infinite on an arm that `pi_t` can draw."""
-    drawn = update.log_pi_t > -np.inf
-    needs_pi_0 = (update.method == "dao" and update.alpha > 0.0) or (update.method == "rloo" and update.beta > 0.0)
-    for name, policy, needed in (
-        ("log_pi_theta", update.log_pi_theta, True),
-        ("log_pi_0", update.log_pi_0, needs_pi_0),
-    ):
-        missing = drawn & (policy == -np.inf)
-        if needed and missing.any():
-            prompt, arm = np.argwhere(missing)[0]
-            raise ValueError(
-                f"{name} is -inf on arm {arm} of prompt {prompt}, which pi_t draws, and method {update.method!r} takes"
-                " its log; give the arm a positive probability or remove it from pi_t"
-            )
-
-
-def _independent(update: _Update) -> Moments:
-    """Enumerate prompts that are independent one by one; the mean over N prompts scales blocks by 1/N and 1/N^2."""
-    prompts, arms = update.reward.shape
-    mean = np.zeros((prompts, arms))
-    covariance = np.zeros((prompts, arms, prompts, arms))
-    for row in range(prompts):
-        one = slice(row, row + 1)
-        alone = update._replace(
-            reward=update.reward[one],
-            log_pi_theta=update.log_pi_theta[one],
-            log_pi_0=update.log_pi_0[one],
-            log_pi_t=update.log_pi_t[one],
-        )
-        mean[row], covariance[row, :, row, :] = _moments(alone)
-    return Moments(mean.reshape(-1) / prompts, covariance.reshape(prompts * arms, -1) / prompts**2)
-
-
-def _moments(update: _Update) -> Moments:
+def _moments_by_enumeration(update: Update) -> Moments:
     """Two passes over the enumeration: the mean, then the covariance around it (no cancelling of second moments)."""
     size = update.reward.size
     mean, covariance = np.zeros(size), np.zeros((size, size))
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses moments beyond float64
+    with np.errstate(over="ignore", invalid="ignore"):  # `_within_float64` refuses moments beyond float64
         for chunk in batches(update.log_pi_t, update.num_generations):
-            mean = mean + np.exp(chunk.log_probability) @ _directions(update, chunk)
+            mean = mean + np.exp(chunk.log_probability) @ directions(update, chunk)
         for chunk in batches(update.log_pi_t, update.num_generations):
-            root = np.exp(0.5 * chunk.log_probability)[:, None] * (_directions(update, chunk) - mean)
+            root = np.exp(0.5 * chunk.log_probability)[:, None] * (directions(update, chunk) - mean)
             covariance = covariance + root.T @ root
     return Moments(mean, covariance)
 
 
-def _directions(update: _Update, chunk: Batches) -> Array:
-    """The update of each batch in the chunk, (S, N*A)."""
-    advantage = sampled_advantages(
-        update.reward, chunk.counts, update.num_generations, update.baseline, update.normalize
-    )
-    coefficient = np.where(chunk.counts > 0, _coefficients(update, advantage), 0.0)
-    pulls = chunk.counts * coefficient / chunk.counts[0].sum()
-    direction: Array = pulls - pulls.sum(axis=-1, keepdims=True) * np.exp(update.log_pi_theta)
-    return direction.reshape(len(direction), -1)
-
-
-def _coefficients(update: _Update, advantage: Array) -> Array:
-    """The coefficient c of every arm (S, N, A); entries of arms that were not drawn are arbitrary."""
-    log_pi_theta, log_pi_0, log_pi_t = update.log_pi_theta, update.log_pi_0, update.log_pi_t
-    if update.method == "rloo":
-        return advantage
-    if update.method == "dar":
-        weights = regression_weights(advantage, log_pi_0, log_pi_t, update.alpha, update.beta, update.w_clip)
-        return np.exp(weights.log_weight)
-    ratio = np.exp(log_pi_theta - log_pi_t)
-    if update.method == "dao":
-        return ratio * (advantage - update.beta * (log_pi_theta - log_mixture(log_pi_0, log_pi_t, update.alpha)))
-    inside = np.where(advantage > 0.0, ratio <= 1.0 + update.epsilon, ratio >= 1.0 - update.epsilon)
-    return inside * ratio * advantage + update.beta * np.expm1(log_pi_0 - log_pi_theta)
+def _within_float64(moments: Moments, options: Options, method: str) -> Moments:
+    if not (np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()):
+        raise ValueError(
+            f"the moments of method {method!r} leave the range of float64 (beta = {options.beta!r}, w_clip ="
+            f" {options.w_clip!r}); raise beta, give dar a w_clip, or bring the policies closer together"
+        )
+    return moments

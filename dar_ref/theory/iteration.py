@@ -27,12 +27,12 @@ with `max|log p|` over the path. Rows stay normalised to a few ulp. Tested again
 """
 
 from itertools import pairwise
-from operator import index
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import LARGEST_TILT, Array
 from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
@@ -84,11 +84,11 @@ def iterate(
     """
     start = log_pi_0 if log_pi_t is None else log_pi_t
     advantage, log_pi_0, start = checks.arrays(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=start)
-    alpha, beta, steps = checks.alpha(alpha), checks.positive("beta", beta), _step_count(steps)
+    alpha, beta, steps = checks.alpha(alpha), checks.positive("beta", beta), scalars.integer("steps", steps, 0)
     if w_clip is not None:
         w_clip = checks.positive("w_clip", w_clip)
     if normalize is not None:
-        _check_normalize(normalize)
+        scalars.choice("normalize", normalize, get_args(Normalize))
         check_span(advantage)
     path = np.empty((steps + 1, *np.broadcast_shapes(advantage.shape, log_pi_0.shape, start.shape)))
     path[0] = start
@@ -267,25 +267,3 @@ def _over_alpha_beta(advantage: Array, alpha: float, beta: float) -> Array:
             f" alpha = {alpha!r}, beta = {beta!r}; raise alpha or beta, or scale the advantage down"
         )
     return quotient
-
-
-def _step_count(steps: int) -> int:
-    try:
-        count = index(steps)
-    except TypeError:
-        count = None
-    if count is None or isinstance(steps, bool):
-        raise TypeError(
-            f"steps = {steps!r} is a {type(steps).__name__}, not an integer; pass a whole number of updates"
-        )
-    if count < 0:
-        raise ValueError(f"steps = {steps!r} is negative: it counts updates from the start; pass steps >= 0")
-    return count
-
-
-def _check_normalize(normalize: str) -> None:
-    if normalize not in ("center", "standardize", "standardize_batch"):
-        raise ValueError(
-            f"normalize = {normalize!r} is unknown; pass None, 'center', 'standardize' (each row by its own std) or"
-            " 'standardize_batch' (one std for all rows)"
-        )

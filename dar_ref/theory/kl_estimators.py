@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dar_ref import scalars
 from dar_ref.theory import checks
-from dar_ref.theory.batches import check_choice
 from dar_ref.theory.checks import Array
 
 Estimator = Literal["k1", "k2", "k3"]
@@ -55,7 +55,7 @@ def kl_estimate(estimator: Estimator, log_ratio: ArrayLike) -> Array:
     >>> kl_estimate("k3", np.log([0.5, 2.0])).round(6).tolist()
     [0.306853, 0.193147]
     """
-    check_choice("estimator", estimator, get_args(Estimator))
+    scalars.choice("estimator", estimator, get_args(Estimator))
     (log_ratio,) = checks.arrays(**{"the log_ratio": log_ratio})  # a name that begins with log_ is checked as a policy
     with np.errstate(over="ignore"):
         if estimator == "k1":
@@ -86,7 +86,7 @@ def kl_estimator_moments(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLik
     >>> [round(float(kl_estimator_moments(name, p, q).mean), 6) for name in ("k1", "k2", "k3")]
     [0.143841, 0.161214, 0.143841]
     """
-    check_choice("estimator", estimator, get_args(Estimator))
+    scalars.choice("estimator", estimator, get_args(Estimator))
     log_p, log_q = checks.arrays(log_p=log_p, log_q=log_q)
     infinite = _escapes(log_p, log_q)
     log_p, log_q = np.where(infinite[..., None], 0.0, log_p), np.where(infinite[..., None], 0.0, log_q)
@@ -130,7 +130,7 @@ def kl_loss_gradient(estimator: Estimator, log_p: ArrayLike, log_q: ArrayLike) -
     >>> [kl_loss_gradient(name, p, q).round(6).tolist() for name in ("k1", "k2", "k3")]
     [[0.0, 0.0], [0.274653, -0.274653], [0.25, -0.25]]
     """
-    check_choice("estimator", estimator, get_args(Estimator))
+    scalars.choice("estimator", estimator, get_args(Estimator))
     log_p, log_q = checks.arrays(log_p=log_p, log_q=log_q)
     infinite = _escapes(log_p, log_q)
     if infinite.any():

@@ -11,12 +11,14 @@ All three use one projection: the policy of the trust region that minimises KL(p
 emptiness. With `base ∝ pi_0 exp(tau A)` it is the best policy at the multiplier 1/tau of the first constraint.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import wrightomega
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.constrained import constrained_optimum
@@ -70,7 +72,7 @@ def closest(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float, *, stability
     [0.12, 0.24, 0.64]
     """
     log_pi_0, log_pi_t = checks.single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
-    check_stability(stability)
+    scalars.choice("stability", stability, get_args(Stability))
     log_pi = _project(log_pi_0, log_pi_t, checks.non_negative("eps_t", eps_t), stability)
     if log_pi is None:
         return Closest(np.full(log_pi_0.shape, np.nan), np.inf)
@@ -114,7 +116,7 @@ def best_reward(
     """
     advantage, log_pi_0, log_pi_t = checks.single(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=log_pi_t)
     eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
-    check_stability(stability)
+    scalars.choice("stability", stability, get_args(Stability))
     empty = BestReward(np.full(advantage.shape, np.nan), np.nan)
     if stability == "kl" or eps_t == np.inf:
         if not feasible(log_pi_0, log_pi_t, eps_0, eps_t).nonempty:
@@ -134,18 +136,18 @@ def best_reward(
     log_pi, excess = tilted(-np.inf)
     if log_pi is None or excess > 16 * EPS * (1.0 + eps_0):
         return empty
-    last = float(np.log(INFINITE_TILT))
-    log_best, excess = tilted(last)
-    if excess > 0.0:
-        log_best, _ = tilted(crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
+    log_best = _most_tilted(tilted)
     log_pi = log_pi if log_best is None else log_best
     return BestReward(log_pi, float(np.exp(log_pi) @ advantage))
 
 
-def check_stability(stability: str) -> None:
-    """Raise ValueError for anything but the three names of the module's docstring."""
-    if stability not in get_args(Stability):
-        raise ValueError(f"stability = {stability!r} is not a trust region; pass one of {get_args(Stability)}")
+def _most_tilted(tilted: Callable[[float], tuple[Array | None, float]]) -> Array | None:
+    """The policy at the largest tilt that leaves no excess. `tilted` maps log tau to a policy and its excess."""
+    last = float(np.log(INFINITE_TILT))
+    log_best, excess = tilted(last)
+    if excess > 0.0:
+        log_best, _ = tilted(crossing(lambda log_tau: tilted(log_tau)[1], -last, 0.0, last))
+    return log_best
 
 
 def _project(log_base: Array, log_q: Array, eps: float, stability: Stability) -> Array | None:

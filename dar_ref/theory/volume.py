@@ -12,15 +12,16 @@ The length is concave in x (Brunn-Minkowski), so a region that is too small for 
 
 from collections.abc import Callable
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.divergence import expected_log_ratio
-from dar_ref.theory.trust_regions import Stability, check_stability
+from dar_ref.theory.trust_regions import Stability
 
 QUADRATURE_TOLERANCE = 1e-9
 """Relative error at which panels are no longer halved."""
@@ -82,9 +83,8 @@ def region_volume(
     0.0
     """
     log_pi_0, log_pi_t = checks.single(log_pi_0=log_pi_0, log_pi_t=log_pi_t)
-    check_stability(stability)
-    if samples < 1:
-        raise ValueError(f"samples = {samples!r}: a Monte Carlo estimate needs at least one; pass samples >= 1")
+    scalars.choice("stability", stability, get_args(Stability))
+    samples, seed = scalars.integer("samples", samples, 1), scalars.integer("seed", seed, 0)
     constraints = [
         _Constraint(kind, np.exp(log_pi), checks.non_negative(name, radius))
         for kind, log_pi, name, radius in (("kl", log_pi_0, "eps_0", eps_0), (stability, log_pi_t, "eps_t", eps_t))

@@ -157,7 +157,7 @@ def exact(seed: int, folder: Path, out: Path) -> int:
         header, *rows = report.table(content)
         table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
         results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")
-        for name, (figure, _) in report.figures(content).items():
+        for name, figure in report.figures(content).items():
             save_png(figure, out / f"{name}.png")
         results.write_json(out / "results.json", content)
         results.write_json(out / "run.json", results.run_info(command, began))

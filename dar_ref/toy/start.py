@@ -38,7 +38,6 @@ from dar_ref.toy.policy import (
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
-TIES = "left out"  # of the accuracies in `Start.metrics`; results without `proxy_ties` counted a tie as an error
 PAD = "<pad>"  # the reward model's own: transformers looks for the last token that is not padding, and EOS must count
 
 
@@ -115,8 +114,7 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     pi_0 = load(Qwen2ForCausalLM, sft / "policy")
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
     content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
-    fitted = cache.content_key({"start": key, "ties": TIES})
-    reward = cache.made(folder / "reward" / fitted, partial(_make_reward, config, task, pi_0, content))
+    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
     reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
     metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
     return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
@@ -207,8 +205,8 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 def _make_reward(
     config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
-    """Fit the reward model; beside it `metrics.json`, on validation prompts: share of labels that agree with the
-    reward model and with the gold reward (where that differs), and the correlation of the two rewards."""
+    """Fit the reward model; beside it `metrics.json`, on validation prompts: the `agreement` of the reward model and of
+    the gold reward with the labels, and the correlation of the two rewards."""
     reward_model = _new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
     pairs = pair_indices(config.group_size)
@@ -226,13 +224,12 @@ def _make_reward(
     generator = torch.Generator().manual_seed(config.seed + 2)
     count, rate = len(train.preferred), config.reward_learning_rate
     _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
-    proxy, gold = score(reward_model, held_out.completions), _gold_of(task, content["validation"])
-    of_gold = margins(gold, held_out.preferred)
-    metrics = {
-        "proxy_accuracy": (margins(proxy, held_out.preferred) > 0).double().mean().item(),
-        "gold_accuracy": (of_gold[of_gold != 0] > 0).double().mean().item(),
-        "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
-    }
+    prompts = [row["prompt"] for row in content["validation"]]
+    proxy, gold = score(reward_model, held_out.completions), gold_rewards(task, prompts, held_out.completions)
+    same = _identical(content["validation"], pairs)
+    metrics = {"correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item()}
+    for name, rewards in (("proxy", proxy), ("gold", gold)):
+        metrics |= agreement(name, margins(rewards, held_out.preferred), same)
     save(reward_model, tokenizer(task, [PAD]), folder / "reward_model")
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
@@ -257,13 +254,6 @@ def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
 def _identical(rows: Sequence[dict[str, Any]], pairs: Tensor) -> Tensor:
     """Whether the two completions of a pair are one response drawn twice, (N, M)."""
     return torch.tensor([[row["completions"][i] == row["completions"][j] for i, j in pairs.tolist()] for row in rows])
-
-
-def _gold_of(task: Task, rows: Sequence[dict[str, Any]]) -> Tensor:
-    """Gold reward of every completion of the rows, (B,)."""
-    return torch.tensor(
-        [task.gold(row["prompt"], c["words"], c["finished"]) for row in rows for c in row["completions"]]
-    )
 
 
 def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:

@@ -12,8 +12,10 @@ A run depends only on its start and its configuration. Its random numbers come f
 saved every `SAVE_EVERY` rollouts. So a run that was killed can be resumed, and ends with the same bytes.
 """
 
+import contextlib
 import copy
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -91,7 +93,7 @@ def train(
             missing or not finite.
         OSError: the checkpoint cannot be written.
     """
-    state = State(start, config)
+    state = State(start, config, reward)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
     evaluator = Evaluator(start, getattr(start.prompts, config.evaluate_on))
@@ -137,8 +139,8 @@ def _advance(
 class State:
     """Everything that a run changes: networks, optimisers, random generator and measurements."""
 
-    def __init__(self, start: Start, config: RunConfig) -> None:
-        self.run = _identity(start, config)
+    def __init__(self, start: Start, config: RunConfig, reward: RewardFunction | None = None) -> None:
+        self.run = _identity(start, config, reward)
         self.policy = copy.deepcopy(start.pi_0).requires_grad_(True)
         self.critic = Critic(start.pi_0) if config.method in CRITIC else None
         self.optimizer = make_optimizer(config.optimizer, self.policy.parameters(), config.learning_rate, fused=True)
@@ -257,13 +259,19 @@ def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def _identity(start: Start, config: RunConfig) -> str:
-    """Hash of a run's configuration and of the weights it starts from."""
+def _identity(start: Start, config: RunConfig, reward: RewardFunction | None) -> str:
+    """Hash of a run's configuration, of the weights it starts from, and of the source of a reward of the reader's own
+    (not of what that calls)."""
     weights = hashlib.sha256()
     for model in (start.pi_0, start.reward_model):
         for name, tensor in model.state_dict().items():
             weights.update(name.encode() + tensor.numpy().tobytes())
-    return cache.content_key({"config": results.plain(config), "weights": weights.hexdigest()})
+    source = None
+    if reward is not None:
+        with contextlib.suppress(OSError, TypeError):  # typed into a shell, or no function
+            source = inspect.getsource(reward)
+        source = source or getattr(reward, "__qualname__", type(reward).__qualname__)
+    return cache.content_key({"config": results.plain(config), "weights": weights.hexdigest(), "reward": source})
 
 
 def _finite_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:

@@ -1,6 +1,6 @@
 """The certificates: every statement of the theory tried on random bandits, in float64 and in ball arithmetic.
 
-`dar-ref verify` calls `run`. The modules `t01_t04_optimum` to `t09_trust_regions` contain the statements. `arb`
+`dar-ref verify` calls `run`. The modules `t01_t04_optimum` to `t14_zero_sum` contain the statements. `arb`
 contains the same formulas in ball arithmetic, written from their definitions.
 """
 

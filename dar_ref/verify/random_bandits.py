@@ -41,9 +41,9 @@ def draw_case(rng: np.random.Generator) -> Case:
     return Case(log_pi, advantage, log_pi_0, log_pi_t, alpha, beta, w_clip)
 
 
-def random_policy(rng: np.random.Generator, arms: int, kept: int) -> Array:
-    """Draw a policy (A,) in which arm `kept` has positive probability."""
-    logits = 10.0 ** rng.uniform(-3.0, 3.0) * rng.standard_normal(arms)
+def random_policy(rng: np.random.Generator, arms: int, kept: int, widest: float = 1e3) -> Array:
+    """Draw a policy (A,) in which arm `kept` has positive probability; its logits have a std of 1e-3 to `widest`."""
+    logits = 10.0 ** rng.uniform(-3.0, np.log10(widest)) * rng.standard_normal(arms)
     if rng.random() < 1 / 3:
         dropped = rng.random(arms) < 0.4
         dropped[kept] = False

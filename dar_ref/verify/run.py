@@ -18,6 +18,9 @@ from dar_ref.verify import (
     t07_best_policy,
     t08_t10_estimators,
     t09_trust_regions,
+    t12_budgets,
+    t13_t15_samples,
+    t14_zero_sum,
 )
 from dar_ref.verify.certify import certify
 from dar_ref.verify.statement import LIMIT, Statement, relative
@@ -32,6 +35,9 @@ STATEMENTS = {
             *t07_best_policy.STATEMENTS,
             *t09_trust_regions.STATEMENTS,
             *t08_t10_estimators.STATEMENTS,
+            *t12_budgets.STATEMENTS,
+            *t13_t15_samples.STATEMENTS,
+            *t14_zero_sum.STATEMENTS,
         ),
         key=lambda statement: int(statement.id.removeprefix("T")),
     )

@@ -16,7 +16,7 @@ from dar_ref import theory
 from dar_ref.theory.batches import Baseline, Normalize
 from dar_ref.theory.checks import Array
 from dar_ref.theory.dual_kl import log_normalize
-from dar_ref.theory.estimators import Method
+from dar_ref.theory.updates import Method
 from dar_ref.verify.arb import policies
 from dar_ref.verify.arb.policies import Exact, Policy
 from dar_ref.verify.arb.updates import EstimatorCase, Updates, ordered_batches, sampled_advantages

@@ -185,7 +185,7 @@ def test_what_a_page_quotes_stands_in_the_files(path):
     assert [piece for piece in quoted if not any(piece in source for source in SOURCES.values())] == []
 
 
-@pytest.mark.parametrize("page", ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t10", "t11"])
+@pytest.mark.parametrize("page", ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t10", "t11", "t12"])
 def test_a_theory_page_says_which_file_proves_it_and_quotes_its_theorem(page):
     section = (
         PAGES[DOCS / "theory" / f"{page}.md"].partition("## Proved for every finite bandit\n")[2].partition("\n## ")[0]

@@ -442,7 +442,7 @@ def test_alpha_zero_without_differences_keeps_pi_0_fixed() -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (partial(iterate, two, uniform, 0.5, 1.0, -1), ValueError, "steps = -1 is negative"),
+        (partial(iterate, two, uniform, 0.5, 1.0, -1), ValueError, "steps = -1 is below 0"),
         (partial(iterate, two, uniform, 0.5, 1.0, 2.0), TypeError, "steps = 2.0 is a float"),
         (partial(iterate, two, uniform, 0.5, 1.0, True), TypeError, "steps = True is a bool"),
         (partial(iterate, two, uniform, 1.5, 1.0, 0), ValueError, "alpha = 1.5"),

@@ -144,7 +144,7 @@ def test_bad_input_is_refused() -> None:
     reward, log_pi_0, log_pi_t = (x[0] for x in three_prompts(1, 3))
     with pytest.raises(ValueError, match=r"num_generations = 1 with baseline = 'group'.* pass num_generations >= 2"):
         sampled_target(reward, log_pi_0, log_pi_t, 0.3, 0.6, 1)
-    with pytest.raises(ValueError, match="baseline = 'own' is unknown; choose one of 'group', 'leave_one_out', 'none'"):
+    with pytest.raises(ValueError, match="baseline = 'own' is unknown; choose one of group, leave_one_out, none"):
         sampled_target(reward, log_pi_0, log_pi_t, 0.3, 0.6, 2, baseline="own")
     apart = np.array([0.0, -np.inf, -np.inf]), np.array([-np.inf, 0.0, -np.inf])
     with pytest.raises(ValueError, match="no arm in common"):

@@ -192,7 +192,7 @@ def test_supports() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stability": "box"}, "stability = 'box' is not a trust region.*ppo_box"),
+        ({"stability": "box"}, "stability = 'box' is unknown; choose one of kl, ppo_box"),
         ({"eps_t": -0.5}, "eps_t = -0.5"),
         ({"log_pi_0": np.stack([LEFT, LEFT])}, "one bandit"),
     ],

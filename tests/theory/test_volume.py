@@ -182,7 +182,7 @@ def test_a_call_is_fast() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stability": "box"}, "stability = 'box' is not a trust region"),
+        ({"stability": "box"}, "stability = 'box' is unknown; choose one of kl, ppo_box"),
         ({"samples": 0}, "samples = 0.*pass samples >= 1"),
         ({"eps_0": -0.5}, "eps_0 = -0.5"),
         ({"log_pi_0": np.stack([LEFT, LEFT])}, "one bandit"),

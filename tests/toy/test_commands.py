@@ -3,12 +3,12 @@
 import importlib
 import json
 import re
-from threading import Timer
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from dar_ref import cli, results
@@ -119,17 +119,20 @@ def test_an_export_is_not_mixed_with_another(folder, tmp_path, capsys):
     assert "holds what `dar-ref toy export --task tiny --seed 0` has written" in capsys.readouterr().err
 
 
-def test_a_job_that_another_process_does_is_waited_for(start, tmp_path, monkeypatch):
+def test_a_job_that_another_process_does_is_waited_for(tmp_path, monkeypatch):
     job = Job("tiny", RunConfig(**SHORT))
-    load_start(SMALL, tmp_path)
-    (tmp_path / "locks").mkdir()
-    lock = FileLock(tmp_path / "locks" / job.key)
-    lock.acquire()
-    done = (tmp_path / "runs" / job.key).mkdir
-    Timer(0.5, lambda: (done(parents=True), lock.release())).start()
+    lock, done = tmp_path / "locks" / job.key, tmp_path / "runs" / job.key
+    lock.parent.mkdir()
+    code = "import os, sys, time, filelock\nwith filelock.FileLock(sys.argv[1]):\n    print('held', flush=True)\n"
+    code += "    time.sleep(1); os.makedirs(sys.argv[2])"
+    other = subprocess.Popen([sys.executable, "-c", code, str(lock), str(done)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
     monkeypatch.setattr(runner, "train", pytest.fail)  # the other process has done it
     run_job(tmp_path, job)
-    assert start.config == SMALL
+    assert done.is_dir()
+    assert other.wait() == 0
+    other.stdout.close()
 
 
 def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):

@@ -23,7 +23,7 @@ from dar_ref.toy.exact.enumerate import (
     rewards,
     tables,
 )
-from dar_ref.toy.exact.fit import Soap, fit, loss_weights
+from dar_ref.toy.exact.fit import fit, loss_weights
 from dar_ref.toy.exact.report import figures, table
 from dar_ref.toy.policy import encode, encode_prompts, new_policy, per_token_logps
 from dar_ref.toy.sampling import sample
@@ -231,9 +231,8 @@ def test_the_experiment_in_small(start, monkeypatch):
     rows = table(json.loads(text))
     assert {len(row) for row in rows} == {4}
     assert next(row[3] for row in rows if row[0] == "optimizers") == f"{content['optimizers'][0]['kl'][-1]:.4f}"
-    for figure, alt in figures(json.loads(text)).values():
-        assert len(figure.axes) >= 1
-        assert len(alt) > 100
+    drawn = figures(json.loads(text))
+    assert {name: len(figure.axes) for name, figure in drawn.items()} == {"exact_iterations": 1, "exact_samples": 1}
 
 
 def test_the_tabular_line_is_the_error_of_frequencies():
@@ -245,32 +244,3 @@ def test_the_tabular_line_is_the_error_of_frequencies():
     errors = (target * np.log(target / fitted)).sum(axis=1)
     expected = study.frequency_error(np.log(target)[None], pi_t[None], n)
     assert errors.mean() == pytest.approx(expected, abs=5 * errors.std() / math.sqrt(4000))
-
-
-def test_soap_on_a_quadratic():
-    """`|A (W - C) B|^2` with A of condition number 100: SOAP converges, Adam at the same rates does not."""
-    generator = torch.Generator().manual_seed(0)
-    rotation, other_rotation = (torch.linalg.qr(torch.randn(4, 4, generator=generator))[0] for _ in range(2))
-    left, right = rotation * torch.tensor([1.0, 0.3, 0.1, 0.01]), other_rotation
-    wanted = torch.randn(4, 4, generator=generator)
-    ends = []
-    for soap in (True, False):
-        matrix, vector = torch.zeros(4, 4, requires_grad=True), torch.zeros(4, requires_grad=True)
-        optimizer = Soap([matrix, vector]) if soap else torch.optim.Adam([matrix, vector], lr=1.0)
-        for step in range(400):
-            loss = ((left.T @ (matrix - wanted) @ right) ** 2).sum() + (vector - 2.0).square().sum()
-            rate = 0.1 * (1 - step / 400)
-            if soap:
-                loss.backward()
-                optimizer.step(rate)
-                assert matrix.grad is None
-            else:
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.param_groups[0]["lr"] = rate
-                optimizer.step()
-        ends.append(loss.item())
-        torch.testing.assert_close(vector.detach(), torch.full((4,), 2.0), rtol=0, atol=1e-3)
-    assert ends[0] < 1e-6 < ends[1]
-    with pytest.raises(ValueError, match="parameter 0 of shape"):
-        Soap([torch.zeros(2, requires_grad=True)]).step(0.1)

@@ -85,6 +85,23 @@ def test_a_checkpoint_of_another_run_is_refused(start, tmp_path, monkeypatch):
             train(other, config, path, on_step=pytest.fail)
 
 
+def of_length(_prompts, responses, _ended):
+    return [len(words) for words in responses]
+
+
+def of_brevity(_prompts, responses, _ended):
+    return [-len(words) for words in responses]
+
+
+@pytest.mark.parametrize("other", [of_brevity, None, len])
+def test_a_checkpoint_of_another_reward_function_is_refused(start, tmp_path, monkeypatch, other):
+    monkeypatch.setattr(module, "SAVE_EVERY", 1)
+    train(start, SHORT, tmp_path / "state", reward=of_length)
+    with pytest.raises(ValueError, match="belongs to a run with another configuration or another start"):
+        train(start, SHORT, tmp_path / "state", reward=other, on_step=pytest.fail)
+    assert train(start, SHORT, tmp_path / "state", reward=of_length).diverged is None
+
+
 def test_a_half_written_checkpoint_is_not_read(start, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
     path = tmp_path / "state"

@@ -118,12 +118,11 @@ def test_metrics_of_the_proxy_by_hand(start, folder):
                 better, worse = (i, j) if first else (j, i)
                 if row["completions"][i] != row["completions"][j] and values[i] != values[j]:
                     right[name].append(values[better] > values[worse])
-    pairs, differ = 6 * len(content), len(right["proxy"])  # one response twice: a tie, in floats perhaps not quite
-    assert differ > 0.7 * pairs
-    assert (
-        sum(right["proxy"]) <= start.metrics["proxy_accuracy"] * pairs + 1e-6 < sum(right["proxy"]) + pairs - differ + 1
-    )
-    assert start.metrics["gold_accuracy"] == pytest.approx(np.mean(right["gold"]))
+    pairs = 6 * len(content)
+    assert 0.7 * pairs < len(right["proxy"]) < pairs  # some response is there twice
+    for name, agree in right.items():
+        assert start.metrics[f"{name}_accuracy"] == pytest.approx(np.mean(agree))
+        assert start.metrics[f"{name}_ties"] == pytest.approx(1.0 - len(agree) / pairs)
     assert start.metrics["correlation"] == pytest.approx(np.corrcoef(rewards["proxy"], rewards["gold"])[0, 1], rel=1e-4)
     assert np.mean(right["proxy"]) > 0.55  # it has learned something
 

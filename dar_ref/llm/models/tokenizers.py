@@ -49,7 +49,9 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of what a tokenizer makes of a text: its pipeline or vocabulary, special tokens and chat template."""
-    pipeline = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    pipeline = _content(tokenizer.backend_tokenizer) if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    if isinstance(pipeline, dict):  # these two are of its last call
+        pipeline |= {"padding": None, "truncation": None}
     parts = [pipeline, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.model_max_length]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

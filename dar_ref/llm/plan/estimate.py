@@ -181,7 +181,6 @@ def make_lora(options: LoraOptions, model: Architecture) -> Lora:
     Raises:
         ValueError: a rank above the hidden size, targets that the model lacks, or a regular expression.
     """
-    scalars.integer("lora.r", options.r, 1)
     if options.r > model.hidden_size:
         raise ValueError(
             f"lora.r = {options.r} is above the hidden size {model.hidden_size} of {model.name}, where it saves"
@@ -215,8 +214,7 @@ def make_work(options: RunOptions, settings: Mapping[str, Any], setup: Setup, to
         steps = settings["max_steps"]
     elif options.data.limit is not None:
         each = settings["num_generations"] * reuse if options.method in ONLINE else 1
-        limit = scalars.integer("data.limit", options.data.limit, 1)
-        steps = max(1, int(settings["num_train_epochs"] * limit * each) // samples)
+        steps = max(1, int(settings["num_train_epochs"] * options.data.limit * each) // samples)
     tokens = None if steps is None else steps * (prompt_tokens + sampled_tokens)
     hours = None if tokens is None or tokens_per_second is None else tokens / tokens_per_second / 3600
     return Work(samples, prompt_tokens, sampled_tokens, steps, tokens, hours)

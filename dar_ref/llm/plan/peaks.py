@@ -56,7 +56,7 @@ def _generating(setup: Setup) -> list[Moment]:
     a, t, rows = setup.model, setup.types, setup.generation_rows
     # to generate, ZeRO-3 gathers the whole model (`ds3_gather_for_generation`)
     gathered = a.count * t.weights if setup.sharding == "zero3" else resident.gathered_bytes(setup)
-    copies = tensors.autocast_copies(a, t, setup.lora) if setup.lora is None and setup.sharding != "fsdp" else 0
+    copies = _autocast_copies(setup) if setup.lora is None else 0
     common = {"gathered weights": gathered, "autocast copies": copies}
     prefill = {
         "KV cache": tensors.cache_bytes(a, rows, setup.prompt, t.compute),
@@ -89,22 +89,30 @@ def _scoring(setup: Setup) -> list[Moment]:
         common |= {"policy's activations": _waiting(setup), "gradients": _earlier_gradients(setup)}
     found = []
     if setup.reference or setup.old:
-        tokens = tensors.head_tokens(rows, setup.length, setup.completion, cuda=setup.cuda)
         hidden = 2 * rows * setup.length * a.hidden_size * t.weights
-        copies = tensors.autocast_copies(a, t, setup.lora) if setup.sharding != "fsdp" else 0
-        common_model = common | {"gathered weights": resident.gathered_bytes(setup), "autocast copies": copies}
+        gathered = {"gathered weights": resident.gathered_bytes(setup), "autocast copies": _autocast_copies(setup)}
         adapters = setup.lora if setup.old else None
         layers = tensors.layer_forward(a, t, adapters, rows, setup.length)
         masks = tensors.mask_bytes(rows, setup.length, t.compute)
-        head = tensors.head_forward(a, t, tokens, cuda=setup.cuda)
-        found.append(Moment("score", "a decoder layer", common_model | {"activations": layers + masks}))
-        found.append(Moment("score", "the head", common_model | {"activations": hidden, "logits": head}))
+        head = tensors.head_forward(a, t, _head_tokens(setup), cuda=setup.cuda)
+        found.append(Moment("score", "a decoder layer", common | gathered | {"activations": layers + masks}))
+        found.append(Moment("score", "the head", common | gathered | {"activations": hidden, "logits": head}))
     if setup.reward and setup.reward_types:
         size = min(setup.reward_batch, setup.buffer_rows)
         layers = tensors.layer_forward(setup.reward, setup.reward_types, None, size, setup.length)
         masks = tensors.mask_bytes(size, setup.length, setup.reward_types.compute)
         found.append(Moment("score", "the reward model", common | {"activations": layers + masks}))
     return found
+
+
+def _head_tokens(setup: Setup) -> int:
+    """Positions that the head scores in a micro-batch."""
+    return tensors.head_tokens(setup.rows, setup.length, setup.completion, cuda=setup.cuda)
+
+
+def _autocast_copies(setup: Setup) -> int:
+    """Copies of the weights in autocast's type; FSDP's layers have that type already."""
+    return 0 if setup.sharding == "fsdp" else tensors.autocast_copies(setup.model, setup.types, setup.lora)
 
 
 def _kept(setup: Setup) -> int:
@@ -123,13 +131,16 @@ def _made_again(setup: Setup) -> int:
     return layer - (_kept(setup) if setup.types.weights == tensors.F32 else 0)
 
 
+def _layers_waiting(setup: Setup) -> int:
+    """What the decoder layers keep for their backward, with the mask."""
+    return setup.model.layers * _kept(setup) + tensors.mask_bytes(setup.rows, setup.length, 0)
+
+
 def _waiting(setup: Setup) -> int:
     """What the policy's forward keeps for its backward."""
-    a, t, rows = setup.model, setup.types, setup.rows
-    layer = _kept(setup)
-    tokens = tensors.head_tokens(rows, setup.length, setup.completion, cuda=setup.cuda)
-    last = tensors.last_norm_saved(a, t, rows, setup.length) + tensors.head_saved(a, t, tokens)
-    return a.layers * layer + tensors.mask_bytes(rows, setup.length, 0) + last
+    a, t = setup.model, setup.types
+    last = tensors.last_norm_saved(a, t, setup.rows, setup.length) + tensors.head_saved(a, t, _head_tokens(setup))
+    return _layers_waiting(setup) + last
 
 
 def _earlier_gradients(setup: Setup) -> int:
@@ -147,14 +158,9 @@ def _rollout(setup: Setup) -> int:
 
 def _updating(setup: Setup) -> list[Moment]:
     a, t, rows, length = setup.model, setup.types, setup.rows, setup.length
-    tokens = tensors.head_tokens(rows, length, setup.completion, cuda=setup.cuda)
-    trained_head = setup.lora is None
-    kept = _kept(setup)
+    tokens, waiting, trained_head = _head_tokens(setup), _waiting(setup), setup.lora is None
     at_work = tensors.layer_backward(a, t, setup.lora, rows, length) + _made_again(setup)
     stream = rows * length * a.hidden_size * t.weights
-    layers = a.layers * kept + tensors.mask_bytes(rows, length, 0)
-    saved = layers + tensors.last_norm_saved(a, t, rows, length)
-    hidden = tensors.head_saved(a, t, tokens)
     gradients, head = resident.gradient_bytes(setup), a.vocabulary_count * t.weights if trained_head else 0
     whole = setup.sharding in ("none", "ddp")
     before = _earlier_gradients(setup)
@@ -165,21 +171,21 @@ def _updating(setup: Setup) -> list[Moment]:
         "gradient buckets": resident.bucket_bytes(setup),
         "gathered weights": resident.gathered_bytes(setup, gradients=True),
     }
-    copies = tensors.autocast_copies(a, t, setup.lora) if setup.sharding != "fsdp" else 0
+    copies = _autocast_copies(setup)
     later = copies // a.layers if setup.checkpointing else copies
     return [
         Moment(
             "update",
             "the head's forward",
             common
-            | {"gradients": before, "activations": saved + hidden + stream, "autocast copies": copies}
+            | {"gradients": before, "activations": waiting + stream, "autocast copies": copies}
             | {"logits": tensors.head_forward(a, t, tokens, cuda=setup.cuda)},
         ),
         Moment(
             "update",
             "the head's backward",
             common
-            | {"gradients": before, "activations": saved + hidden, "autocast copies": later}
+            | {"gradients": before, "activations": waiting, "autocast copies": later}
             | {"logits": tensors.head_backward(a, t, tokens, cuda=setup.cuda, trained=trained_head)},
         ),
         Moment(
@@ -187,12 +193,12 @@ def _updating(setup: Setup) -> list[Moment]:
             "the last layer's backward",
             common
             | {"gradients": before + (head if a.tied or not before else 0) * whole, "autocast copies": later}
-            | {"activations": layers + at_work},
+            | {"activations": _layers_waiting(setup) + at_work},
         ),
         Moment(
             "update",
             "the first layer's backward",
-            common | {"gradients": gradients + embedding, "activations": kept + at_work},
+            common | {"gradients": gradients + embedding, "activations": _kept(setup) + at_work},
         ),
         Moment(
             "update",

@@ -58,6 +58,11 @@ class Setup:
     cuda: bool = True
 
     @property
+    def parts(self) -> int:
+        """Into how many parts weights, gradients and optimizer state are split."""
+        return self.devices if self.sharding in ("fsdp", "zero3") else 1
+
+    @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of what is trained."""
         return list(self.model.parameters.values()) if self.lora is None else self.lora.shapes(self.model)
@@ -101,23 +106,19 @@ def resting(setup: Setup) -> int:
 def weight_bytes(setup: Setup) -> int:
     """Weights on one device."""
     frozen = 0 if setup.lora is None else setup.model.count * setup.storage
-    trained = resting(setup)
-    parts = setup.devices if setup.sharding in ("fsdp", "zero3") else 1
-    return share(frozen + setup.trainable * trained, parts)
+    return share(frozen + setup.trainable * resting(setup), setup.parts)
 
 
 def reference_bytes(setup: Setup) -> int:
     """pi_0 on one device: a second model in the type of the first; with LoRA it is the model without its adapters."""
     if setup.lora is not None or not setup.reference:
         return 0
-    whole = setup.model.count * setup.storage
-    return share(whole, setup.devices if setup.sharding in ("fsdp", "zero3") else 1)
+    return share(setup.model.count * setup.storage, setup.parts)
 
 
 def gradient_bytes(setup: Setup) -> int:
     """Gradients on one device once all are there; DDP's buckets are a second copy (gradient_as_bucket_view is off)."""
-    whole = setup.trainable * resting(setup)
-    return share(whole, setup.devices if setup.sharding in ("fsdp", "zero3") else 1)
+    return share(setup.trainable * resting(setup), setup.parts)
 
 
 def bucket_bytes(setup: Setup) -> int:
@@ -157,5 +158,4 @@ def optimizer_step_bytes(setup: Setup) -> int:
     if setup.sharding == "zero3":
         flat = [(share(setup.trainable, setup.devices),)]
         return tensors.step_bytes(setup.optim, flat, F32, cuda=setup.cuda) + F32 * count(flat)
-    parts = setup.devices if setup.sharding == "fsdp" else 1
-    return share(tensors.step_bytes(setup.optim, setup.shapes, resting(setup), cuda=setup.cuda), parts)
+    return share(tensors.step_bytes(setup.optim, setup.shapes, resting(setup), cuda=setup.cuda), setup.parts)

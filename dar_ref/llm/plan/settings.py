@@ -63,7 +63,6 @@ def resolve(options: RunOptions) -> dict[str, Any]:
         scalars.integer(name, settings[name], 1)
     if settings["steps_per_generation"] is not None:
         scalars.integer("steps_per_generation", settings["steps_per_generation"], 1)
-    scalars.integer("data.max_prompt_tokens", options.data.max_prompt_tokens, 1)
     scalars.positive("temperature", settings["temperature"])
     scalars.choice("training.optim", settings["optim"], OPTIMIZERS)
     if settings["max_steps"] != -1:

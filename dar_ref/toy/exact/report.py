@@ -1,4 +1,4 @@
-"""Table and figures of `study`, drawn from its content alone. Each figure has an alternative text."""
+"""Table and figures of `study`, drawn from its content alone."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,12 +18,9 @@ LINES = {  # label, colour, marker, dashes
 FLOOR = 1e-6  # nats; smaller values, exact zeros too, are not drawn
 
 
-def figures(content: Content) -> dict[str, tuple[Figure, str]]:
-    """`{file name without suffix: (figure, alternative text)}`."""
-    return {
-        "exact_iterations": (iterations_figure(content), iterations_text(content)),
-        "exact_samples": (samples_figure(content), samples_text(content)),
-    }
+def figures(content: Content) -> dict[str, Figure]:
+    """`{file name without suffix: figure}`."""
+    return {"exact_iterations": iterations_figure(content), "exact_samples": samples_figure(content)}
 
 
 def iterations_figure(content: Content) -> Figure:
@@ -44,21 +41,6 @@ def iterations_figure(content: Content) -> Figure:
         axes[0].set_ylabel("nats, mean over prompts")
         axes[0].legend(fontsize="small")
     return figure
-
-
-def iterations_text(content: Content) -> str:
-    """What `iterations_figure` shows, in words."""
-    parts = []
-    for path in content["iterations"]:
-        last = len(path["kl_end"]) - 1
-        parts.append(
-            f"At alpha {path['alpha']:g} the distance of the network to the fixed point goes from"
-            f" {path['kl_end'][0]:.2f} to {path['kl_end'][-1]:.4f} nats in {last} iterations, that of the exact"
-            f" iterates to {path['kl_end_exact'][-1]:.4f}; the network is never further than"
-            f" {max(path['kl_iterate']):.4f} nats from the exact iterate."
-            + (" The exact iterates arrive at once and are not drawn from there." if path["alpha"] == 1.0 else "")
-        )
-    return "Lines on a logarithmic axis against iteration, one panel for each alpha. " + " ".join(parts)
 
 
 def samples_figure(content: Content) -> Figure:
@@ -83,20 +65,6 @@ def samples_figure(content: Content) -> Figure:
         )
         ax.legend(fontsize="small")
     return figure
-
-
-def samples_text(content: Content) -> str:
-    """What `samples_figure` shows, in words."""
-    part = content["samples"]
-    means = [float(np.mean(errors)) for errors in part["kl"]]
-    points = ", ".join(f"{mean:.4f} at {n}" for n, mean in zip(part["counts"], means, strict=True))
-    return (
-        f"Error KL(pi*‖pi_theta) against samples per prompt, both axes logarithmic: {points}. The slope between the"
-        f" first two counts is {part['slopes'][0]:.2f}, between the last two {part['slopes'][-1]:.2f}, where the line"
-        f" nears the limit of the same fit on the enumerated loss, {part['kl_enumerated']:.4f} nats. Open squares are"
-        " the error less that limit, where the two can be told apart. A dashed line falls like 1/n: the first-order"
-        " error of weighted frequencies without a network."
-    )
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@
 4. `optimizers`: one gradient step an iteration, as in training, without sampling noise: what Adam does with the common
    scale of the weights.
 
-The fits (1 to 3) use SOAP from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
+The fits (1 to 3) use Adam from pi_t; the learning rate decays to 0 along a cosine. Unless stated otherwise, A is the
 exact normalised advantage of the proxy reward. The results depend only on the start and a seed.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -37,15 +38,15 @@ SETTINGS = {  # of part 1: alpha, beta, w_clip
     "no clip, beta 1": (0.1, 1.0, math.inf),
     "no clip, beta 0.05": (0.1, 0.05, math.inf),
 }
-FIT_STEPS = 400
+FIT_STEPS = 1200
 
 ALPHAS = {0.3: 7, 1.0: 2}  # of part 2: alpha, iterations
-ITERATION_STEPS = 100
+ITERATION_STEPS = 300
 
 COUNTS = (100, 1_000, 10_000, 100_000)  # of part 3: samples per prompt
 REPEATS = 3
 CLEAR = 1.25  # an error above this many times the network's limit is clearly above it
-SAMPLE_STEPS = 120
+SAMPLE_STEPS = 300
 
 OPTIMIZER_STEPS = 40  # of part 4
 RATES: dict[Optimizer, float] = {"adam": 3e-4, "sgd": 1e-3}
@@ -67,7 +68,12 @@ def run(start: Start, seed: int = 0, on_step: Progress | None = None) -> dict[st
     """
     table = tables(start, start.prompts.train[:PROMPTS])
     pi_t = train(start, RunConfig(steps=MOVED, learning_rate=MOVED_RATE, seed=seed)).policy.requires_grad_(True)
-    count = _Counter(on_step)
+    steps = itertools.count(1)
+
+    def count() -> None:
+        if on_step is not None:
+            on_step(next(steps))
+
     return {
         "seed": seed,
         "prompts": [" ".join(prompt) for prompt in start.prompts.train[:PROMPTS]],
@@ -83,18 +89,6 @@ def total_steps() -> int:
     """Number of gradient steps of `run`."""
     fits = len(SETTINGS) * FIT_STEPS + sum(ALPHAS.values()) * ITERATION_STEPS
     return fits + (len(COUNTS) * REPEATS + 1) * SAMPLE_STEPS + 2 * len(RATES) * len(FACTORS) * OPTIMIZER_STEPS
-
-
-class _Counter:
-    """Counts gradient steps and reports the count to `on_step`."""
-
-    def __init__(self, on_step: Progress | None) -> None:
-        self.done, self.on_step = 0, on_step
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.on_step is not None:
-            self.on_step(self.done)
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -146,7 +140,6 @@ def iterations(
     count: int,
     steps: int,
     on_step: Callable[[], None] = lambda: None,
-    beta: float = 1.0,
 ) -> dict[str, Any]:
     """Part 2: `count` iterations from pi_0 on the enumerated loss, without clip. A is that of pi_0 in all of them.
 
@@ -154,7 +147,7 @@ def iterations(
         For t = 0, 1, ..., nats, means over prompts: kl_iterate: KL(pi_t of T5‖network); kl_end: KL(pi_inf‖network);
         kl_end_exact: KL(pi_inf‖pi_t of T5).
     """
-    advantage = exact_advantage(table.proxy, table.log_pi_0).advantage
+    beta, advantage = 1.0, exact_advantage(table.proxy, table.log_pi_0).advantage
     path = iterate(advantage, table.log_pi_0, alpha, beta, count)
     end = fixed_point(advantage, table.log_pi_0, alpha, beta)
     policy, log_path = pi_0, [table.log_pi_0]
@@ -177,8 +170,6 @@ def samples(
     seed: int,
     steps: int,
     on_step: Callable[[], None] = lambda: None,
-    alpha: float = 0.1,
-    beta: float = 1.0,
 ) -> dict[str, Any]:
     """Part 3: the loss of n samples of pi_t per prompt, `-1/n sum_i w_i log pi(y_i)`, no clip, A exact.
 
@@ -188,7 +179,7 @@ def samples(
         log n, by least squares; slopes: between neighbouring n; above_limit: mean kl minus kl_enumerated, None unless
         mean kl is above `CLEAR` times the limit; slope_above_limit: slope of its log, None for fewer than two values.
     """
-    log_pi_t = log_probs(pi_t, table.prompt_ids)
+    alpha, beta, log_pi_t = 0.1, 1.0, log_probs(pi_t, table.prompt_ids)
     advantage = exact_advantage(table.proxy, log_pi_t).advantage
     target = regression_target(advantage, table.log_pi_0, log_pi_t, alpha, beta)
     weights = loss_weights(table, advantage, log_pi_t, alpha, beta, math.inf)

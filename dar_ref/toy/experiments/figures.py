@@ -41,12 +41,10 @@ SHARES = {"win_rate": (0.0, 1.0), "missing_eos": (-0.02, 1.0), "ess": (0.0, 1.0)
 
 def win_rate_figure(content: Content) -> Figure:
     """Win rate of every method on every task with its interval; open diamonds are the paper's Table 1."""
-    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
-        figure = Figure(figsize=(3.4 * len(tasks), 4.2))
-        axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for ax, task in zip(axes, tasks, strict=True):
-            settings = [setting for setting in content["settings"] if setting["task"] == task]
+        figure, axes = _panels(len(tasks(content)), 3.4, 4.2, sharey=True)
+        for ax, task in zip(axes, tasks(content), strict=True):
+            settings = of_task(content, task)
             for place, setting in enumerate(settings):
                 won = [run["final"]["win_rate"] for run in ended(setting)]
                 middle = student(won)
@@ -67,13 +65,13 @@ def win_rate_figure(content: Content) -> Figure:
 
 def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
     """Proxy and gold reward against KL to pi_0 along the runs: where the proxy goes on and gold turns, it is hacked."""
-    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+    count = len(tasks(content))
     with style():
-        figure = Figure(figsize=(3.4 * len(tasks), 5.6))
-        axes = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
-        for column, task in enumerate(tasks):
-            for setting in content["settings"]:
-                if setting["task"] == task and setting["label"] in methods:
+        figure = Figure(figsize=(3.4 * count, 5.6))
+        axes = figure.subplots(2, count, squeeze=False, sharex="col")
+        for column, task in enumerate(tasks(content)):
+            for setting in of_task(content, task):
+                if setting["label"] in methods:
                     for row, key in enumerate(("proxy", "gold")):
                         _draw_runs(axes[row, column], setting, "kl", key)
             axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
@@ -82,18 +80,15 @@ def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", 
     return figure
 
 
-def against_x(
-    content: Content, keys: Sequence[str], xlabel: str, *, xscale: str = "linear", task: str | None = None
-) -> Figure:
+def against_x(content: Content, keys: Sequence[str], xlabel: str) -> Figure:
     """Final metrics against the setting's number, one line per group, points for seeds."""
-    settings = [s for s in content["settings"] if task is None or s["task"] == task]
+    settings = content["settings"]
     with style():
-        figure = Figure(figsize=(3.1 * len(keys), 3.3))
-        axes = figure.subplots(1, len(keys), squeeze=False)[0]
+        figure, axes = _panels(len(keys), 3.1, 3.3)
         for ax, key in zip(axes, keys, strict=True):
             for group in dict.fromkeys(setting["group"] for setting in settings):
                 rows = [setting for setting in settings if setting["group"] == group]
-                _line(ax, rows, key, group, xscale)
+                _line(ax, rows, key, group, "linear")
             ax.set(title=TITLES[key], xlabel=xlabel, ylim=SHARES.get(key))
         axes[0].legend(fontsize="small")
     return figure
@@ -103,8 +98,7 @@ def hacking_figure(content: Content) -> Figure:
     """Proxy, gold, KL, length and missing EOS along the runs; thin lines are seeds, thick lines their mean."""
     keys = ("proxy", "gold", "kl", "length", "missing_eos")
     with style():
-        figure = Figure(figsize=(2.9 * len(keys), 3.4))
-        axes = figure.subplots(1, len(keys))
+        figure, axes = _panels(len(keys), 2.9, 3.4)
         for ax, key in zip(axes, keys, strict=True):
             for setting in content["settings"]:
                 _draw_runs(ax, setting, "step", key)
@@ -115,10 +109,9 @@ def hacking_figure(content: Content) -> Figure:
 
 def frontier_figure(content: Content, task: str) -> Figure:
     """Reward against KL to pi_0 at the end of the runs, one point per seed; on `tiny` with the exact frontier."""
-    settings = [setting for setting in content["settings"] if setting["task"] == task]
+    settings = of_task(content, task)
     with style():
-        figure = Figure(figsize=(8.4, 3.8))
-        axes = figure.subplots(1, 2)
+        figure, axes = _panels(2, 4.2, 3.8)
         for ax, key in zip(axes, ("proxy", "gold"), strict=True):
             for setting in settings:
                 color, marker = LOOKS[setting["group"]]
@@ -138,14 +131,11 @@ def frontier_figure(content: Content, task: str) -> Figure:
 
 def annotation_figure(content: Content) -> Figure:
     """Win rate against annotations used, mean over seeds. Every method pays for the labels of the reward model."""
-    tasks = list(dict.fromkeys(setting["task"] for setting in content["settings"]))
     with style():
-        figure = Figure(figsize=(3.4 * len(tasks), 3.4))
-        axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for ax, task in zip(axes, tasks, strict=True):
-            for setting in content["settings"]:
-                if setting["task"] == task:
-                    _draw_runs(ax, setting, "annotations", "win_rate")
+        figure, axes = _panels(len(tasks(content)), 3.4, 3.4, sharey=True)
+        for ax, task in zip(axes, tasks(content), strict=True):
+            for setting in of_task(content, task):
+                _draw_runs(ax, setting, "annotations", "win_rate")
             ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
             ax.set(title=task, xlabel="annotations", ylim=(0, 1))
         axes[0].set_ylabel("win rate against pi_0")
@@ -157,8 +147,7 @@ def stability_figure(content: Content) -> Figure:
     """Gold reward against learning rate, one panel per staleness; every point is a run."""
     stale = sorted({setting["config"]["updates_per_rollout"] for setting in content["settings"]})
     with style():
-        figure = Figure(figsize=(3.4 * len(stale), 3.4))
-        axes = figure.subplots(1, len(stale), sharey=True, squeeze=False)[0]
+        figure, axes = _panels(len(stale), 3.4, 3.4, sharey=True)
         for ax, updates in zip(axes, stale, strict=True):
             rows = [setting for setting in content["settings"] if setting["config"]["updates_per_rollout"] == updates]
             for group in dict.fromkeys(setting["group"] for setting in rows):
@@ -171,9 +160,25 @@ def stability_figure(content: Content) -> Figure:
     return figure
 
 
+def tasks(content: Content) -> list[str]:
+    """The tasks of an experiment, in order."""
+    return list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+
+
+def of_task(content: Content, task: str) -> list[Content]:
+    """The settings on one task, in order."""
+    return [setting for setting in content["settings"] if setting["task"] == task]
+
+
 def ended(setting: Content) -> list[Content]:
     """The runs that came to their end; those that diverged have no metrics."""
     return [run for run in setting["runs"] if run["diverged"] is None]
+
+
+def _panels(count: int, width: float, height: float, *, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of one row; `width` is that of a panel, in inches."""
+    figure = Figure(figsize=(width * count, height))
+    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
 
 
 def _draw_runs(ax: Axes, setting: Content, x: str, y: str) -> None:

@@ -3,6 +3,7 @@
 cache/sft, preferences, reward   the stages of a start, see `start`
 cache/runs/<key>/results.json     what start and configuration determine, same bytes every time
 cache/runs/<key>/run.json        versions, commit, machine, seconds
+cache/locks/<key>                held by the process that does the run
 """
 
 import functools

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from dar_ref import results
 from dar_ref.evaluation import (
@@ -29,9 +28,7 @@ from dar_ref.evaluation import (
     student,
 )
 from dar_ref.plots.style import save_png
-from dar_ref.toy.experiments.figures import FIGURES
-
-Content = Mapping[str, Any]
+from dar_ref.toy.experiments.figures import FIGURES, Content, ended, of_task, tasks
 
 PANEL = (
     Column("win_rate", "Win rate", "%", 100.0),
@@ -82,17 +79,12 @@ def interval(values: Sequence[float]) -> Interval | None:
 
 def finals(setting: Content, metric: str) -> list[float]:
     """One metric at the end of each seed's run; runs that diverged have none."""
-    return [run["final"][metric] for run in setting["runs"] if run["diverged"] is None]
+    return [run["final"][metric] for run in ended(setting)]
 
 
-def of_task(content: Content, task: str) -> list[Content]:
-    """The settings on one task, in order."""
-    return [setting for setting in content["settings"] if setting["task"] == task]
-
-
-def tasks(content: Content) -> list[str]:
-    """The tasks of an experiment, in order."""
-    return list(dict.fromkeys(setting["task"] for setting in content["settings"]))
+def by_label(content: Content, task: str) -> dict[str, Content]:
+    """The settings on one task, each under its label."""
+    return {setting["label"]: setting for setting in of_task(content, task)}
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -117,9 +109,9 @@ def panel_table(content: Content, task: str, extra: Sequence[Column] = ()) -> Ta
 def table_1(content: Content) -> Table:
     """Win rate against pi_0 of every method on every task, beside the paper's Table 1."""
     rows: dict[str, dict[str, Interval | None]] = {}
-    by_task = {task: {s["label"]: finals(s, "win_rate") for s in of_task(content, task)} for task in tasks(content)}
+    by_task = {task: by_label(content, task) for task in tasks(content)}
     for method in dict.fromkeys(setting["label"] for setting in content["settings"]):
-        won = {task: settings[method] for task, settings in by_task.items()}
+        won = {task: finals(settings[method], "win_rate") for task, settings in by_task.items()}
         rows[method] = {task: interval(values) for task, values in won.items()}
         if [len(values) for values in won.values()] == [len(content["seeds"])] * (len(TABLE_1_COLUMNS) - 1):
             rows[method]["mean"] = interval([sum(seed) / len(won) for seed in zip(*won.values(), strict=True)])
@@ -143,7 +135,7 @@ def table_2(content: Content) -> Table:
 
 def cost_table(content: Content, task: str) -> Table:
     """Annotations and sampled tokens that a method used, and what it took to reach online DPO's final win rate."""
-    settings = {s["label"]: s for s in of_task(content, task)}
+    settings = by_label(content, task)
     goal = fmean(finals(settings["online_dpo"], "win_rate"))
     rows: dict[str, dict[str, Interval | None]] = {}
     for label, setting in settings.items():
@@ -169,7 +161,7 @@ def asked_online(content: Content, task: str, label: str) -> list[list[float]]:
 
     The labels behind the reward model are the same for all methods and are left out; offline DPO uses nothing else.
     """
-    settings = {s["label"]: s for s in of_task(content, task)}
+    settings = by_label(content, task)
     pairs = zip(settings[label]["runs"], settings["dpo"]["runs"], strict=True)
     return [
         [float(e["annotations"] - dpo["final"]["annotations"]) for e in run["evaluations"][1:]] for run, dpo in pairs
@@ -178,7 +170,7 @@ def asked_online(content: Content, task: str, label: str) -> list[list[float]]:
 
 def asked_until(content: Content, task: str, label: str, goal: float) -> list[float | None]:
     """What each seed's run had asked for online when its win rate first reached `goal`; None where it never did."""
-    settings = {s["label"]: s for s in of_task(content, task)}
+    settings = by_label(content, task)
     pairs = zip(settings[label]["runs"], asked_online(content, task, label), strict=True)
     return [first_at([0.0, *asked], [e["win_rate"] for e in run["evaluations"]], goal) for run, asked in pairs]
 

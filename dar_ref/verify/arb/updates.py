@@ -102,6 +102,7 @@ class Updates:
             [exact_policy(row) for row in rows] for rows in (case.log_pi_theta, case.log_pi_0, case.log_pi_t)
         )
         self.reward = [[arb(float(r)) for r in row] for row in case.reward]
+        self.mean_weight: arb | None = None  # E[w], once zero-sum weights ask for it
 
     def moments(self, method: str) -> ExactMoments:
         """Mean and covariance over all ordered batches.
@@ -110,6 +111,8 @@ class Updates:
         to these logs and to the magnitude M of its terms. Let E = M (1 + logs), summed over the batch. The scale of the
         mean is the expectation of E. The scale of the covariance is that of `E_a M_b + M_a E_b`, for the deviations.
         """
+        if method == "zero_sum":
+            self.mean_weight = self._mean_weight()
         samples = [self._sample(method, *batch) for batch in ordered_batches(self.sampler, self.case.num_generations)]
         weights = [p for p, _, _, _ in samples]
         size = self.case.reward.size
@@ -130,6 +133,20 @@ class Updates:
         cross = ((error + mean_scale) * p[:, None]).T @ (magnitude + p @ magnitude)
         rows = [covariance[start : start + size] for start in range(0, size * size, size)]
         return ExactMoments(mean, rows, mean_scale, cross + cross.T)
+
+    def _mean_weight(self) -> arb:
+        """E[w] over all batches, prompts and completions."""
+        total = arb(0)
+        for probability, arms in ordered_batches(self.sampler, self.case.num_generations):
+            rewards = [[self.reward[n][y] for y in group] for n, group in enumerate(arms)]
+            advantage = sampled_advantages(rewards, self.case.baseline, self.case.normalize)
+            weights = [
+                self._coefficient("dar", n, y, a)[0]
+                for n, group in enumerate(arms)
+                for y, a in zip(group, advantage[n], strict=True)
+            ]
+            total += probability * sum(weights, arb(0)) / len(weights)
+        return total
 
     def _sample(
         self, method: str, probability: arb, arms: list[tuple[int, ...]]
@@ -171,8 +188,12 @@ class Updates:
         size = self._advantage_size()
         if method == "rloo":
             return a, size + 2.0 * case.beta * (log_0 + log_t), 1.0
-        if method == "dar":
-            return self._dar(a, zero, sampler, 1.0 + size / case.beta + case.alpha * (log_0 + log_t))
+        if method in ("dar", "zero_sum"):
+            w, magnitude, logs = self._dar(a, zero, sampler, 1.0 + size / case.beta + case.alpha * (log_0 + log_t))
+            if self.mean_weight is None:
+                return w, magnitude, logs
+            share = w / self.mean_weight
+            return share - 1, float(share) + 1.0, 2.0 * logs  # the mean is an exponential of such logs too
         ratio = (theta - sampler).exp()
         if method == "dao":
             anchors = self.alpha * (theta - zero) if self.alpha != 0 else arb(0)

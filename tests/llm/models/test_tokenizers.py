@@ -4,9 +4,9 @@ import json
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast, Qwen2Config
 
-from dar_ref.llm.models.tokenizers import _agrees, load_tokenizer, unknown_id
+from dar_ref.llm.models.tokenizers import _agrees, load_tokenizer, tokenizer_hash, unknown_id
 
 TEXTS = ["It's 20 apples, naïve (x_1)", "  two  spaces\n", "1234567 東京"]
 
@@ -79,3 +79,19 @@ def test_tokenizers_that_know_every_text_have_no_unknown_id():
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path):
     with pytest.raises(OSError, match="no tokenizer can be read"):
         load_tokenizer(str(tmp_path))
+
+
+def test_the_hash_of_a_tokenizer_is_that_of_its_content(exported):
+    words = load_tokenizer(str(exported / "policy"))
+    before = tokenizer_hash(words)
+    words.pad_token = words.eos_token
+    padded = tokenizer_hash(words)
+    words(["a b", "a"], padding=True, truncation=True, max_length=1)  # which it remembers
+    assert tokenizer_hash(words) == padded
+    words.chat_template = "{{ messages }}"
+    with_template = tokenizer_hash(words)
+    words.add_tokens(["new"])
+    assert len({before, padded, with_template, tokenizer_hash(words)}) == 3 + (before != padded)
+    assert (
+        tokenizer_hash(ByT5Tokenizer()) == tokenizer_hash(ByT5Tokenizer()) != tokenizer_hash(ByT5Tokenizer(extra_ids=3))
+    )
