@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu coverage mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu peer-suite engines wheel-drill coverage numbers fuzz mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -18,15 +18,17 @@ test: .venv/dev ## lint, types, then all tests but the slow ones; CI runs this
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist worksteal --durations=10
 
-check: .venv/dev ## ruff (lint, format) and mypy
+check: .venv/dev ## ruff (lint, format), mypy, bandit, and pip-audit where its advisories can be reached
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive dar_ref
+	$(BIN)/python .ci/audit.py
 
 portable: .venv/dev ## run the notebooks and the training tests with every instruction set of this machine; prints a table (hours)
 	$(BIN)/python -m tests.benchmarks.portable
 
-test-slow: .venv/dev ## run the tests marked slow
+test-slow: .venv/engines ## run the tests marked slow
 	$(BIN)/pytest -m slow
 
 verify-deep: .venv/base ## check every statement on 100,000 bandits, certificates to 100 digits (half an hour or more)
@@ -61,11 +63,26 @@ benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens per second of a 
 benchmark-plan: .venv/dev ## compare `dar-ref plan` with the measured memory of runs (about half an hour)
 	$(BIN)/python -m tests.benchmarks.plan_against_measured
 
+engines: .venv/engines ## accelerate's engines on two CPU processes, compared with DDP (about ten minutes)
+	$(BIN)/python -m tests.llm.engines.measure
+
+wheel-drill: .venv/base ## build the wheel, install it in an empty environment, run the commands of the README there (about ten minutes)
+	$(BIN)/python -m tests.wheel_drill
+
+peer-suite: .venv/dev ## run TRL's own GRPO tests on our trainers: make peer-suite TRL=FOLDER VERSION=1.16.0, a copy with its tests (half an hour)
+	$(BIN)/python -m tests.peer_suite "$(TRL)" --version "$(VERSION)" --out docs/results/peer-suite
+
 coverage: .venv/dev ## branch coverage of theory, verify, losses and evaluation; fails below 100 %
 	$(BIN)/pytest tests/theory tests/verify tests/losses tests/evaluation tests/test_scalars.py tests/test_counterexamples*.py \
 		--cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 \
 		--include='dar_ref/theory/*,dar_ref/verify/*,dar_ref/losses/*,dar_ref/evaluation/*,dar_ref/scalars.py'
+
+numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 digits; writes docs/results/numbers (minutes)
+	$(BIN)/python -m tests.losses.numbers
+
+fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
+	$(BIN)/python -m tests.fuzz.table
 
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run
@@ -87,6 +104,11 @@ clean: ## remove the environment and everything generated
 
 .venv/llm: .venv/base
 	$(INSTALL) --editable '.[llm]'
+	@touch $@
+
+.venv/engines: .venv/dev # in a folder of its own: it is imported wherever it is found, with warnings that tests take for errors
+	DS_BUILD_OPS=0 $(INSTALL) --no-build-isolation --no-deps --target .venv/deepspeed \
+		deepspeed==0.19.2 einops==0.8.2 hjson==3.1.0 msgpack==1.2.4 ninja==1.13.2 py-cpuinfo==9.0.0
 	@touch $@
 
 .venv/docs: .venv/base

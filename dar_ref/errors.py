@@ -1,15 +1,24 @@
-"""The one way out of every command: what stops it is one line, and an exit status.
+"""The one way out of every command: what stops it is one line, and an exit status. And the types of arguments, which
+refuse in our words what cannot be meant.
 
 0    done                          2    refused: bad usage or input, or a place that fails
 1    it ran and did not succeed    130  Ctrl-C
 """
 
+import argparse
+import re
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
+
+from dar_ref import scalars
 
 HERE = Path(__file__).parent
+T = TypeVar("T")
+OTHER_NAMES = {"yaml": "pyyaml"}  # packages that are installed by another name than they are imported by
 
 
 def exit_status(command: str, work: Callable[[], int], debug: bool = False) -> int:
@@ -48,10 +57,53 @@ def in_one_line(error: BaseException) -> str:
     ours = [frame for frame in frames if HERE in Path(frame.filename).parents]
     raised_here = not frames or frames[-1] in ours
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"the package {error.name!r} is missing; install it, or dar_ref with the extra that brings it"
+        return missing(error.name)
     if words and (
         isinstance(error, OSError) or (raised_here and isinstance(error, ValueError | TypeError | RuntimeError))
     ):
         return words
     place = f" ({Path(ours[-1].filename).relative_to(HERE.parent)}, line {ours[-1].lineno})" if ours else ""
     return f"{type(error).__name__}: {words or 'no more is said'}{place}; --debug shows the traceback"
+
+
+def whole(text: str) -> int:
+    """Type of an argument: a whole number, see `scalars.read_integer`."""
+    return _argument(scalars.read_integer, text)
+
+
+def number(text: str) -> float:
+    """Type of an argument: a number, see `scalars.read_number`."""
+    return _argument(scalars.read_number, text)
+
+
+def path(text: str) -> Path:
+    """Type of an argument: a file or folder. An empty one would be the working directory."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no file or folder; write . for this folder")
+    return Path(text)
+
+
+def _argument(read: Callable[[str], T], text: str) -> T:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def missing(module: str) -> str:
+    """What to say of a module that cannot be imported: which package, and the command that installs it.
+
+    >>> print(missing("yaml"))
+    the package 'pyyaml' is missing; pip install "dar-ref[llm]"
+    """
+    top = module.partition(".")[0]
+    package = OTHER_NAMES.get(top, top)
+    try:
+        required = metadata.requires("dar-ref") or []
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        required = []
+    extras = [
+        re.match(rf"{re.escape(package)}(?![\w-]).*extra == ['\"]([\w-]+)", line, re.IGNORECASE) for line in required
+    ]
+    extra = next((found.group(1) for found in extras if found), None)
+    return f"the package {package!r} is missing; pip install " + (f'"dar-ref[{extra}]"' if extra else package)

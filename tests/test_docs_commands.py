@@ -43,7 +43,9 @@ def fault(line):
         return dar_ref_fault(arguments)
     if program == "make":
         targets = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
-        return next((f"no target {target}" for target in arguments if target not in targets), None)
+        return next(
+            (f"no target {target}" for target in arguments if "=" not in target and target not in targets), None
+        )
     if program in ("python", "python3", "accelerate", "torchrun"):
         return script_fault(arguments)
     return None if program in OTHER_PROGRAMS else f"{program} is not known: is it meant? then list it"

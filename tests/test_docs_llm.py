@@ -17,7 +17,7 @@ from dar_ref.llm import logs, train
 from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import classes, make_arguments
 from dar_ref.llm.config import NO_MEANING
-from dar_ref.llm.options import METHODS, load_options
+from dar_ref.llm.options import CONFIGS, METHODS, load_options
 from tests.llm.training import options
 from tests.small_start import exported, toy_cache  # noqa: F401 - fixtures
 from tests.test_docs_commands import PAGES, commands
@@ -58,7 +58,9 @@ def test_a_train_command_makes_128_samples_an_update(line, tmp_path):
     assert type(made) is classes(options.method)[0]
     devices = 1
     if "--config_file" in launch:
-        file = ROOT / launch[launch.index("--config_file") + 1]
+        file = (
+            CONFIGS / "accelerate" / Path(launch[launch.index("--config_file") + 1]).name
+        )  # as `dar-ref configs` copies it
         devices = yaml.safe_load(file.read_text(encoding="utf-8"))["num_processes"]
     elif "--nproc_per_node" in launch:
         devices = int(launch[launch.index("--nproc_per_node") + 1])
@@ -89,7 +91,17 @@ def test_refused_options_are_those_of_the_code():
 def test_every_method_has_its_classes_and_its_section():
     text = page("llm/methods.md")
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", text.partition("## What is shared")[0], re.MULTILINE))
-    assert tuple(rows) == ("dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo")
+    assert tuple(rows) == (
+        "dar",
+        "dao",
+        "ppo_critic_free",
+        "dual_ppo_critic_free",
+        "grpo",
+        "rloo",
+        "online_dpo",
+        "dpo",
+        "dar_offline",
+    )
     for method in METHODS:
         assert all(cls.__name__ in rows[method] for cls in classes(method))
         assert f"\n## {method}\n" in text

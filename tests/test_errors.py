@@ -28,7 +28,15 @@ def test_work_that_ends_gives_its_status():
         (RuntimeError("out of memory"), "dar-ref x: RuntimeError: out of memory; --debug shows the traceback\n"),
         (KeyError("a"), "dar-ref x: KeyError: 'a'; --debug shows the traceback\n"),
         (AssertionError(), "dar-ref x: AssertionError: no more is said; --debug shows the traceback\n"),
-        (ModuleNotFoundError("no", name="vllm"), "dar-ref x: the package 'vllm' is missing; install it, or"),
+        (
+            ModuleNotFoundError("no", name="trl.a"),
+            "dar-ref x: the package 'trl' is missing; pip install \"dar-ref[llm]\"\n",
+        ),
+        (
+            ModuleNotFoundError("no", name="yaml"),
+            "dar-ref x: the package 'pyyaml' is missing; pip install \"dar-ref[llm]\"\n",
+        ),
+        (ModuleNotFoundError("no", name="nosuch"), "dar-ref x: the package 'nosuch' is missing; pip install nosuch\n"),
     ],
     ids=repr,
 )
@@ -59,3 +67,21 @@ def test_debug_shows_the_traceback(capsys):
     with pytest.raises(FileNotFoundError):
         cli.main(["--debug", "train", "--config", "no-such-file"])
     assert cli.main(["train", "--config", "no-such-file"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["verify", "--cases", "1_000"], "'1_000' is not a whole number; write decimal digits"),
+        (["verify", "--seed", "010"], "'010' is not a whole number"),
+        (["demo", "--out", ""], "'' names no file or folder; write . for this folder"),
+        (["toy", "exact", "--out", "a\0b"], "names no file or folder"),
+        (["plan", "--tokens-per-second", "1e400"], "'1e400' is beyond the numbers of float64"),
+        (["train", "--config", "toy_cpu", "--out", " "], "' ' names no file or folder"),
+    ],
+)
+def test_arguments_are_read_as_they_are_written(capsys, arguments, said):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err

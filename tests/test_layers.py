@@ -18,7 +18,7 @@ MAY_IMPORT = {  # from the ground up: each folder and each single file, and the 
     "scalars": set(),
     "arithmetic": set(),
     "results": {"arithmetic"},
-    "errors": set(),
+    "errors": {"scalars"},
     "theory": set(),
     "minimal": set(),
     "optimizers": set(),

@@ -79,3 +79,42 @@ def test_infinity_is_let_through_on_request(check):
     for bad in (-math.inf, -1.0, math.nan):
         with pytest.raises(ValueError, match=r"^x = .* is not a number (above|of at least) 0; pass x >=? 0$"):
             check("x", bad, or_infinite=True)
+
+
+@pytest.mark.parametrize("text", ["1_000", "٣", "½", "0x10", "010", " 5", "5 ", "5.0", "1e3", "", "-", "five"])
+def test_whole_numbers_are_read_in_plain_decimal_digits(text):
+    assert [scalars.read_integer(good) for good in ("0", "-7", "+12", "1000000000000")] == [0, -7, 12, 10**12]
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(text))} is not a whole number; write"):
+        scalars.read_integer(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        *(
+            (text, "is not a number")
+            for text in ("1_000", "٣", "0x10", "010", "1,5", "nan", "infinity", " 5", "1e", "")
+        ),
+        *((text, "is beyond the numbers of float64") for text in ("1e400", "-1e999")),
+        *((text, "is too small for float64") for text in ("1e-400", "-0.1e-350")),
+    ],
+)
+def test_numbers_are_read_as_they_are_written(text, reason):
+    good = {"0.5": 0.5, "1e-6": 1e-6, "1E5": 1e5, ".5": 0.5, "2.": 2.0, "-0": 0.0, "inf": math.inf, "-inf": -math.inf}
+    assert {text: scalars.read_number(text) for text in good} == good
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(text))} {reason}; write"):
+        scalars.read_number(text)
+
+
+def test_numbers_of_float32_and_seeds_have_ends():
+    for good in (2.0**-126, 3.4e38, 0.0):
+        assert scalars.non_negative("x", good, single=True) == good
+    assert math.copysign(1.0, scalars.fraction("x", -0.0, single=True)) == 1.0
+    for bad in (1e-320, 2.0**-127, 3.5e38):
+        with pytest.raises(ValueError, match=r"^x = .* is outside the numbers of float32, .* pass one of them$"):
+            scalars.positive("x", bad, single=True)
+    assert scalars.seed("seed", scalars.LARGEST_SEED) == 2**32 - 2
+    with pytest.raises(ValueError, match=r"^seed = 4294967295 is above 4294967294; pass seed <= 4294967294$"):
+        scalars.seed("seed", 2**32 - 1)
+    with pytest.raises(ValueError, match=r"^x = 1000.* is beyond the numbers of float64; pass a smaller one$"):
+        scalars.positive("x", 10**400)

@@ -32,11 +32,11 @@ class TrainConfig:
         scalars.choice("optimizer", self.optimizer, get_args(Optimizer))
         for name in ("steps", "batch_prompts", "updates_per_rollout"):
             scalars.integer(name, getattr(self, name), 1)
-        scalars.integer("seed", self.seed, 0)
+        scalars.seed("seed", self.seed)
         scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)
-        scalars.fraction("alpha", self.alpha)
+        scalars.fraction("alpha", self.alpha, single=True)
         for name in ("learning_rate", "beta"):
-            scalars.positive(name, getattr(self, name))
-        scalars.positive("w_clip", self.w_clip, or_infinite=True)
+            scalars.positive(name, getattr(self, name), single=True)
+        scalars.positive("w_clip", self.w_clip, or_infinite=True, single=True)
         for name in ("epsilon", "kl_coef"):
-            scalars.non_negative(name, getattr(self, name))
+            scalars.non_negative(name, getattr(self, name), single=True)

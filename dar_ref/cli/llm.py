@@ -1,9 +1,10 @@
-"""The `dar-ref train` and `dar-ref plan` commands: only their options, so that `--help` is fast. The work is done in
-`dar_ref.llm`."""
+"""The commands `dar-ref train`, `plan` and `configs`: their options, so that `--help` is fast. `dar_ref.llm` does the
+work of the first two."""
 
 import argparse
-from pathlib import Path
+import shutil
 
+from dar_ref.errors import number, path, whole
 from dar_ref.llm.arguments import add_arguments
 
 
@@ -36,13 +37,13 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--model", metavar="FOLDER", help="in place of the configuration's; alone: TRL's defaults")
     parser.add_argument("--reward-model", metavar="FOLDER", help="in place of the configuration's")
-    parser.add_argument("--devices", type=int, default=1, help="how many train together (default: %(default)s)")
+    parser.add_argument("--devices", type=whole, default=1, help="how many train together (default: %(default)s)")
     parser.add_argument("--sharding", help="none, ddp, fsdp, zero3 (default: none, ddp if --devices is above 1)")
     parser.add_argument("--device-memory", metavar="GIB|NAME", help="of one device: 80, H100-80GB, RTX4090-24GB, ...")
     parser.add_argument(
-        "--tokens-per-second", type=float, metavar="X", help="prompt and sampled tokens, all devices together"
+        "--tokens-per-second", type=number, metavar="X", help="prompt and sampled tokens, all devices together"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan to FILE as well")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write the plan to FILE as well")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="single options")
     parser.set_defaults(run=_plan)
 
@@ -51,3 +52,29 @@ def _plan(arguments: argparse.Namespace) -> int:
     from dar_ref.llm.plan import command
 
     return command.run(arguments)
+
+
+def add_configs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `configs`."""
+    parser = commands.add_parser(
+        "configs",
+        help="copy the configurations of this package to a folder: of runs, and of accelerate",
+        description="Copy the configurations of this package to a folder: those of runs, which `dar-ref train` also"
+        " finds by name, and accelerate/*.yaml for `accelerate launch --config_file`.",
+    )
+    parser.add_argument("folder", type=path, metavar="PATH", help="a folder; it need not exist")
+    parser.set_defaults(run=_configs)
+
+
+def _configs(arguments: argparse.Namespace) -> int:
+    from dar_ref.llm.options import CONFIGS
+
+    files = [file.relative_to(CONFIGS) for file in sorted(CONFIGS.rglob("*.yaml"))]
+    for file in files:
+        if (arguments.folder / file).exists():
+            raise FileExistsError(f"{arguments.folder / file} is there already; remove it, or pass another folder")
+    for file in files:
+        (arguments.folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(CONFIGS / file, arguments.folder / file)
+        print(arguments.folder / file)
+    return 0

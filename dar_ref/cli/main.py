@@ -15,9 +15,9 @@ from rich.progress import track
 from rich.table import Table
 
 from dar_ref import __version__, arithmetic, results
-from dar_ref.cli.llm import add_plan, add_train
+from dar_ref.cli.llm import add_configs, add_plan, add_train
 from dar_ref.cli.toy import add_toy
-from dar_ref.errors import exit_status
+from dar_ref.errors import exit_status, path, whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_toy(commands)
     add_plan(commands)
     add_train(commands)
+    add_configs(commands)
     return parser
 
 
@@ -58,10 +59,10 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Try every statement of the theory on random bandits. One row per statement: cases tried, worst"
         " float64 error per unit of scale (see dar_ref.verify.run), certified bound on the residual, PASS or FAIL.",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random bandits (default: %(default)s)")
-    parser.add_argument("--cases", type=int, default=1000, help="bandits per statement (default: %(default)s)")
-    parser.add_argument("--digits", type=int, default=100, help="digits of the certificates (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
+    parser.add_argument("--seed", type=whole, default=0, help="seed of the random bandits (default: %(default)s)")
+    parser.add_argument("--cases", type=whole, default=1000, help="bandits per statement (default: %(default)s)")
+    parser.add_argument("--digits", type=whole, default=100, help="digits of the certificates (default: %(default)s)")
+    parser.add_argument("--json", type=path, metavar="FILE", help="also write the result to FILE")
     parser.set_defaults(run=_run_verify)
 
 
@@ -97,8 +98,8 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         description="Verify the theory, train the digits bandit with DAR, GRPO and DAO from the same start, and write"
         " results.json, run.json, figures and report.html.",
     )
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write to (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="first seed (default: %(default)s)")
+    parser.add_argument("--out", type=path, default=Path("out/demo"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--seed", type=whole, default=0, help="first seed (default: %(default)s)")
     parser.set_defaults(run=_run_demo)
 
 

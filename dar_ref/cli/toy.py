@@ -5,6 +5,8 @@ import argparse
 import os
 from pathlib import Path
 
+from dar_ref.errors import path, whole
+
 TASKS = ("tldr", "helpful", "harmless", "tiny")
 EXPERIMENTS = {
     "hacking": "one run with reward hacking, and the same run with another reward, anchor or method",
@@ -27,7 +29,7 @@ def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         " it was.",
     )
     parser.add_argument(
-        "--cache", type=Path, default=Path("out/toy/cache"), help="folder of the cache (default: %(default)s)"
+        "--cache", type=path, default=Path("out/toy/cache"), help="folder of the cache (default: %(default)s)"
     )
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
     _add_run(jobs)
@@ -45,44 +47,45 @@ def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         " learning_rate=1e-3 alpha=0.3 reward=gold.",
     )
     parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")
-    parser.add_argument("--method", default="dar", help="dar, grpo, rloo, ... (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("out/toy/run"), help="folder (default: %(default)s)")
+    parser.add_argument("--method", help="dar, grpo, rloo, ... (default: dar)")
+    parser.add_argument("--seed", type=whole, help="default: 0")
+    parser.add_argument("--out", type=path, default=Path("out/toy/run"), help="folder (default: %(default)s)")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="any other option of the run")
     parser.set_defaults(run=_run)
 
 
 def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = jobs.add_parser(name, help=text, description=text)
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2 (default: %(default)s)")
+    parser.add_argument("--seeds", type=whole, default=5, help="number of seeds, at least 2 (default: %(default)s)")
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="processes at once (default: %(default)s)"
+        "--processes", type=whole, default=os.cpu_count() or 1, help="processes at once (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=Path(f"out/toy/{name}"), help="folder (default: %(default)s)")
+    parser.add_argument("--out", type=path, default=Path(f"out/toy/{name}"), help="folder (default: %(default)s)")
     parser.set_defaults(run=_experiment)
 
 
 def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "DAR against the theory, on the task that can be enumerated: about ten minutes"
     parser = jobs.add_parser("exact", help=text, description=text)
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("out/toy/exact"), help="folder (default: %(default)s)")
+    parser.add_argument("--seed", type=whole, default=0, help="default: %(default)s")
+    parser.add_argument("--out", type=path, default=Path("out/toy/exact"), help="folder (default: %(default)s)")
     parser.set_defaults(run=_exact)
 
 
 def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "write the SFT model, reward model, tokenizers, prompts and preferences in Hugging Face formats"
     parser = jobs.add_parser("export", help=text, description=text)
-    parser.add_argument("out", type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument("out", type=path, metavar="DIR", help="folder to write to")
     parser.add_argument("--task", choices=TASKS, default="tldr", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=whole, default=0, help="default: %(default)s")
     parser.set_defaults(run=_export)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from dar_ref.toy import commands
 
-    config = commands.run_config(arguments.options, method=arguments.method, seed=arguments.seed)
+    given = {name: value for name in ("method", "seed") if (value := getattr(arguments, name)) is not None}
+    config = commands.run_config(arguments.options, **given)
     return commands.run(arguments.task, config, arguments.cache, arguments.out)
 
 
@@ -90,8 +93,8 @@ def _experiment(arguments: argparse.Namespace) -> int:
     from dar_ref import scalars
     from dar_ref.toy import commands
 
-    seeds = range(scalars.integer("--seeds", arguments.seeds, 2))
-    processes = scalars.integer("--processes", arguments.processes, 1)
+    seeds = range(scalars.integer("--seeds", arguments.seeds, 2, 10_000))
+    processes = scalars.integer("--processes", arguments.processes, 1, 1_000)
     command = f"dar-ref toy {arguments.job} --seeds {arguments.seeds}"
     return commands.experiment(arguments.job, seeds, arguments.cache, arguments.out, processes, command)
 

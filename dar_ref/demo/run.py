@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
@@ -40,6 +40,7 @@ def demo(out: Path, seed: int = 0) -> int:
         ValueError: a negative seed; `out` is in use, or holds the results of another run.
     """
     started, command = time.time(), f"dar-ref demo --seed {seed}"
+    scalars.integer("--seed", seed, 0, scalars.LARGEST_SEED - SEEDS)
     with results.writing(out, command):
         content, passed = _measured(seed)
         write_report(out, content)

@@ -9,15 +9,18 @@ Each name below is loaded at its first use, so `dar-ref plan` does not wait for 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dar_ref.errors import missing
+
 if TYPE_CHECKING:
     from dar_ref.llm.build import make_arguments, make_trainer
     from dar_ref.llm.checkpoint import content_hash
     from dar_ref.llm.config import DAOConfig, DARConfig, DualPPOConfig, PPOConfig
-    from dar_ref.llm.data.load import load_preferences, load_prompts
+    from dar_ref.llm.data.load import load_preferences, load_prompts, load_rated
     from dar_ref.llm.methods import DAOTrainer, DualPPOTrainer, PPOTrainer
     from dar_ref.llm.metrics import weight_metrics
     from dar_ref.llm.models.policy import initial_policy, load_policy, policy_tokenizer
     from dar_ref.llm.models.tokenizers import load_tokenizer
+    from dar_ref.llm.offline import DAROfflineConfig, DAROfflineTrainer
     from dar_ref.llm.options import RunOptions, find_config, load_options
     from dar_ref.llm.rewards.function import check_reward, make_reward
     from dar_ref.llm.trainer import DARTrainer
@@ -26,11 +29,12 @@ _HOMES = {  # module: the names that are re-exported here
     "build": ("make_arguments", "make_trainer"),
     "checkpoint": ("content_hash",),
     "config": ("DAOConfig", "DARConfig", "DualPPOConfig", "PPOConfig"),
-    "data.load": ("load_preferences", "load_prompts"),
+    "data.load": ("load_preferences", "load_prompts", "load_rated"),
     "methods": ("DAOTrainer", "DualPPOTrainer", "PPOTrainer"),
     "metrics": ("weight_metrics",),
     "models.policy": ("initial_policy", "load_policy", "policy_tokenizer"),
     "models.tokenizers": ("load_tokenizer",),
+    "offline": ("DAROfflineConfig", "DAROfflineTrainer"),
     "options": ("RunOptions", "find_config", "load_options"),
     "rewards.function": ("check_reward", "make_reward"),
     "trainer": ("DARTrainer",),
@@ -40,6 +44,8 @@ __all__ = [
     "DAOConfig",
     "DAOTrainer",
     "DARConfig",
+    "DAROfflineConfig",
+    "DAROfflineTrainer",
     "DARTrainer",
     "DualPPOConfig",
     "DualPPOTrainer",
@@ -54,6 +60,7 @@ __all__ = [
     "load_policy",
     "load_preferences",
     "load_prompts",
+    "load_rated",
     "load_tokenizer",
     "make_arguments",
     "make_reward",
@@ -66,5 +73,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            try:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+            except ModuleNotFoundError as error:
+                raise ImportError(missing(error.name or name), name=error.name) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,8 +3,9 @@
     method                      configuration, trainer
     dar, dao                    ours, on TRL's GRPO trainer
     ppo_critic_free, dual_...   ours, on TRL's GRPO trainer
-    grpo, rloo, dpo             TRL's
-    online_dpo                  TRL's, experimental there
+    grpo, rloo, dpo             TRL's; they save tied weights once, as ours do
+    online_dpo                  TRL's, experimental there; the same
+    dar_offline                 ours, on transformers' trainer
 
 Options of TRL and transformers keep their names. `methods.<name>` overrides generation, which overrides training.
 """
@@ -13,6 +14,7 @@ import dataclasses
 import difflib
 import json
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,9 +22,13 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
-from dar_ref.llm.models.policy import lora_config
+from dar_ref import scalars
+from dar_ref.llm.models.kinds import check_positions
+from dar_ref.llm.models.policy import lora_config, model_positions
+from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
 
+HERE = Path(__file__).parents[1]
 Classes = tuple[type[Any], type[Any]]
 
 
@@ -32,21 +38,28 @@ def classes(method: str) -> Classes:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # stated above
         from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
-        return OnlineDPOConfig, OnlineDPOTrainer
+        return OnlineDPOConfig, _tied_once(OnlineDPOTrainer)
     import trl
 
-    from dar_ref.llm import config, methods, trainer
+    from dar_ref.llm import config, methods, offline, trainer
 
     table: dict[str, Classes] = {
         "dar": (config.DARConfig, trainer.DARTrainer),
         "dao": (config.DAOConfig, methods.DAOTrainer),
         "ppo_critic_free": (config.PPOConfig, methods.PPOTrainer),
         "dual_ppo_critic_free": (config.DualPPOConfig, methods.DualPPOTrainer),
-        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
-        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
-        "dpo": (trl.DPOConfig, trl.DPOTrainer),
+        "grpo": (trl.GRPOConfig, _tied_once(trl.GRPOTrainer)),
+        "rloo": (trl.RLOOConfig, _tied_once(trl.RLOOTrainer)),
+        "dpo": (trl.DPOConfig, _tied_once(trl.DPOTrainer)),
+        "dar_offline": (offline.DAROfflineConfig, offline.DAROfflineTrainer),
     }
     return table[method]
+
+
+def _tied_once(trainer: type[Any]) -> type[Any]:
+    from dar_ref.llm.saving import TiedOnce
+
+    return type(trainer.__name__, (TiedOnce, trainer), {})
 
 
 def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
@@ -55,10 +68,23 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
     Raises:
         ValueError, TypeError: an option that the method does not have, or an invalid value.
     """
+    arguments, config_class = named_options(options), classes(options.method)[0]
+    if options.method == "online_dpo":
+        _keep_whole(arguments, options.data.max_prompt_tokens, config_class)
+    return _constructed(config_class, output_dir=str(output_dir), **arguments)
+
+
+def named_options(options: RunOptions) -> dict[str, Any]:
+    """What `training`, `generation` and `methods.<method>` set, by the names of the method's configuration.
+
+    Raises:
+        ValueError: an option that the method does not have, or a value of another type.
+    """
     config_class = classes(options.method)[0]
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     types = get_type_hints(config_class)
-    arguments: dict[str, Any] = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    of_all = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
+    arguments: dict[str, Any] = {name: value for name, value in of_all.items() if name in known}
     sections = ("training", "generation", f"methods.{options.method}")
     for section in sections if options.method in ONLINE else (sections[0], sections[2]):
         for name, value in options.section(section).items():
@@ -71,10 +97,54 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
                 hint = f"; did you mean {', '.join(close)}?" if close else ""
                 raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
             _check_type(f"{section}.{name}", value, types[name])
+            if name in ("seed", "data_seed") and value is not None:
+                scalars.seed(f"{section}.{name}", value)
             arguments[name] = value
-    if options.model.trust_remote_code:
+    if arguments.get("use_liger_kernel") and arguments.get("use_cpu"):
+        raise ValueError("training.use_liger_kernel = True: its kernels are Triton's, for GPUs; leave it out on a CPU")
+    if arguments.get("push_to_hub"):
+        raise ValueError(
+            "training.push_to_hub = True would upload checkpoints while the run goes on; leave it out, and upload the"
+            " trained policy with its card: hf upload NAME OUT/policy"
+        )
+    if options.model.trust_remote_code and "trust_remote_code" in known:
         arguments["trust_remote_code"] = True
-    return config_class(output_dir=str(output_dir), **arguments)
+    return arguments
+
+
+def _constructed(config_class: Any, **arguments: Any) -> Any:
+    """A configuration of TRL, or ValueError with the library's words: they raise many types."""
+    try:
+        return config_class(**arguments)
+    except Exception as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename.startswith(str(HERE)):
+            raise  # our own words
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{config_class.__name__} refuses the options of training, generation or methods: {words}"
+        ) from error
+
+
+def _keep_whole(arguments: dict[str, Any], prompt_tokens: int, config_class: Any) -> None:
+    """Set `max_length` so that TRL's online DPO, which scores no more tokens than that, never cuts a prompt."""
+    needed = prompt_tokens + arguments.get("max_new_tokens", config_class.max_new_tokens)
+    if arguments.setdefault("max_length", needed) < needed:
+        raise ValueError(
+            f"methods.online_dpo.max_length = {arguments['max_length']} would cut prompts: data.max_prompt_tokens ="
+            f" {prompt_tokens} and the new tokens are {needed}; leave it out, or lower one of them"
+        )
+
+
+def template_of(arguments: Any) -> dict[str, Any]:
+    """Variables of the chat template that a method's configuration sets."""
+    return getattr(arguments, "chat_template_kwargs", None) or {}
+
+
+def check_lengths(options: RunOptions, arguments: Any, folder: Path, longest: int) -> None:
+    """Raise ValueError if the longest prompt (of pairs: with its answer) and what is sampled behind it exceed the
+    positions of the model."""
+    new = getattr(arguments, "max_completion_length", 0) or getattr(arguments, "max_new_tokens", 0)
+    check_positions(longest, new, model_positions(options.model, folder), f"model.name = {options.model.name!r}")
 
 
 def _check_type(name: str, value: Any, wanted: Any) -> None:
@@ -128,14 +198,36 @@ def make_trainer(
     callbacks: list[TrainerCallback],
 ) -> Any:
     """The trainer of the method, not yet started."""
-    rewards = {} if reward is None or options.method not in ONLINE else {"reward_funcs": [reward]}
-    return classes(options.method)[1](
+    others: dict[str, Any] = {} if options.method == "dar_offline" else {"eval_dataset": eval_dataset}
+    if reward is not None and options.method in ONLINE:
+        others["reward_funcs"] = [reward]
+    trainer = classes(options.method)[1](
         model=model,
         args=arguments,
         train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
         processing_class=tokenizer,
         peft_config=lora_config(options.lora),
         callbacks=callbacks,
-        **rewards,
+        **others,
     )
+    reader = PromptReader(tokenizer, template_of(arguments))
+    if hasattr(trainer, "_tokenize_prompts"):
+        trainer._tokenize_prompts = reader.for_trl
+    elif options.method == "online_dpo":
+        _check_same_tokens(reader, train_dataset[0]["prompt"])
+    if options.model.quantization:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:  # TRL rounds adapters on a quantised model to bf16, which loses small steps
+                parameter.data = parameter.data.float()
+    return trainer
+
+
+def _check_same_tokens(reader: PromptReader, prompt: Any) -> None:
+    """Raise ValueError unless TRL's online DPO, which adds no special tokens to plain text, reads a prompt as it was
+    counted."""
+    (read,) = reader.read([prompt])
+    if reader.tokenizer(text=read.text, add_special_tokens=False)["input_ids"] != read.ids:
+        raise ValueError(
+            f"TRL's online DPO leaves out the special tokens that {reader.of} writes before plain text, such as"
+            f" {reader.tokenizer.convert_ids_to_tokens(read.ids[0])!r}; set data.format=chat, or take another method"
+        )

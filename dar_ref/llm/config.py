@@ -1,7 +1,11 @@
 """Configuration of DAR and of the methods on its trainer: TRL's `GRPOConfig` with the options that DAR adds.
 
 DAR's fields are `alpha`, `beta` and `w_clip`. All others are TRL's and keep TRL's meaning. To set an option of TRL that
-DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is worse.
+DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is worse. A value that
+changes nothing in TRL either is no error, see `NEUTRAL`.
+
+One default is not TRL's: `max_grad_norm` is 0, no clipping. The norm of DAR's gradient is
+far above TRL's 1, which would clip every step and hide the scale of the weights; `w_clip` bounds them.
 """
 
 from dataclasses import dataclass, field, fields
@@ -40,25 +44,40 @@ NO_MEANING = {
     "top_k": _UNSCORED,
     "min_p": _UNSCORED,
     "repetition_penalty": _UNSCORED,
-    "generation_kwargs": _UNSCORED,
+    "vllm_structured_outputs_regex": _UNSCORED,
 }
+NEUTRAL: dict[str, tuple[Any, ...]] = {  # other ways to write the default
+    "loss_type": ("grpo",),  # our loss is a mean over completions as well
+    "scale_rewards": (False,),
+    "router_aux_loss_coef": (None,),
+    "top_k": (None, -1),
+    "min_p": (0.0,),
+    "generation_kwargs": ({}, "{}"),
+}
+RESHAPING = """do_sample temperature num_beams num_return_sequences n best_of top_p top_k top_h min_p typical_p
+    epsilon_cutoff eta_cutoff repetition_penalty encoder_repetition_penalty presence_penalty frequency_penalty
+    no_repeat_ngram_size encoder_no_repeat_ngram_size min_length min_new_tokens min_tokens eos_token_id ignore_eos
+    bad_words bad_words_ids allowed_token_ids suppress_tokens begin_suppress_tokens forced_bos_token_id
+    forced_eos_token_id sequence_bias logit_bias logits_processors exponential_decay_length_penalty guidance_scale
+    watermarking_config penalty_alpha dola_layers constraints force_words_ids structured_outputs guided_decoding
+"""  # keys of generation_kwargs, of transformers and vLLM, that change what is drawn
+HARMLESS = {  # their values that do not; the other keys are off at None, False and 0
+    **dict.fromkeys(("num_beams", "num_return_sequences", "n", "top_p", "repetition_penalty"), 1),
+    **dict.fromkeys(("top_k", "min_p"), 0),
+    "do_sample": True,
+}
+STOPS = ("stop_strings", "stop", "stop_token_ids")  # keys of generation_kwargs that end a completion early
 
 
 @dataclass
-class DARConfig(GRPOConfig):  # type: ignore[misc]
-    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`; everything else as in TRL's `GRPOConfig`.
-
-    Raises:
-        ValueError, TypeError: a value outside its range, or an option of TRL that has no meaning here.
-
-    Source: arXiv 2602.11523; the defaults of the three come from its implementation notes.
-    """
+class DualKLConfig(GRPOConfig):  # type: ignore[misc]
+    """What DAR and the methods on its trainer have in common: `alpha` and `beta`, and what they refuse."""
 
     alpha: float = field(default=0.1, metadata={"help": "Weight of pi_0 against pi_t, in [0, 1]."})
     beta: float = field(
         default=0.05, metadata={"help": "Strength of the regulariser, > 0, in normalised advantage per nat."}
     )
-    w_clip: float | None = field(default=20.0, metadata={"help": "Upper bound of the weight, > 0; inf for none."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Largest norm of the gradient; 0 clips nothing."})
     scale_rewards: str = field(default="none", metadata={"help": "Scale of TRL's advantages, which are not used."})
     disable_dropout: bool = field(default=True, metadata={"help": "Always on."})
     router_aux_loss_coef: float | None = field(default=0.0, metadata={"help": "Always 0."})
@@ -67,10 +86,10 @@ class DARConfig(GRPOConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         refuse_what_has_no_meaning(self)
-        scalars.fraction("alpha", self.alpha)
-        scalars.positive("beta", self.beta)
-        self.check_w_clip()
+        scalars.fraction("alpha", self.alpha, single=True)
+        scalars.positive("beta", self.beta, single=True)
         super().__post_init__()
+        refuse_what_reshapes(self)
         per_token = not self.vllm_importance_sampling_mode.startswith("sequence_")
         if self.use_vllm and self.vllm_importance_sampling_correction and per_token:
             raise ValueError(
@@ -78,39 +97,40 @@ class DARConfig(GRPOConfig):  # type: ignore[misc]
                 " completions are weighted as a whole: set sequence_mask or sequence_truncate"
             )
 
-    def check_w_clip(self) -> None:
-        """Raise unless the weights have a bound above 0, which may be infinite."""
+
+@dataclass
+class DARConfig(DualKLConfig):
+    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`; everything else as in TRL's `GRPOConfig`.
+
+    Raises:
+        ValueError, TypeError: a value outside its range, or an option of TRL that has no meaning here.
+
+    Source: arXiv 2602.11523; the defaults of the three come from its implementation notes.
+    """
+
+    w_clip: float = field(default=20.0, metadata={"help": "Upper bound of the weight, > 0; inf for none."})
+
+    def __post_init__(self) -> None:
         if self.w_clip is None:
             raise TypeError("w_clip = None; pass a number above 0, or .inf for no clip")
-        scalars.positive("w_clip", self.w_clip, or_infinite=True)
+        scalars.positive("w_clip", self.w_clip, or_infinite=True, single=True)
+        super().__post_init__()
 
 
 @dataclass
-class UnweightedConfig(DARConfig):
-    """Base for methods on this trainer whose loss has no regression weight."""
-
-    w_clip: float | None = field(default=None, metadata={"help": "Not used: there is no weight to clip."})
-
-    def check_w_clip(self) -> None:
-        """Raise ValueError if a bound of the weights is given."""
-        if self.w_clip is not None:
-            raise ValueError(f"w_clip = {self.w_clip}: this loss has no weight to clip; leave it out")
-
-
-@dataclass
-class DAOConfig(UnweightedConfig):
+class DAOConfig(DualKLConfig):
     """Options of `DAOTrainer`: `alpha` and `beta` of the dual KL."""
 
 
 @dataclass
-class DualPPOConfig(UnweightedConfig):
+class DualPPOConfig(DualKLConfig):
     """Options of `DualPPOTrainer`: `alpha` and `beta` of the dual KL, `epsilon` of the clipped ratio."""
 
     meaningful: ClassVar[frozenset[str]] = frozenset({"epsilon"})
 
 
 @dataclass
-class PPOConfig(UnweightedConfig):
+class PPOConfig(DualKLConfig):
     """Options of `PPOTrainer`: `beta` of the KL to pi_0 in the reward, `epsilon` of the clipped ratio."""
 
     alpha: float = field(default=1.0, metadata={"help": "Always 1: PPO regularises towards pi_0 alone."})
@@ -125,12 +145,31 @@ class PPOConfig(UnweightedConfig):
         super().__post_init__()
 
 
-def refuse_what_has_no_meaning(config: DARConfig) -> None:
-    """Raise ValueError for the first option in `NO_MEANING` that differs from its default."""
+def refuse_what_has_no_meaning(config: DualKLConfig) -> None:
+    """Raise ValueError for the first option in `NO_MEANING` that is not at its default; NEUTRAL ones become it."""
     defaults: dict[str, Any] = {f.name: f.default for f in fields(config)}
+    for name, values in NEUTRAL.items():
+        if getattr(config, name) in values:
+            setattr(config, name, defaults[name])
     for name in sorted(set(NO_MEANING) - config.meaningful):
         value = getattr(config, name)
         if value != defaults[name]:
             raise ValueError(
                 f"{name} = {value!r} has no meaning for {type(config).__name__}: {NO_MEANING[name]}; leave it out"
             )
+
+
+def refuse_what_reshapes(config: DualKLConfig) -> None:
+    """Raise ValueError for a key of `generation_kwargs` by which other completions are drawn than those scored."""
+    given: dict[str, Any] = config.generation_kwargs or {}
+    harmless = {"temperature": config.temperature, **HARMLESS}
+    for name in sorted(set(RESHAPING.split()) & set(given)):
+        value = given[name]
+        if value != harmless[name] if name in harmless else value:
+            raise ValueError(f"generation_kwargs[{name!r}] = {value!r}: {_UNSCORED}; leave it out")
+    stops = [name for name in STOPS if given.get(name)]
+    if stops and config.mask_truncated_completions:
+        raise ValueError(
+            f"generation_kwargs[{stops[0]!r}] and mask_truncated_completions = True: TRL takes a completion that does"
+            " not end in EOS for cut off, so none of those that stopped would count; leave one of the two out"
+        )

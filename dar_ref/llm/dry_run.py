@@ -11,7 +11,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from dar_ref.llm.build import check_steps, make_arguments
+from dar_ref.llm.build import check_lengths, check_steps, make_arguments, template_of
 from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
 from dar_ref.llm.folder import check_folder
@@ -22,6 +22,7 @@ from dar_ref.llm.plan.report import show
 from dar_ref.llm.rewards.function import check_reward, make_reward
 
 ANSWER = "This is a sample."
+KINDS = {"dpo": "preferences", "dar_offline": "rated"}  # of rows, where a method does not sample
 
 
 def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
@@ -48,7 +49,8 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     folder = model_folder(options.model, weights=False)
     tokenizer = policy_tokenizer(options.model, folder)
     online = options.method in ONLINE
-    sample = sample_row(options.data, tokenizer, preferences=not online)
+    sample = sample_row(options.data, tokenizer, KINDS.get(options.method, "prompts"), template_of(arguments))
+    check_lengths(here, arguments, folder, sample.longest)
     console.print(f"data: columns {', '.join(sample.columns)}; first prompt, {sample.tokens} tokens:")
     console.print(sample.text, style="cyan")
     if online and options.reward is not None:

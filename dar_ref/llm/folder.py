@@ -73,6 +73,9 @@ def save_policy(trainer: Any, folder: Path) -> None:
     """Write the policy whole or not at all: under another name first."""
     partial = folder.with_name(folder.name + PARTIAL)
     trainer.save_model(str(partial))
+    trainer.create_model_card(model_name=folder.resolve().parent.name)  # TRL writes it beside the checkpoints
+    if trainer.is_world_process_zero():
+        shutil.copy(Path(trainer.args.output_dir) / "README.md", partial)
     PartialState().wait_for_everyone()
     if trainer.is_world_process_zero():
         if folder.exists():

@@ -15,9 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dar_ref.llm.config import DAOConfig, DARConfig, DualPPOConfig, PPOConfig
-from dar_ref.llm.trainer import DARTrainer, Scored, token_mask
+from dar_ref.llm.batch import Scored, token_mask
+from dar_ref.llm.config import DAOConfig, DualKLConfig, DualPPOConfig, PPOConfig
+from dar_ref.llm.saving import PPO_PAPER
+from dar_ref.llm.trainer import DARTrainer
 from dar_ref.losses import DARWeights, dao_loss, dual_ppo_loss, ppo_loss, sequence_logps
+
+CRITIC_FREE = "Without the value function of PPO as published: each token has the advantage of its completion."
 
 
 class DAOTrainer(DARTrainer):
@@ -25,7 +29,8 @@ class DAOTrainer(DARTrainer):
 
     _name = "DAO"
     _tag_names = ("trl", "dao")
-    config_class: type[DARConfig] = DAOConfig
+    _note = "The paper's ablation: the same objective, by policy gradient and not by regression."
+    config_class: type[DualKLConfig] = DAOConfig
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
         """Mean over kept completions."""
@@ -38,9 +43,11 @@ class DAOTrainer(DARTrainer):
 class PPOTrainer(DARTrainer):
     """PPO without a critic, `dar_ref.losses.ppo_loss`. Source: Schulman et al., arXiv 1707.06347, Equation 7."""
 
-    _name = "PPO, critic-free"
+    _name = "critic-free PPO"
     _tag_names = ("trl", "ppo-critic-free")
-    config_class: type[DARConfig] = PPOConfig
+    _paper = PPO_PAPER
+    _note = CRITIC_FREE
+    config_class: type[DualKLConfig] = PPOConfig
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
         """Mean over the tokens of kept completions."""
@@ -63,9 +70,10 @@ class PPOTrainer(DARTrainer):
 class DualPPOTrainer(DARTrainer):
     """Dual PPO without a critic, `dar_ref.losses.dual_ppo_loss`. Source: arXiv 2602.11523, the ablation."""
 
-    _name = "dual PPO, critic-free"
+    _name = "critic-free dual PPO"
     _tag_names = ("trl", "dual-ppo-critic-free")
-    config_class: type[DARConfig] = DualPPOConfig
+    _note = f"The paper's ablation. {CRITIC_FREE}"
+    config_class: type[DualKLConfig] = DualPPOConfig
 
     def policy_loss(self, scored: Scored) -> tuple[Tensor, DARWeights | None]:
         """Mean over the tokens of kept completions."""

@@ -26,9 +26,11 @@ from pydantic.dataclasses import dataclass
 from dar_ref import scalars
 from dar_ref.llm.yaml_file import read_value, read_yaml
 
-Method = Literal["dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo"]
+Method = Literal[
+    "dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo", "dar_offline"
+]
 METHODS: tuple[str, ...] = get_args(Method)
-ONLINE = METHODS[:-1]  # those that sample completions
+ONLINE = METHODS[:-2]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -40,7 +42,9 @@ class ModelOptions:
     """pi_0, from which the policy starts.
 
     name: folder or hub name; revision: on the hub; dtype: of the weights; random_init: read only the architecture of
-    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder.
+    `name`, and initialise the weights from `training.seed`; trust_remote_code: run Python code of the model's folder;
+    quantization: nf4 loads the frozen weights in 4 bits and trains adapters on them (QLoRA), with bitsandbytes. pi_0 is
+    then the quantised model.
     """
 
     name: str
@@ -49,6 +53,7 @@ class ModelOptions:
     attn_implementation: str | None = None
     random_init: bool = False
     trust_remote_code: bool = False
+    quantization: Literal["nf4"] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -71,14 +76,16 @@ class LoraOptions:
 class DataOptions:
     """Where prompts and preferences come from, see `dar_ref.llm.data.load`.
 
-    prompts, preferences: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a pattern);
-    only dpo reads preferences. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation.
-    format: chat renders with the tokenizer's template, plain does not, auto follows the data. max_prompt_tokens:
-    longer prompts are dropped and counted. limit: use only this many rows, after filtering.
+    prompts, preferences, rated: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a
+    pattern). Only dpo reads preferences; dar_offline reads rated, or preferences where that is not set. split,
+    eval_split: of a hub dataset; eval_prompts: another source for evaluation. format: chat renders with the tokenizer's
+    template, plain does not, auto follows the data. max_prompt_tokens: longer prompts are dropped and counted. limit:
+    use only this many rows, after filtering.
     """
 
     prompts: str
     preferences: str | None = None
+    rated: str | None = None
     split: str = "train"
     eval_prompts: str | None = None
     eval_split: str | None = None
@@ -105,8 +112,10 @@ class RewardOptions:
     For model: revision, dtype, batch_size, separator (between a plain prompt and its completion, " " for toy tasks),
     append_eos (append the tokenizer's EOS to a plain text if the completion ended; a chat template does so itself).
     For annotator: base_url, rubric (a file with the instruction), scores (lowest and highest, whole numbers from 0),
-    logprobs (ask for the probabilities of the scores), timeout in seconds, retries, concurrency, cache (folder). The
-    key is read from the environment variable OPENAI_API_KEY.
+    logprobs (ask for the probabilities of the scores), max_tokens (of an answer, thoughts included; raise it for a
+    judge that thinks), max_tokens_name (some endpoints want max_completion_tokens), temperature (null leaves it to the
+    endpoint), timeout in seconds, retries, concurrency, cache (folder). The key is read from the environment variable
+    OPENAI_API_KEY.
     """
 
     kind: Literal["function", "model", "annotator"]
@@ -122,15 +131,20 @@ class RewardOptions:
     rubric: str | None = None
     scores: tuple[int, int] = (1, 10)
     logprobs: bool = True
+    max_tokens: int = 16  # enough for a number and the words that some models put around it
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    temperature: float | None = 0.0
     timeout: float = 60.0
     retries: int = 5
     concurrency: int = 16
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty)
-        scalars.positive("reward.timeout", self.timeout)
-        for name, least in (("batch_size", 1), ("retries", 0), ("concurrency", 1)):
+        scalars.non_negative("reward.missing_eos_penalty", self.missing_eos_penalty, single=True)
+        scalars.positive("reward.timeout", self.timeout, single=True)
+        if self.temperature is not None:
+            scalars.non_negative("reward.temperature", self.temperature, single=True)
+        for name, least in (("batch_size", 1), ("retries", 0), ("concurrency", 1), ("max_tokens", 1)):
             scalars.integer(f"reward.{name}", getattr(self, name), least)
         lowest, highest = self.scores
         if not 0 <= lowest < highest:
@@ -160,6 +174,13 @@ class RunOptions:
             raise ValueError(f"method = {self.method} samples completions and needs a reward; add the section `reward`")
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
+        if self.model.quantization and self.lora is None:
+            raise ValueError(
+                f"model.quantization = {self.model.quantization}: weights of 4 bits cannot be trained, adapters on them"
+                " can; add the section `lora`, or remove it"
+            )
+        if self.method == "dar_offline" and self.data.rated is None and self.data.preferences is None:
+            raise ValueError("method = dar_offline learns from rated completions; set data.rated, or data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
         for section in ("training", "generation", f"methods.{self.method}"):

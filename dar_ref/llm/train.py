@@ -29,7 +29,7 @@ from accelerate import PartialState
 from dar_ref import results
 from dar_ref.errors import exit_status
 from dar_ref.llm.arguments import add_arguments
-from dar_ref.llm.build import check_steps, make_arguments, make_trainer
+from dar_ref.llm.build import check_lengths, check_steps, make_arguments, make_trainer, template_of
 from dar_ref.llm.checkpoint import (
     STOPPED,
     Keeper,
@@ -40,7 +40,7 @@ from dar_ref.llm.checkpoint import (
     rows_hash,
     steps_per_buffer,
 )
-from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts
+from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
 from dar_ref.llm.folder import check_folder, first_process, held, save_policy
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
@@ -80,9 +80,11 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     _join(options)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
-    tokenizer = policy_tokenizer(options.model, model_folder(options.model, weights=False))
+    folder = model_folder(options.model, weights=False)
+    tokenizer = policy_tokenizer(options.model, folder)
     data = _data(options, arguments, tokenizer)
     _say(str(data.summary))
+    check_lengths(options, arguments, folder, data.summary.longest_pair_kept or data.summary.longest_kept)
     check_steps(arguments, len(data.train))
     content = {
         "rows": rows_hash(data.train),
@@ -189,9 +191,12 @@ def _tried_reward(options: RunOptions, tokenizer: Any, rows: Any) -> str:
 
 def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> _Data:
     if options.method not in ONLINE:
-        pairs = load_preferences(options.data, tokenizer, arguments.max_length)
-        return _Data(pairs.dataset, None, pairs.summary)
-    prompts, held_out = load_prompts(options.data, tokenizer), load_eval_prompts(options.data, tokenizer)
+        load = load_rated if options.method == "dar_offline" else load_preferences
+        rows = load(options.data, tokenizer, arguments.max_length)
+        return _Data(rows.dataset, None, rows.summary)
+    template = template_of(arguments)
+    prompts = load_prompts(options.data, tokenizer, template)
+    held_out = load_eval_prompts(options.data, tokenizer, template)
     return _Data(prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary)
 
 

@@ -13,60 +13,61 @@ differences from it:
 5. With float64 weights, the full logits are computed in float64: TRL's fused head sums in float32.
 6. Positions are counted from the first token that is not padding, as in sampling. TRL passes no positions when it
    scores. With left padding that is harmless for rotary positions and wrong for absolute ones.
+7. A completion ends where a stop string is complete. TRL passes transformers no tokenizer to look for one, and would
+   count the padding behind it.
+
+In evaluation the same is computed from one evaluation batch of all processes: compare `eval_loss` with `loss` only
+where that is as large as a training batch.
 
 Shapes: `B` completions of `T` tokens on this process, `G` completions of all processes; mask 1 = keep. A "batch" is
 all that was sampled at once. If several optimizer steps use it, each divides its loss by the average over these steps.
 """
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
 from dar_ref.llm import metrics
-from dar_ref.llm.config import DARConfig
-from dar_ref.llm.scoring import number_positions, whole_logps
-from dar_ref.losses import DARWeights, dar_loss, group_advantages, normalize_advantages, sequence_logps
+from dar_ref.llm.batch import Scored, global_advantages, token_mask
+from dar_ref.llm.config import DARConfig, DualKLConfig
+from dar_ref.llm.models.start import check_path, why_not_pi_0
+from dar_ref.llm.saving import DAR_PAPER, OurCard
+from dar_ref.llm.scoring import IMAGES, in_float64, number_positions, until_stop
+from dar_ref.losses import DARWeights, dar_loss
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+    from peft import PeftConfig, PeftModel
+    from transformers import (
+        BitsAndBytesConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+        TrainerCallback,
+    )
+    from trl.trainer.grpo_trainer import RewardFunc
 
 FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
 COARSE_DRIFT = 0.1
 
 
-class Scored(NamedTuple):
-    """One micro-batch under the three policies; only `per_token_logps` has a gradient.
+class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
+    """Trains a policy by DAR, in place of `trl.GRPOTrainer`: the same arguments in the same order, the same data.
 
-    per_token_logps, ref_per_token_logps, old_per_token_logps: (B, T); mask: (B, T) bool, the tokens that count; keep:
-    (B,) bool, the completions that count; advantages: (B,); importance: (B,), pi_t / pi_sampler; kept_share: scalar,
-    share of the batch that counts; kept_tokens: scalar, mean number of tokens that count per micro-batch.
-    """
-
-    per_token_logps: Tensor
-    ref_per_token_logps: Tensor
-    old_per_token_logps: Tensor
-    mask: Tensor
-    keep: Tensor
-    advantages: Tensor
-    importance: Tensor
-    kept_share: Tensor
-    kept_tokens: Tensor
-
-    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probs of whole completions, (B,) each: pi_theta, pi_0, pi_t."""
-        logps, ref_logps, old_logps = (sequence_logps(x, self.mask) for x in self[:3])
-        return logps, ref_logps, old_logps
-
-    def counts(self) -> Tensor:
-        """Weight of each completion in a mean over the kept ones, (B,); 0 for those that are left out."""
-        return self.keep * self.importance / self.kept_share
-
-
-class DARTrainer(GRPOTrainer):  # type: ignore[misc]
-    """Trains a policy by DAR. Arguments and data are those of `trl.GRPOTrainer`; `args` is a `DARConfig`.
+    Args:
+        model: pi_0, by its folder or hub name, or loaded from there.
+        reward_funcs: functions of prompts and completions, reward models, or None where an environment gives rewards.
+        args: a `DARConfig`; None for its defaults.
+        The others: as in TRL.
 
     Raises:
         TypeError: `args` is not a `DARConfig`.
+        ValueError: a model that was made in memory, without adapters: pi_0 is read from where the model was loaded.
         RuntimeError: the policy differs from pi_0 before the first step.
 
     Source: arXiv 2602.11523.
@@ -74,15 +75,56 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
 
     _name = "DAR"
     _tag_names = ("trl", "dar")
-    config_class: type[DARConfig] = DARConfig
+    _paper = DAR_PAPER
+    config_class: type[DualKLConfig] = DARConfig
 
-    def __init__(self, model: Any, reward_funcs: Any, args: DARConfig, **of_grpo: Any) -> None:
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | PeftModel",
+        reward_funcs: "RewardFunc | list[RewardFunc] | None" = None,
+        args: DualKLConfig | None = None,
+        train_dataset: "Dataset | IterableDataset | None" = None,
+        eval_dataset: "Dataset | IterableDataset | dict[str, Dataset | IterableDataset] | None" = None,
+        processing_class: "PreTrainedTokenizerBase | ProcessorMixin | None" = None,
+        reward_processing_classes: "PreTrainedTokenizerBase | list[PreTrainedTokenizerBase] | None" = None,
+        callbacks: "list[TrainerCallback] | None" = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+        tools: list[Callable[..., Any]] | None = None,
+        rollout_func: Callable[..., Any] | None = None,
+        environment_factory: Any = None,
+    ) -> None:
+        name = check_path(model, peft_config)
+        if args is None:
+            args = self.config_class(f"{name}-{self._tag_names[-1].upper()}")
         if not isinstance(args, self.config_class):
-            raise TypeError(f"args is a {type(args).__name__}; pass a {self.config_class.__name__}")
-        super().__init__(model=model, reward_funcs=reward_funcs, args=args, **of_grpo)
+            wanted = self.config_class.__name__
+            raise TypeError(
+                f"{type(self).__name__} takes a {wanted} and args is a {type(args).__name__}; pass a {wanted}"
+            )
+        super().__init__(
+            model=model,
+            reward_funcs=reward_funcs,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            tools=tools,
+            rollout_func=rollout_func,
+            environment_factory=environment_factory,
+        )
         for scored_by in (self.model, self.ref_model):
             if scored_by is not None:
                 number_positions(scored_by)
+        self._stops = [] if args.use_vllm else (args.generation_kwargs or {}).get("stop_strings") or []
+        if self._stops:
+            self.model.generate = partial(self.model.generate, tokenizer=self._tokenizer)
         self._gathered_rewards = torch.empty(0)
         self._window: list[metrics.MicroBatch] = []
         self._clock = metrics.Clock()
@@ -122,55 +164,44 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         self._clock.generated(time.perf_counter() - began, sum(len(ids) for ids in (*generated[0], *generated[1])))
         return generated
 
+    def _generate_single_turn(self, *of_trl: Any, **named: Any) -> tuple[list[list[int]], Any]:
+        completion_ids, logps = super()._generate_single_turn(*of_trl, **named)
+        if self._stops:
+            completion_ids = [until_stop(ids, self._stops, self._tokenizer) for ids in completion_ids]
+        return completion_ids, logps
+
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         began = time.perf_counter()
         batch = super()._generate_and_score_completions(inputs)
+        self._replace_advantages(batch)
         if self.model.training:
-            self._replace_advantages(batch)
             self._clock.scored(time.perf_counter() - began)
         return batch
 
     def _replace_advantages(self, batch: dict[str, Any]) -> None:
         """Write DAR's advantages, the mask `keep` and the divisors of the loss into TRL's batch."""
+        training = self.model.training
         here = self.accelerator.process_index * len(batch["completion_mask"])
         local = slice(here, here + len(batch["completion_mask"]))
         # `mask_truncated_completions` masks every token of a truncated completion
         left = self.accelerator.gather(batch["completion_mask"].sum(dim=1) > 0)  # (B, T) -> (G,)
         rewards = self.shaped_rewards(self._gathered_rewards, batch)  # (G,)
-        advantages, keep, std = self.global_advantages(rewards, left)
+        size = self.num_generations if training else self.num_generations_eval
+        advantages, keep, std = global_advantages(rewards, left, size)
         batch["advantages"], batch["keep"] = advantages[local], keep[local]  # (B,)
         share = keep.to(advantages.dtype).mean()
-        batch["kept_share"] = torch.where(share > 0, share, 1.0)  # nothing kept: loss 0, not 0 / 0
+        if_none = 1.0 if training else torch.nan  # nothing kept: a step of loss 0, but no number for an evaluation
+        batch["kept_share"] = torch.where(share > 0, share, if_none)
         tokens = (token_mask(batch).sum(dim=1) * batch["keep"]).sum()
-        steps = self.args.steps_per_generation * self.accelerator.num_processes
-        batch["kept_tokens"] = self.accelerator.reduce(tokens, reduction="sum") / steps
-        self._logs["advantages"].clear()
-        self._logs["advantages"].extend(advantages.tolist())
+        micro_batches = self.accelerator.num_processes * (self.args.steps_per_generation if training else 1)
+        tokens = self.accelerator.reduce(tokens, reduction="sum") / micro_batches
+        batch["kept_tokens"] = torch.where(share > 0, tokens, if_none)
+        logged = self._logs["advantages"]
+        for _ in range(min(len(advantages), len(logged))):  # TRL's, of these completions
+            logged.pop()
+        logged.extend(advantages.tolist())
         self._log("advantage/std", std.item())
         self._log("completions/excluded", 1.0 - share.item())
-
-    def global_advantages(self, rewards: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Advantages of the batch of all processes.
-
-        Args:
-            rewards: (G,), NaN where there is none; the K completions of a prompt are adjacent.
-            left: (G,) bool, False for truncated completions that are masked.
-
-        Returns:
-            Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before normalisation.
-        """
-        num_generations = self.num_generations
-        keep = left & ~torch.isnan(rewards)
-        groups = keep.view(-1, num_generations)  # (N, K)
-        keep = (groups & (groups.sum(dim=1, keepdim=True) > 1)).view(-1)
-        if not keep.any():
-            return torch.zeros_like(rewards), keep, torch.zeros((), device=rewards.device)
-        known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)  # (N, K)
-        means = known.nanmean(dim=1, keepdim=True).nan_to_num(nan=0.0).expand_as(known).reshape(-1)
-        advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # filled in, the mean stays
-        counted = advantages[keep]
-        advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))
-        return advantages, keep, counted.std(correction=0)
 
     # --- the loss of a micro-batch ------------------------------------------------------------------------------------
 
@@ -180,13 +211,14 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         if training and self.state.global_step == 0 and self._step == 0:
             self._check_start(scored)
         loss, weights = self.policy_loss(scored)
-        if not training:
-            return loss
         logps, ref, old = (x.detach() for x in scored[:3])
-        self._window.append(metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights))
+        found = metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights)
+        if not training:
+            self._log_metrics([found])
+            return loss
+        self._window.append(found)
         if self.accelerator.sync_gradients:  # the last micro-batch of an optimizer step
-            for name, value in metrics.step_metrics(self._window, self.accelerator.gather).items():
-                self._log(name, value)
+            self._log_metrics(self._window)
             self._window.clear()
         return loss / self.current_gradient_accumulation_steps
 
@@ -195,18 +227,17 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         logps, entropies, _ = self._completion_logps(model, inputs, compute_entropy=True)
         old = inputs.get("old_per_token_logps")
         old = logps.detach() if old is None else old  # TRL omits it if pi_theta is still pi_t
-        everything = torch.ones_like(inputs["advantages"])
         importance = inputs.get("importance_sampling_ratio")
         scored = Scored(
             per_token_logps=logps,
             ref_per_token_logps=inputs["ref_per_token_logps"],
             old_per_token_logps=old,
             mask=token_mask(inputs),
-            keep=inputs.get("keep", everything.bool()),
+            keep=inputs["keep"],
             advantages=inputs["advantages"],
-            importance=everything if importance is None else importance.view(-1),
-            kept_share=inputs.get("kept_share", everything[0]),
-            kept_tokens=inputs.get("kept_tokens", token_mask(inputs).sum()),
+            importance=torch.ones_like(inputs["advantages"]) if importance is None else importance.view(-1),
+            kept_share=inputs["kept_share"],
+            kept_tokens=inputs["kept_tokens"],
         )
         return scored, entropies
 
@@ -215,26 +246,15 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         length = batch["completion_ids"].shape[1]
-        return self._get_per_token_logps_and_entropies(model, ids, attention_mask, length, **options)
+        images = {name: batch[name] for name in IMAGES if name in batch}
+        return self._get_per_token_logps_and_entropies(model, ids, attention_mask, length, **images, **options)
 
     def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        **of_trl: Any,
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, **of_trl: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        if self.model.dtype != torch.float64:
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **of_trl
-            )
-        size = batch_size or len(input_ids)
-        rows = zip(torch.split(input_ids, size), torch.split(attention_mask, size), strict=True)
-        parts = [whole_logps(model, ids, mask, logits_to_keep, self.temperature) for ids, mask in rows]
-        logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
-        return logps, entropies, None
+        if self.model.dtype == torch.float64:
+            model = partial(in_float64, model, self.temperature, logits_to_keep)
+        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **of_trl)
 
     def _check_start(self, scored: Scored) -> None:
         """Raise RuntimeError unless pi_theta is pi_0 up to rounding: otherwise every KL would be to another policy."""
@@ -245,11 +265,14 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
         if not drift <= limit:
             raise RuntimeError(
                 f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
-                f" (at most {limit:g} is rounding): dropout is on, or the model in memory is not the one in"
-                f" {self.model.config._name_or_path!r}, from which pi_0 is read; save the model and load it from there"
+                f" (at most {limit:g} is rounding): {why_not_pi_0(self.model)}"
             )
 
     # --- metrics ------------------------------------------------------------------------------------------------------
+
+    def _log_metrics(self, window: list[metrics.MicroBatch]) -> None:
+        for name, value in metrics.step_metrics(window, self.accelerator.gather).items():
+            self._log(name, value)
 
     def _log(self, name: str, value: float) -> None:
         self._metrics["train" if self.model.training else "eval"][name].append(value)
@@ -261,9 +284,3 @@ class DARTrainer(GRPOTrainer):  # type: ignore[misc]
             for name, value in self._clock.read(int(tokens)).items():
                 self._log(name, value)
         super().log(logs, start_time)
-
-
-def token_mask(batch: dict[str, Any]) -> Tensor:
-    """Tokens that count, (B, T) bool: sampled by the policy, not written by a tool or an environment."""
-    mask = batch["completion_mask"].bool()
-    return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from dar_ref.scalars import read_number
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
@@ -56,6 +58,14 @@ class _Loader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
+    def construct_float(self, node: Any) -> float:
+        try:
+            return (
+                float(node.value.lower().replace(".", "", 1)) if "n" in node.value.lower() else read_number(node.value)
+            )
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
         for key, _ in node.value:
@@ -79,3 +89,4 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)

@@ -68,25 +68,32 @@ def normalize_advantages(advantages: Tensor, *, num_generations: int | None = No
     ([-1.0, 1.0], [0.0, 0.0])
     """
     checks.per_sequence(advantages=advantages)
-    eps = scalars.non_negative("eps", eps)
+    eps = scalars.non_negative("eps", eps, single=True)
     advantages = checks.at_least_float32(advantages)
     if num_generations is not None:
         grouped = advantages.view(checks.groups(len(advantages), num_generations), num_generations)
-        return _by_std(grouped, grouped.std(dim=1, correction=0, keepdim=True), eps).view(-1)
-    return _by_std(advantages, advantages.std(correction=0), eps)
+        return _by_std(grouped, eps).view(-1)
+    return _by_std(advantages, eps)
 
 
-def _by_std(advantages: Tensor, std: Tensor, eps: float) -> Tensor:
-    spread = std > eps
-    return torch.where(spread, advantages / torch.where(spread, std, 1.0), 0.0)
+def _by_std(advantages: Tensor, eps: float) -> Tensor:
+    """Each row of (..., A) divided by its standard deviation, 0 where that is at most `eps`."""
+    # Divided by a power of two first, which rounds nothing: the square of a large advantage would be infinite.
+    exponent = torch.frexp(advantages.abs().amax(dim=-1, keepdim=True)).exponent
+    scaled = torch.ldexp(advantages, -exponent)
+    std = scaled.std(dim=-1, correction=0, keepdim=True)
+    spread = torch.ldexp(std, exponent) > eps
+    return torch.where(spread, scaled / torch.where(spread, std, 1.0), 0.0)
 
 
 def finite_rewards(rewards: Tensor) -> None:
-    """Raise ValueError for the first reward (B,) that is NaN or infinite: one of them would spoil the whole batch."""
-    finite = torch.isfinite(rewards)
-    if not finite.all():
-        index = int((~finite).nonzero()[0])
+    """Raise ValueError for the first reward (B,) that is NaN or infinite, or so large that a sum of them would be: one
+    of them would spoil the whole batch."""
+    wide = checks.at_least_float32(rewards)
+    good = wide.abs() <= torch.finfo(wide.dtype).max / (4 * len(rewards))  # False for NaN
+    if not good.all():
+        index = int((~good).nonzero()[0])
         raise ValueError(
-            f"rewards[{index}] = {rewards[index].item()}: every reward must be finite;"
+            f"rewards[{index}] = {rewards[index].item()}: every reward must be finite, and sums of them too;"
             " fix the reward function or drop that completion's group"
         )

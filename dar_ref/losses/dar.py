@@ -81,8 +81,8 @@ def dar_weights(
     [1.0, 20.0]
     """
     checks.per_sequence(ref_logps=ref_logps, old_logps=old_logps, advantages=advantages)
-    alpha, beta = scalars.fraction("alpha", alpha), scalars.positive("beta", beta)
-    log_clip = math.log(scalars.positive("w_clip", w_clip, or_infinite=True))
+    alpha, beta = scalars.fraction("alpha", alpha, single=True), scalars.positive("beta", beta, single=True)
+    log_clip = math.log(scalars.positive("w_clip", w_clip, or_infinite=True, single=True))
     with torch.no_grad():  # stop-gradient: the weight is a constant of the regression
         log_ratio = checks.at_least_float32(ref_logps) - old_logps  # (B,)
         # At alpha 0 pi_0 has no say, even where it is 0: 0 * -inf would be NaN.

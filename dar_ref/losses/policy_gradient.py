@@ -56,7 +56,7 @@ def dao_loss(
     Source: arXiv 2602.11523, the ablation "dual KL without regression".
     """
     checks.per_sequence(logps=logps, ref_logps=ref_logps, old_logps=old_logps, advantages=advantages)
-    alpha, beta = scalars.fraction("alpha", alpha), scalars.positive("beta", beta)
+    alpha, beta = scalars.fraction("alpha", alpha, single=True), scalars.positive("beta", beta, single=True)
     policies = (checks.at_least_float32(x) for x in (logps, ref_logps, old_logps))
     logps, ref_logps, old_logps, advantages = counted(sample_weight, *policies, advantages)
     constant = logps.detach()  # stop-gradient: the bracket is the reward of the score-function estimator
@@ -100,8 +100,10 @@ def grpo_loss(
 
     Source: DeepSeekMath, arXiv 2402.03300, Equations 3 and 4.
     """
-    surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
-    beta = scalars.non_negative("beta", beta)
+    surrogate, mask, per_token_logps = _clipped_surrogate(
+        per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon
+    )
+    beta = scalars.non_negative("beta", beta, single=True)
     penalty = _kl_penalty(beta, per_token_logps, ref_per_token_logps, mask, kl_estimator)
     return -(masked_sum(surrogate - penalty, mask) / mask.sum(dim=-1).clamp(min=1)).mean()
 
@@ -132,7 +134,7 @@ def rloo_loss(
     """
     checks.per_sequence(logps=logps, ref_logps=ref_logps, old_logps=old_logps, rewards=rewards)
     finite_rewards(rewards)
-    beta = scalars.non_negative("beta", beta)
+    beta = scalars.non_negative("beta", beta, single=True)
     num_groups = checks.groups(len(rewards), num_generations)
     penalty = checks.at_least_float32(old_logps) - ref_logps  # (B,)
     returns = (rewards - beta * penalty).detach().view(num_groups, num_generations)  # (N, K)
@@ -168,7 +170,7 @@ def ppo_loss(
 
     Source: Schulman et al., arXiv 1707.06347, Equation 7.
     """
-    surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
+    surrogate, mask, _ = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
     return -_token_mean(surrogate, mask)
 
 
@@ -207,8 +209,10 @@ def dual_ppo_loss(
 
     Source: arXiv 2602.11523, the baseline "dual PPO". The paper does not name an estimator; k3 is our choice.
     """
-    surrogate, mask = _clipped_surrogate(per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon)
-    alpha, beta = scalars.fraction("alpha", alpha), scalars.non_negative("beta", beta)
+    surrogate, mask, per_token_logps = _clipped_surrogate(
+        per_token_logps, old_per_token_logps, advantages, completion_mask, epsilon
+    )
+    alpha, beta = scalars.fraction("alpha", alpha, single=True), scalars.non_negative("beta", beta, single=True)
     to_pi_0 = _kl_penalty(beta * alpha, per_token_logps, ref_per_token_logps, mask, kl_estimator)
     to_pi_t = _kl_penalty(beta * (1.0 - alpha), per_token_logps, old_per_token_logps, mask, kl_estimator)
     return -_token_mean(surrogate - to_pi_0 - to_pi_t, mask)
@@ -216,30 +220,33 @@ def dual_ppo_loss(
 
 def _clipped_surrogate(
     per_token_logps: Tensor, old_per_token_logps: Tensor, advantages: Tensor, completion_mask: Tensor, epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """Check the input. Return `min(rho A, clip(rho) A)` and the mask as booleans, both (B, T); masked tokens give 0."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Check the input. Return `min(rho A, clip(rho) A)`, the mask as booleans, and the log-probs in float32 or better,
+    all (B, T); masked tokens give 0. A loss of several terms reads these log-probs, so that their gradients are added
+    before they are rounded to the type of the input."""
     checks.per_token(completion_mask, per_token_logps=per_token_logps, old_per_token_logps=old_per_token_logps)
-    epsilon = scalars.non_negative("epsilon", epsilon)
+    epsilon = scalars.non_negative("epsilon", epsilon, single=True)
     if isinstance(advantages, Tensor) and advantages.shape == per_token_logps.shape[:1]:
         advantages = advantages[:, None].expand(per_token_logps.shape)  # (B,) -> (B, T)
     checks.per_token(completion_mask, advantages=advantages)
     mask = completion_mask.bool()
     # Masked entries are replaced before `exp`: a NaN there would reach the gradient through any later `where`.
-    log_ratio = torch.where(mask, checks.at_least_float32(per_token_logps) - old_per_token_logps, 0.0)
+    per_token_logps = checks.at_least_float32(per_token_logps)
+    log_ratio = torch.where(mask, per_token_logps - old_per_token_logps, 0.0)
     advantages = torch.where(mask, advantages, 0.0)
     # min(rho A, clip(rho) A) bounds rho above where A >= 0 and below where A < 0. The bound is put on log rho: an rho
     # that overflows and is clipped afterwards has the gradient 0 * inf.
     least = math.log1p(-epsilon) if epsilon < 1.0 else -math.inf
     bounded = torch.where(advantages < 0.0, log_ratio.clamp(min=least), log_ratio.clamp(max=math.log1p(epsilon)))
-    return bounded.exp() * advantages, mask
+    return bounded.exp() * advantages, mask, per_token_logps
 
 
 def _kl_penalty(weight: float, logps: Tensor, other_logps: Tensor, mask: Tensor, estimator: KLEstimator) -> Tensor:
     """`weight` times the estimate of KL(pi_theta‖other) at each kept token, (B, T), 0 elsewhere."""
     scalars.choice("kl_estimator", estimator, get_args(KLEstimator))
     checks.per_token(mask, ref_per_token_logps=other_logps)
-    log_ratio = torch.where(mask, other_logps - checks.at_least_float32(logps), 0.0)
-    if weight == 0.0:  # 0 * inf is no number
+    log_ratio = torch.where(mask, other_logps - logps, 0.0)
+    if weight < scalars.SINGLE[0]:  # 0 in float32, and 0 * inf is not a number
         return torch.zeros_like(log_ratio)
     if estimator == "k1":
         return -weight * log_ratio

@@ -41,7 +41,7 @@ def dpo_loss(
     Source: Rafailov et al., arXiv 2305.18290, Equation 7.
     """
     margin = _margin(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return -logsigmoid(scalars.positive("beta", beta) * margin).mean()
+    return -logsigmoid(scalars.positive("beta", beta, single=True) * margin).mean()
 
 
 def ipo_loss(
@@ -70,7 +70,7 @@ def ipo_loss(
     Source: Azar et al., arXiv 2310.12036, Equation 17.
     """
     margin = _margin(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return ((margin - 1.0 / (2.0 * scalars.positive("tau", tau))) ** 2).mean()
+    return ((margin - 1.0 / (2.0 * scalars.positive("tau", tau, single=True))) ** 2).mean()
 
 
 def slic_loss(
@@ -101,7 +101,10 @@ def slic_loss(
     Source: Zhao et al., arXiv 2305.10425, Equation 1.
     """
     checks.per_sequence(chosen_logps=chosen_logps, rejected_logps=rejected_logps, target_logps=target_logps)
-    delta, regularization = scalars.non_negative("delta", delta), scalars.non_negative("regularization", regularization)
+    delta, regularization = (
+        scalars.non_negative("delta", delta, single=True),
+        scalars.non_negative("regularization", regularization, single=True),
+    )
     hinge = (delta - checks.at_least_float32(chosen_logps) + rejected_logps).clamp(min=0.0)
     return (hinge - regularization * checks.at_least_float32(target_logps)).mean()
 

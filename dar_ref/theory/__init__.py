@@ -23,6 +23,7 @@ from dar_ref.theory.normalization import (
 from dar_ref.theory.region import Feasibility, feasible, matched_radius
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
 from dar_ref.theory.sampled_target import sampled_target
+from dar_ref.theory.translation import Strengths, Weighting, from_strengths, to_strengths
 from dar_ref.theory.trust_regions import BestReward, Closest, best_reward, closest
 from dar_ref.theory.volume import Volume, region_volume
 
@@ -39,7 +40,9 @@ __all__ = [
     "NormalizedFixedPoints",
     "Optimum",
     "RegressionWeights",
+    "Strengths",
     "Volume",
+    "Weighting",
     "best_reward",
     "budgeted_path",
     "chernoff",
@@ -53,6 +56,7 @@ __all__ = [
     "feasible",
     "fit_error",
     "fixed_point",
+    "from_strengths",
     "interpolate",
     "iterate",
     "kl",
@@ -73,5 +77,6 @@ __all__ = [
     "regression_weights",
     "renyi",
     "sampled_target",
+    "to_strengths",
     "weight_ess",
 ]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
@@ -64,6 +64,8 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
         name, equals, text = option.partition("=")
         if name not in types or not equals:
             raise ValueError(f"{option!r} is not an option; pass key=value with a key of {', '.join(types)}")
+        if name in values:
+            raise ValueError(f"{option!r}: {name} is set twice, also to {values[name]!r}; leave one of them out")
         values[name] = _parsed(name, text, types[name])
     return RunConfig(**values)
 
@@ -260,6 +262,6 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
     if kind not in (int, float):
         return text
     try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{name} = {text!r} is not of type {kind.__name__}; pass a number") from None
+        return scalars.read_integer(text) if kind is int else scalars.read_number(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -43,7 +43,7 @@ class StartConfig:
 
     def __post_init__(self) -> None:
         scalars.choice("task", self.task, TASKS)
-        scalars.integer("seed", self.seed, 0)
+        scalars.seed("seed", self.seed)
         for name in ("num_layers", "num_heads", "train_prompts", "validation_prompts", "test_prompts", "groups"):
             scalars.integer(name, getattr(self, name), 1)
         for name in ("demonstrations", "sft_steps", "sft_batch", "reward_layers", "reward_steps", "reward_batch"):
@@ -54,10 +54,10 @@ class StartConfig:
                 f" number of channels; pass a multiple of {2 * self.num_heads}"
             )
         scalars.integer("group_size", self.group_size, 2)
-        if scalars.fraction("noise", self.noise) == 1.0:
+        if scalars.fraction("noise", self.noise, single=True) == 1.0:
             raise ValueError(f"noise = {self.noise}: no demonstration would ever end; pass a number below 1")
         for name in ("sft_learning_rate", "label_temperature", "reward_learning_rate"):
-            scalars.positive(name, getattr(self, name))
+            scalars.positive(name, getattr(self, name), single=True)
 
 
 def start_config(task: str, seed: int) -> StartConfig:
@@ -105,14 +105,14 @@ class RunConfig:
         for name in ("steps", "batch_prompts", "updates_per_rollout", "epochs_per_rollout", "evaluate_every"):
             scalars.integer(name, getattr(self, name), 1)
         scalars.integer("num_generations", self.num_generations, 2)  # a single sample is its own group mean (T10)
-        scalars.integer("seed", self.seed, 0)
+        scalars.seed("seed", self.seed)
         for name in ("alpha", "gae_lambda"):
-            scalars.fraction(name, getattr(self, name))
+            scalars.fraction(name, getattr(self, name), single=True)
         for name in ("learning_rate", "beta", "dpo_beta"):
-            scalars.positive(name, getattr(self, name))
-        scalars.positive("w_clip", self.w_clip, or_infinite=True)
+            scalars.positive(name, getattr(self, name), single=True)
+        scalars.positive("w_clip", self.w_clip, or_infinite=True, single=True)
         for name in ("epsilon", "kl_coef"):
-            scalars.non_negative(name, getattr(self, name))
+            scalars.non_negative(name, getattr(self, name), single=True)
         if not isinstance(self.self_normalize, bool):
             raise TypeError(f"self_normalize = {self.self_normalize!r} is not a truth value; pass True or False")
         self._refuse_contradictions()

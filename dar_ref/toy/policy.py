@@ -110,7 +110,7 @@ def new_policy(task: Task, hidden_size: int, num_layers: int, num_heads: int, se
             num_hidden_layers=num_layers,
             num_attention_heads=num_heads,
             num_key_value_heads=num_heads,
-            max_position_embeddings=task.prompt_length + task.max_new_tokens,
+            max_position_embeddings=task.prompt_length + task.max_new_tokens + 1,  # DPO ends every response with EOS
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=EOS_ID,

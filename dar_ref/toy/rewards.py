@@ -1,6 +1,5 @@
 """The reward that training sees: one finite number per completion, or the run stops and shows which one was wrong."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from dar_ref.toy.policy import Completions, decode
 from dar_ref.toy.start import Start
 
+LARGEST = 1e18  # of a reward's size: its square is finite in float32
 RewardFunction = Callable[[list[list[str]], list[list[str]], list[bool]], Sequence[float]]  # see `rewards_of`
 
 
@@ -52,7 +52,7 @@ def _own(start: Start, completions: Completions, reward: RewardFunction) -> Tens
             " per completion, in the same order"
         )
     for i, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= LARGEST:
             _refuse(start, completions, i, value)
     return torch.tensor(values, dtype=torch.float32)
 
@@ -61,6 +61,6 @@ def _refuse(start: Start, completions: Completions, index: int, value: object) -
     prompt = start.prompts_of(completions)[index // completions.num_generations]
     raise ValueError(
         f"reward {index} is {value!r}, for the prompt {' '.join(prompt)!r} and the completion"
-        f" {' '.join(decode(start.task, completions)[index])!r}: every reward must be a finite number; fix the reward"
-        " function"
+        f" {' '.join(decode(start.task, completions)[index])!r}: every reward must be a finite number up to"
+        f" {LARGEST:g}; fix the reward function"
     )

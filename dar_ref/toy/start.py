@@ -111,13 +111,21 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
     key = start_key(config)
     sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
-    pi_0 = load(Qwen2ForCausalLM, sft / "policy")
+    pi_0 = cache.read(sft, lambda folder: load(Qwen2ForCausalLM, folder / "policy"))
     preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
-    content = json.loads((preferences / "comparisons.json").read_text(encoding="utf-8"))
+    content = cache.read(preferences, lambda folder: _read_json(folder / "comparisons.json"))
+    comparisons = cache.read(preferences, lambda _: _comparisons(task, content["train"]))
     reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
-    reward_model = load(Qwen2ForSequenceClassification, reward / "reward_model")
-    metrics = json.loads((reward / "metrics.json").read_text(encoding="utf-8"))
-    return Start(config, task, prompts, pi_0, _comparisons(task, content["train"]), reward_model, metrics)
+    reward_model = cache.read(reward, lambda folder: load(Qwen2ForSequenceClassification, folder / "reward_model"))
+    metrics = cache.read(reward, lambda folder: _read_json(folder / "metrics.json"))
+    return Start(config, task, prompts, pi_0, comparisons, reward_model, metrics)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"{file.name} holds a {type(content).__name__}")
+    return content
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from dar_ref.verify import (
 from dar_ref.verify.certify import certify
 from dar_ref.verify.statement import LIMIT, Statement, relative
 
+MOST_DIGITS = 100_000
 STATEMENTS = {
     statement.id: statement
     for statement in sorted(
@@ -77,8 +78,9 @@ def verify(
     Raises:
         TypeError, ValueError: fewer than one case or digit, a negative seed, or no whole number.
     """
-    for name, value, least in (("seed", seed, 0), ("cases", cases, 1), ("digits", digits, 1)):
-        scalars.integer(name, value, least)
+    scalars.seed("seed", seed)
+    scalars.integer("cases", cases, 1)
+    scalars.integer("digits", digits, 1, MOST_DIGITS)
     worst = dict.fromkeys(STATEMENTS, 0.0)
     bound = dict.fromkeys(STATEMENTS, 0.0)
     tried = dict.fromkeys(STATEMENTS, 0)

@@ -5,16 +5,17 @@ import math
 import re
 
 import pytest
+from transformers import GenerationConfig
 from trl import GRPOConfig
 
 from dar_ref.llm import build
-from dar_ref.llm.config import NO_MEANING, DAOConfig, DARConfig, DualPPOConfig, PPOConfig
-from dar_ref.llm.options import METHODS, find_config, load_options, make_options, options_as_json
+from dar_ref.llm.config import NEUTRAL, NO_MEANING, RESHAPING, DAOConfig, DARConfig, DualPPOConfig, PPOConfig
+from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, find_config, load_options, make_options, options_as_json
 from dar_ref.llm.yaml_file import read_value
 
 CPU = {"use_cpu": True, "bf16": False}
 OTHER = {  # a value that is not the default, for every option that is refused
-    "loss_type": "grpo",
+    "loss_type": "dr_grpo",
     "importance_sampling_level": "sequence",
     "scale_rewards": "batch",
     "multi_objective_aggregation": "normalize_then_sum",
@@ -39,7 +40,7 @@ OTHER = {  # a value that is not the default, for every option that is refused
     "top_k": 20,
     "min_p": 0.1,
     "repetition_penalty": 1.1,
-    "generation_kwargs": {"num_beams": 2},
+    "vllm_structured_outputs_regex": "[a-z]+",
 }
 
 
@@ -69,7 +70,6 @@ def test_methods_with_a_ratio_have_its_clip(tmp_path, kind):
         (DARConfig, {"beta": math.inf}, "beta = inf"),
         (DARConfig, {"w_clip": -1.0}, "w_clip = -1.0"),
         (DARConfig, {"num_generations": 1, "per_device_train_batch_size": 8}, "at least 2 generations"),
-        (DAOConfig, {"w_clip": 20.0}, "no weight to clip"),
         (PPOConfig, {"alpha": 0.5}, "pi_0 alone"),
         (DARConfig, {"use_vllm": True, "vllm_importance_sampling_mode": "token_truncate"}, "sequence_mask"),
     ],
@@ -83,6 +83,40 @@ def test_no_clip_is_infinity_and_not_none(tmp_path):
     assert DARConfig(output_dir=str(tmp_path), **CPU, w_clip=math.inf).w_clip == math.inf
     with pytest.raises(TypeError, match=r"\.inf"):
         DARConfig(output_dir=str(tmp_path), **CPU, w_clip=None)
+
+
+@pytest.mark.parametrize("kind", [DAOConfig, PPOConfig, DualPPOConfig])
+def test_only_dar_has_a_weight_to_clip(kind):
+    with pytest.raises(TypeError, match="w_clip"):
+        kind(w_clip=20.0)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NEUTRAL.items() for value in values])
+def test_another_way_to_write_the_default_is_the_default(tmp_path, name, value):
+    made = DARConfig(output_dir=str(tmp_path), **CPU, **{name: value})
+    usual = {field.name: field.default for field in dataclasses.fields(DARConfig)}[name]
+    assert getattr(made, name) == usual
+
+
+def test_stop_strings_are_welcome_and_what_changes_the_draws_is_not(tmp_path):
+    welcome = {"stop_strings": ["\n"], "max_time": 9.0, "top_p": 1.0, "top_k": 0, "num_beams": 1, "temperature": 0.7}
+    made = DARConfig(output_dir=str(tmp_path), **CPU, temperature=0.7, generation_kwargs=welcome)
+    assert made.generation_kwargs == welcome
+    keys = RESHAPING.split()
+    known = set(vars(GenerationConfig()))
+    assert {"do_sample", "top_h", "typical_p", "no_repeat_ngram_size", "min_new_tokens"} <= set(keys) & known
+    for key in keys:
+        with pytest.raises(ValueError, match=rf"generation_kwargs\['{key}'\] = 0.37: .* leave it out"):
+            DARConfig(output_dir=str(tmp_path), **CPU, generation_kwargs={key: 0.37})
+    with pytest.raises(ValueError, match="none of those that stopped would count"):
+        DARConfig(output_dir=str(tmp_path), **CPU, mask_truncated_completions=True, generation_kwargs={"stop": ["a"]})
+
+
+@pytest.mark.parametrize("kind", [DARConfig, DAOConfig, PPOConfig, DualPPOConfig])
+def test_alone_it_clips_no_gradient_as_the_configurations_have_it(tmp_path, kind):
+    assert kind(output_dir=str(tmp_path), **CPU).max_grad_norm == 0.0
+    for file in CONFIGS.glob("*.yaml"):
+        assert load_options(file).training["max_grad_norm"] == 0.0
 
 
 def test_defaults_are_the_paper_s(tmp_path):
@@ -106,10 +140,10 @@ def test_every_method_has_its_configuration(tmp_path, method):
     sections = {"training": CPU, "generation": {"num_generations": 4, "max_completion_length": 9, "temperature": 0.7}}
     made = build.make_arguments(run(method, **sections), tmp_path)
     assert isinstance(made, build.classes(method)[0])
-    if method != "dpo":
+    if method in ONLINE:
         assert made.temperature == 0.7
         assert 9 in (getattr(made, "max_completion_length", None), getattr(made, "max_new_tokens", None))
-    assert made.disable_dropout
+    assert method == "dar_offline" or made.disable_dropout  # always off there
 
 
 def test_the_method_s_own_section_has_the_last_word(tmp_path):
@@ -229,7 +263,7 @@ def test_the_free_sections_are_checked_by_type_too(tmp_path, sections, message):
 def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path, text):
     file = tmp_path / "run.yaml"
     file.write_text(MINIMAL + text + "\n")
-    with pytest.raises(ValueError, match=r"run.yaml is not YAML: the key '\w+' stands twice.* line [45], column"):
+    with pytest.raises(ValueError, match=r"run.yaml is not YAML: the key '\w+' stands twice.*line [45], column"):
         load_options(file)
 
 

@@ -87,6 +87,7 @@ def killed_run(chosen, out, monkeypatch, after):
         ("rloo", None, {"max_steps": 14, "gradient_accumulation_steps": 4}, {}),
         ("online_dpo", None, {"max_steps": 14, "per_device_train_batch_size": 4}, {}),
         ("dpo", None, {"max_steps": 14, "per_device_train_batch_size": 32}, {}),
+        ("dar_offline", None, {"max_steps": 14, "per_device_train_batch_size": 32}, {}),
     ],
     ids=str,
 )

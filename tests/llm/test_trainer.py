@@ -11,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import set_seed
 
 from dar_ref.llm import metrics
-from dar_ref.llm.trainer import DARTrainer, Scored
+from dar_ref.llm.batch import Scored, global_advantages
+from dar_ref.llm.trainer import DARTrainer
 from dar_ref.losses import dar_loss, dar_weights
 from tests.llm.training import Recorder, make_trainer, options, reward
 
@@ -24,9 +26,8 @@ REWARDS = st.one_of(st.just(math.nan), st.integers(-5, 5).map(float))
 def test_who_does_not_count_leaves_mean_and_deviation(rewards, num_generations, data):
     rewards = rewards[: len(rewards) // num_generations * num_generations]
     left = data.draw(st.lists(st.booleans(), min_size=len(rewards), max_size=len(rewards)))
-    trainer = SimpleNamespace(num_generations=num_generations)
     inputs = torch.tensor(rewards, dtype=torch.float64), torch.tensor(left)
-    advantages, keep, std = DARTrainer.global_advantages(trainer, *inputs)
+    advantages, keep, std = global_advantages(*inputs, num_generations)
 
     expected, counted = [0.0] * len(rewards), [False] * len(rewards)
     for first in range(0, len(rewards), num_generations):
@@ -227,9 +228,75 @@ def test_the_log_has_what_the_pages_explain(exported, tmp_path):
     assert log["advantage/std"] > 0
 
 
-def test_evaluation_counts_every_completion(exported, tmp_path):
-    chosen = options(exported, training={"per_device_eval_batch_size": 8})
+def evaluated(folder, out, scale, eval_prompts=4):
+    """The metrics of an evaluation whose rewards are scaled, with the completions it drew and what it scored."""
+
+    def scaled(prompts, completion_ids, **_):
+        rewards = [scale * value for value in reward(prompts, completion_ids)]
+        return [None, *rewards[1:]]  # the first one has no score
+
+    chosen = options(folder, training={"per_device_eval_batch_size": 16}, generation={"temperature": 2.0}, beta=1.0)
+    trainer = make_trainer(folder, out, chosen, reward_function=scaled)
+    with torch.no_grad():  # pi_theta is no longer pi_0
+        next(trainer.model.parameters()).mul_(1.2)
+    seen, score = [], trainer._score
+    trainer._score = lambda *given: seen.append(score(*given)) or seen[-1]
+    set_seed(1)
+    return trainer.evaluate(trainer.train_dataset.select(range(eval_prompts))), [scored for scored, _ in seen]
+
+
+def test_eval_loss_is_the_training_quantity_and_not_in_units_of_the_reward(exported, tmp_path):
+    found = {scale: evaluated(exported, tmp_path, scale) for scale in (0.01, 0.1, 1.0, 10.0)}
+    metrics_of_1, (scored,) = found[1.0]
+    for metrics_found, _ in found.values():
+        assert metrics_found["eval_loss"] == pytest.approx(metrics_of_1["eval_loss"], rel=1e-5)
+    assert found[10.0][0]["eval_reward"] == pytest.approx(1000 * found[0.01][0]["eval_reward"], rel=1e-5)
+
+    # by hand, in float64: the one without a score is in none of the means
+    assert scored.keep.tolist() == [False] + [True] * 15
+    logps, ref, old = (x.double().numpy() for x in scored.sums())
+    assert np.abs(old - ref).max() > 0.1
+    weights = np.minimum(np.exp(0.1 * (ref - old) + scored.advantages.double().numpy()), 20.0)[1:]
+    assert scored.advantages[1:].double().std(correction=0).item() == pytest.approx(1.0, rel=1e-6)
+    assert metrics_of_1["eval_loss"] == pytest.approx(-(weights * logps[1:]).mean(), rel=1e-5)
+    expected = {
+        "eval_kl/pi_0_k1": (old - ref)[1:].mean(),
+        "eval_weight/mean": weights.mean(),
+        "eval_weight/ess": weights.sum() ** 2 / (15 * (weights**2).sum()),
+        "eval_completions/excluded": 1 / 16,
+    }
+    assert {name: metrics_of_1[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert {"eval_advantage/std", "eval_entropy", "eval_kl/pi_0_k3", "eval_weight/clipped"} <= set(metrics_of_1)
+
+
+def test_an_evaluation_between_two_steps_leaves_no_trace_in_their_metrics(exported, tmp_path):
+    logs = []
+    for strategy in ("no", "steps"):
+        training = {"max_steps": 2, "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 4}
+        trainer = make_trainer(exported, tmp_path / strategy, options(exported, training=training))
+        trainer.args.eval_strategy, trainer.args.eval_steps = strategy, 1
+        trainer.eval_dataset = trainer.train_dataset.select(range(2))
+        evaluate, state = trainer.evaluate, torch.get_rng_state
+
+        def between(*given, evaluate=evaluate, state=state, **named):
+            before = state()
+            found = evaluate(*given, **named)
+            torch.set_rng_state(before)
+            return found
+
+        trainer.evaluate = between
+        trainer.train()
+        assert any("eval_loss" in row for row in trainer.state.log_history) == (strategy == "steps")
+        logs.append([row for row in trainer.state.log_history if "loss" in row])
+    for without, with_it in zip(*logs, strict=True):
+        named = [name for name in without if not name.startswith(("seconds", "tokens_per", "step_time"))]
+        assert {name: with_it[name] for name in named} == {name: without[name] for name in named}
+
+
+def test_one_completion_a_prompt_has_rewards_to_evaluate_and_no_advantage(exported, tmp_path):
+    chosen = options(exported, generation={"num_generations_eval": 1}, training={"per_device_eval_batch_size": 4})
     trainer = make_trainer(exported, tmp_path, chosen)
     found = trainer.evaluate(trainer.train_dataset.select(range(4)))
-    assert math.isfinite(found["eval_loss"])
     assert math.isfinite(found["eval_reward"])
+    assert found["eval_completions/excluded"] == 1.0
+    assert math.isnan(found["eval_loss"])

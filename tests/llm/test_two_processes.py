@@ -12,8 +12,8 @@ STEPS, LIMIT = 4, 1e-5
 
 
 @pytest.fixture(scope="module")
-def weights(exported, tmp_path_factory):
-    """Weights after `STEPS` steps of one process, of two, and of two that do not gather rewards."""
+def written(exported, tmp_path_factory):
+    """The folder that one process and two processes have written to."""
     out = tmp_path_factory.mktemp("processes")
     script = ["-m", "tests.llm.two_processes", str(exported)]
     several = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
@@ -21,7 +21,13 @@ def weights(exported, tmp_path_factory):
     for command in ([*script, str(out / "one"), str(STEPS)], [*several, *script, str(out / "two"), str(STEPS)]):
         done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr[-3000:]
-    return [load_file(out / name) for name in ("one", "two", "two.stubbed")]
+    return out
+
+
+@pytest.fixture(scope="module")
+def weights(written):
+    """Weights after `STEPS` steps of one process, of two, and of two that do not gather rewards."""
+    return [load_file(written / name) for name in ("one", "two", "two.stubbed")]
 
 
 def distance(first, second):
@@ -39,3 +45,11 @@ def test_without_the_gather_of_rewards_they_do_not(weights):
     one, _, stubbed = weights
     assert distance(one, stubbed) > 100 * LIMIT
     assert all(torch.isfinite(p).all() for p in stubbed.values())
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_the_policy_is_saved_whole_and_its_tied_head_once(written, name):
+    saved, weights = (load_file(written / file) for file in (f"{name}.policy/model.safetensors", name))
+    assert set(saved) == set(weights)
+    assert "lm_head.weight" not in saved
+    assert all(torch.equal(saved[key], weights[key]) for key in weights)

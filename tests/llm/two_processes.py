@@ -1,7 +1,8 @@
 """One of the processes of `test_two_processes`: `python -m tests.llm.two_processes EXPORTED OUT STEPS`.
 
-Trains on completions that do not depend on the number of processes, and writes the weights of rank 0 to OUT. Then it
-trains again without gathering rewards, to OUT.stubbed: each process takes its own rewards for those of all.
+Trains on completions that do not depend on the number of processes, writes the weights of rank 0 to OUT, and saves the
+policy as a user would, to OUT.policy. Then it trains again without gathering rewards, to OUT.stubbed: each process
+takes its own rewards for those of all.
 """
 
 import os
@@ -60,7 +61,9 @@ def write(trainer, file):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, file, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    write(trained(folder, Path(file).parent / "run", count), file)
+    done = trained(folder, Path(file).parent / "run", count)
+    write(done, file)
+    done.save_model(f"{file}.policy")
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         grpo_trainer.gather = lambda rewards: rewards.repeat(processes, 1)
         write(trained(folder, Path(file).parent / "stubbed", count), f"{file}.stubbed")

@@ -136,7 +136,7 @@ def test_types(dtype):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_rewards_that_are_not_finite_are_named(bad):
-    with pytest.raises(ValueError, match=r"rewards\[2\] = .*must be finite; fix the reward function"):
+    with pytest.raises(ValueError, match=r"rewards\[2\] = .*must be finite, and sums .*; fix the reward function"):
         group_advantages(torch.tensor([0.0, 1.0, bad, bad]), 2)
 
 

@@ -1,12 +1,12 @@
-"""Plain text or chat: convert a row to the wanted format, render it for the model, and count its tokens."""
+"""Plain text or chat: convert a row to the wanted format."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from dar_ref.llm.data.paper import Messages, Row
 from dar_ref.llm.data.sources import Source
-from dar_ref.llm.models.tokenizers import by_template
 from dar_ref.llm.options import DataOptions
+
+RESPONSES = ("chosen", "rejected", "completion")  # columns that are answers to the prompt
 
 
 def is_chat(options: DataOptions, tokenizer: Any, prompt: str | Messages) -> bool:
@@ -44,7 +44,7 @@ def formatted(row: Row, source: Source, options: DataOptions, chat: bool, place:
     prompt: Any = row["prompt"]
     if options.format == "auto" and isinstance(prompt, list) != chat:
         raise TypeError(f"{place}: text and conversations are mixed; set data.format to chat or plain")
-    responses: Row = {name: row[name] for name in ("chosen", "rejected") if name in row}
+    responses: Row = {name: row[name] for name in RESPONSES if name in row}
     if not chat:
         if isinstance(prompt, list):
             prompt, responses = _plain(prompt, responses, source, place)
@@ -62,53 +62,3 @@ def _plain(messages: Messages, responses: Row, source: Source, place: str) -> tu
     if len(messages) > 1:
         raise ValueError(f"{place} has {len(messages)} messages and no usual form as plain text; set data.format=chat")
     return messages[0]["content"], responses
-
-
-def render(tokenizer: Any, prompts: list[str] | list[Messages], answered: bool = False) -> list[str]:
-    """The text that the model reads: text unchanged, messages in the tokenizer's template with the generation prompt.
-
-    Args:
-        prompts: all text or all messages.
-        answered: the last message is the answer; then no generation prompt follows.
-    """
-    if isinstance(prompts[0], str):
-        return list(prompts)
-    return by_template(
-        tokenizer, prompts, of=f"model.name = {tokenizer.name_or_path!r}", generation_prompt=not answered
-    )
-
-
-def check_template(tokenizer: Any, messages: Messages, place: str, sampled: bool) -> None:
-    """Raise ValueError, with the row's place, if the template refuses a conversation or does not open its answer.
-
-    Args:
-        tokenizer: of the policy.
-        messages: the prompt.
-        place: of the row.
-        sampled: an answer will be sampled behind the prompt.
-    """
-    try:
-        (opened,) = render(tokenizer, [messages])
-        answer = {"role": "assistant", "content": _PROBE}
-        closed, answered = (
-            render(tokenizer, [messages], answered=True)[0],
-            render(tokenizer, [[*messages, answer]], True)[0],
-        )
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-    header = answered.removeprefix(closed).partition(_PROBE)[0].strip() if answered.startswith(closed) else ""
-    if sampled and opened == closed and header:
-        raise ValueError(
-            f"the chat template of model.name = {tokenizer.name_or_path!r} writes no generation prompt: prompts end in"
-            f" {opened[-20:]!r} and answers begin with {header!r}, so a policy would go on in a closed turn; add"
-            " add_generation_prompt to the template"
-        )
-
-
-_PROBE = "An answer."  # no template leaves it out
-
-
-def token_counts(tokenizer: Any, texts: list[str], chat: bool) -> list[int]:
-    """Number of tokens of each text. As in TRL, special tokens are added unless a chat template has added them."""
-    ids: Mapping[str, list[list[int]]] = tokenizer(texts, add_special_tokens=not chat)
-    return [len(row) for row in ids["input_ids"]]

@@ -1,7 +1,8 @@
-"""Prompts and preference pairs of a run: in TRL's columns, filtered and counted.
+"""Prompts, preference pairs and rated completions of a run: in TRL's columns, filtered and counted.
 
     prompts     column `prompt`, text (plain) or messages (chat), and the other columns of the data for reward functions
     preferences columns `prompt`, `chosen`, `rejected`
+    rated       columns `prompt`, `completion`, `reward`, and `old_logps` where it is known
 
 Nothing is cut. A prompt with more than `max_prompt_tokens` tokens, counted as the trainer counts them (after the chat
 template, with the generation prompt), is dropped; so is a pair with more than `max_length`, and a row of prompts that
@@ -15,7 +16,7 @@ its text, and one of several turns the usual transcript where the data has one (
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -24,14 +25,15 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from dar_ref import scalars
-from dar_ref.llm.data.formats import check_template, formatted, has_system, is_chat, render, token_counts
+from dar_ref.llm.data.formats import RESPONSES, formatted, has_system, is_chat
 from dar_ref.llm.data.json_rows import as_dataset
 from dar_ref.llm.data.paper import DATASETS, Row
-from dar_ref.llm.data.sources import Source, pair_source, prompt_source
+from dar_ref.llm.data.sources import Source, pair_source, prompt_source, rated_source
+from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import DataOptions
 
 __all__ = ["DATASETS", "DataSummary", "LoadedData", "Sample", "load_eval_prompts", "load_preferences", "load_prompts"]
-__all__ += ["render", "sample_row"]
+__all__ += ["load_rated", "sample_row"]
 
 BATCH = 1000  # rows that are rendered and tokenized together
 EQUAL = "both responses are equal"
@@ -42,9 +44,10 @@ class DataSummary:
     """What became of the rows that were read.
 
     rows: number read; kept: number kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest
-    prompt; example: its beginning; pairs_too_long, longest_pair: the same for prompt and longer response; repeated:
-    rows equal to an earlier one; left_out: count by reason; clashes: columns dropped because TRL uses their names
-    itself; own_system: rows that keep their own system message although a system_prompt is set.
+    prompt, and longest_kept of those that were kept; example: the beginning of the longest; pairs_too_long,
+    longest_pair: the same for prompt and longer response; repeated: rows equal to an earlier one; left_out: count by
+    reason; clashes: columns dropped because TRL uses their names itself; own_system: rows that keep their own system
+    message although a system_prompt is set.
     """
 
     source: str
@@ -54,6 +57,7 @@ class DataSummary:
     max_prompt_tokens: int = 0
     too_long: int = 0
     longest: int = 0
+    longest_kept: int = 0
     example: str = ""
     max_length: int | None = None
     pairs_too_long: int = 0
@@ -72,7 +76,7 @@ class DataSummary:
         if self.longest_pair:
             bound = "any length" if self.max_length is None else f"{self.max_length} tokens"
             lines.append(
-                f"  prompt and longer response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
+                f"  prompt and longest response above {bound}: {self._share(self.pairs_too_long)}; the longest have"
                 f" {self.longest_pair}"
             )
         for reason, count in [("repeats an earlier row", self.repeated), *self.left_out.most_common()]:
@@ -84,6 +88,11 @@ class DataSummary:
                 f"  have their own system message, kept instead of system_prompt: {self._share(self.own_system)}"
             )
         return "\n".join(lines)
+
+    @property
+    def longest_pair_kept(self) -> int:
+        """Tokens of the longest pair that was kept, at most; 0 for prompts."""
+        return self.longest_pair if self.max_length is None else min(self.longest_pair, self.max_length)
 
     def _share(self, count: int) -> str:
         return f"{count} ({count / max(self.rows, 1):.2%})"
@@ -99,20 +108,25 @@ class LoadedData(NamedTuple):
 
 class Sample(NamedTuple):
     """First usable row. columns: those of the raw data; row: the row in TRL's columns; text: the prompt as the model
-    reads it; tokens: its length in tokens."""
+    reads it; tokens: its length in tokens; longest: of a pair, the length with the longer response."""
 
     columns: tuple[str, ...]
     row: Row
     text: str
     tokens: int
+    longest: int
 
 
-def load_prompts(options: DataOptions, tokenizer: Any) -> LoadedData:
+Template = Mapping[str, Any] | None
+
+
+def load_prompts(options: DataOptions, tokenizer: Any, template: Template = None) -> LoadedData:
     """Prompts to sample from.
 
     Args:
         options: section `data` of a run.
         tokenizer: of the policy.
+        template: variables of its chat template, see `PromptReader`.
 
     Returns:
         `LoadedData`, in the order of the data.
@@ -122,10 +136,11 @@ def load_prompts(options: DataOptions, tokenizer: Any) -> LoadedData:
         TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in your own data, options
             that do not fit, or no row left.
     """
-    return _load(prompt_source(options.prompts, options.split, options.prompt_column), options, tokenizer)
+    source = prompt_source(options.prompts, options.split, options.prompt_column)
+    return _load(source, options, PromptReader(tokenizer, template))
 
 
-def load_eval_prompts(options: DataOptions, tokenizer: Any) -> LoadedData | None:
+def load_eval_prompts(options: DataOptions, tokenizer: Any, template: Template = None) -> LoadedData | None:
     """Prompts to evaluate on: `eval_prompts`, or `eval_split` of `prompts`; None if the options name neither."""
     if options.eval_prompts is None and options.eval_split is None:
         return None
@@ -133,7 +148,7 @@ def load_eval_prompts(options: DataOptions, tokenizer: Any) -> LoadedData | None
     source = prompt_source(name, split, options.prompt_column)
     if options.eval_prompts is None and split == options.split:
         raise ValueError(f"eval_split = {split!r} is the split that is trained on; choose another, or set eval_prompts")
-    return _load(source, options, tokenizer)
+    return _load(source, options, PromptReader(tokenizer, template))
 
 
 def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
@@ -150,23 +165,49 @@ def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | Non
     Raises:
         As `load_prompts`; also ValueError if the options name no preferences.
     """
-    return _load(_pairs(options), options, tokenizer, max_length)
+    return _load(_pairs(options), options, PromptReader(tokenizer), max_length)
 
 
-def sample_row(options: DataOptions, tokenizer: Any, preferences: bool = False) -> Sample:
-    """The first usable row, without loading the rest: for a dry run.
+def load_rated(options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
+    """Rated completions to learn from: `rated`, or each pair of `preferences` as two rows with the rewards 1 and 0.
+
+    Args, raises: as `load_preferences`.
+
+    Returns:
+        `LoadedData`, in the order of the data; the summary counts pairs where it read pairs.
+    """
+    if options.rated is not None:
+        source = rated_source(options.rated, options.split, options.prompt_column)
+        return _load(source, options, PromptReader(tokenizer), max_length)
+    pairs, summary = load_preferences(options, tokenizer, max_length)
+    rows = [
+        {"prompt": pair["prompt"], "completion": pair[side], "reward": reward}
+        for pair in pairs
+        for side, reward in (("chosen", 1.0), ("rejected", 0.0))
+    ]
+    return LoadedData(as_dataset(rows), summary)
+
+
+def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts", template: Template = None) -> Sample:
+    """The first usable row of prompts, preferences or rated completions, without loading the rest: for a dry run.
 
     Raises:
         As `load_prompts`; also ValueError if none of the first 1000 rows is usable.
     """
-    source = _pairs(options) if preferences else prompt_source(options.prompts, options.split, options.prompt_column)
-    summary = DataSummary(source.name)
+    if kind == "rated" and options.rated is not None:
+        source = rated_source(options.rated, options.split, options.prompt_column)
+    elif kind == "prompts":
+        source = prompt_source(options.prompts, options.split, options.prompt_column)
+    else:
+        source = _pairs(options)
+    summary, reader = DataSummary(source.name), PromptReader(tokenizer, template)
     columns: tuple[str, ...] = ()
-    for raw, row in islice(_shaped(source, options, tokenizer, summary, streaming=True), BATCH):
+    for raw, row in islice(_shaped(source, options, reader, summary, streaming=True), BATCH):
         columns = tuple(raw)
         if row is not None:
-            text = render(tokenizer, [row["prompt"]])
-            return Sample(columns, row, text[0], token_counts(tokenizer, text, summary.chat)[0])
+            (prompt,) = reader.read([row["prompt"]])
+            longest = _whole_lengths([row], reader, summary.chat)[0] if responses_in(row) else len(prompt.ids)
+            return Sample(columns, row, prompt.text, len(prompt.ids), longest)
     raise ValueError(f"none of the first rows is usable; columns are {', '.join(columns)}\n{summary}")
 
 
@@ -176,16 +217,16 @@ def _pairs(options: DataOptions) -> Source:
     return pair_source(options.preferences, options.split, options.prompt_column)
 
 
-def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int | None = None) -> LoadedData:
+def _load(source: Source, options: DataOptions, reader: PromptReader, max_length: int | None = None) -> LoadedData:
     if max_length is not None:
         scalars.integer("max_length", max_length, 1)
     summary = DataSummary(source.name, max_prompt_tokens=options.max_prompt_tokens, max_length=max_length)
-    rows = (row for _, row in _shaped(source, options, tokenizer, summary) if row is not None)
+    rows = (row for _, row in _shaped(source, options, reader, summary) if row is not None)
     kept: list[Row] = []
     seen: set[bytes] = set()
     missing = min(BATCH, options.limit or BATCH)  # reads no row beyond the limit
     while missing and (batch := list(islice(rows, missing))):
-        kept += _short(batch if "chosen" in batch[0] else _new(batch, seen, summary), tokenizer, summary)
+        kept += _short(batch if responses_in(batch[0]) else _new(batch, seen, summary), reader, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
     summary.kept = len(kept)
     if not kept:
@@ -194,7 +235,7 @@ def _load(source: Source, options: DataOptions, tokenizer: Any, max_length: int 
 
 
 def _shaped(
-    source: Source, options: DataOptions, tokenizer: Any, summary: DataSummary, streaming: bool = False
+    source: Source, options: DataOptions, reader: PromptReader, summary: DataSummary, streaming: bool = False
 ) -> Iterator[tuple[Row, Row | None]]:
     """Every raw row, with its form in TRL's columns and the wanted format, or None if it is left out."""
     chat: bool | None = None  # which the first row decides
@@ -216,12 +257,16 @@ def _shaped(
             yield raw, None
             continue
         if chat is None:
-            chat = summary.chat = is_chat(options, tokenizer, row["prompt"])
+            chat = summary.chat = is_chat(options, reader.tokenizer, row["prompt"])
+            if reader.template and not chat:
+                raise ValueError(
+                    f"chat_template_kwargs = {reader.template} has no effect on plain prompts; leave it out"
+                )
         summary.own_system += options.system_prompt is not None and has_system(row)
         row = formatted(row, source, options, chat, place)
         if chat and (roles := tuple(message["role"] for message in row["prompt"])) not in tried:
             tried.add(roles)
-            check_template(tokenizer, row["prompt"], place, sampled="chosen" not in row)
+            reader.check(row["prompt"], place, sampled=not responses_in(row))
         yield raw, row
 
 
@@ -238,29 +283,41 @@ def _new(rows: list[Row], seen: set[bytes], summary: DataSummary) -> list[Row]:
     return new
 
 
-def _short(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
+def _short(rows: list[Row], reader: PromptReader, summary: DataSummary) -> list[Row]:
     """The rows that are short enough."""
     if not rows:
         return []
-    texts = render(tokenizer, [row["prompt"] for row in rows])
-    lengths = token_counts(tokenizer, texts, summary.chat)
-    for text, length in zip(texts, lengths, strict=True):
-        if length > summary.longest:
-            summary.longest, summary.example = length, text[:200]
-    short = [length <= summary.max_prompt_tokens for length in lengths]
+    prompts = reader.read([row["prompt"] for row in rows])
+    for text, ids in prompts:
+        if len(ids) > summary.longest:
+            summary.longest, summary.example = len(ids), text[:200]
+    short = [len(ids) <= summary.max_prompt_tokens for _, ids in prompts]
+    summary.longest_kept = max(
+        summary.longest_kept, *(len(ids) for _, ids in prompts if len(ids) <= summary.max_prompt_tokens), 0
+    )
     summary.too_long += len(rows) - sum(short)
     rows = [row for row, keep in zip(rows, short, strict=True) if keep]
-    return _short_pairs(rows, tokenizer, summary) if rows and "chosen" in rows[0] else rows
+    return _short_with_responses(rows, reader, summary) if rows and responses_in(rows[0]) else rows
 
 
-def _short_pairs(rows: list[Row], tokenizer: Any, summary: DataSummary) -> list[Row]:
-    sides = []
-    for name in ("chosen", "rejected"):
-        end = "" if summary.chat else tokenizer.eos_token or ""  # which TRL appends to plain responses
-        texts = render(tokenizer, [row["prompt"] + row[name] for row in rows], answered=True)
-        sides.append(token_counts(tokenizer, [text + end for text in texts], summary.chat))
-    lengths = [max(pair) for pair in zip(*sides, strict=True)]
+def responses_in(row: Row) -> list[str]:
+    """The columns of a row that are answers to its prompt."""
+    return [name for name in RESPONSES if name in row]
+
+
+def _short_with_responses(rows: list[Row], reader: PromptReader, summary: DataSummary) -> list[Row]:
+    lengths = _whole_lengths(rows, reader, summary.chat)
     summary.longest_pair = max(summary.longest_pair, *lengths)
     short = [summary.max_length is None or length <= summary.max_length for length in lengths]
     summary.pairs_too_long += len(rows) - sum(short)
     return [row for row, keep in zip(rows, short, strict=True) if keep]
+
+
+def _whole_lengths(rows: list[Row], reader: PromptReader, chat: bool) -> list[int]:
+    """Tokens of each prompt with the longest of its responses."""
+    end = "" if chat else reader.tokenizer.eos_token or ""  # which TRL appends to plain responses
+    sides = []
+    for name in responses_in(rows[0]):
+        texts = reader.write([row["prompt"] + row[name] for row in rows], answered=True)
+        sides.append(reader.lengths([text + end for text in texts], chat))
+    return [max(pair) for pair in zip(*sides, strict=True)]

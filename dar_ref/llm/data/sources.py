@@ -61,6 +61,11 @@ def pair_source(name: str, split: str, column: str = "prompt") -> Source:
     return Source(name, (column, "chosen", "rejected"), _own_rows(name, split), own_pair(column))
 
 
+def rated_source(name: str, split: str, column: str = "prompt") -> Source:
+    """Source of rated completions: your own rows, with `completion`, `reward` and, where known, `old_logps`."""
+    return Source(name, (column, "completion", "reward"), _own_rows(name, split), own_rated(column))
+
+
 def _paper_source(hub: Hub, split: str, column: str) -> Source:
     if column != "prompt":
         raise ValueError(f"prompt_column = {column!r} is for your own data; {hub.path} has its own rule: leave it out")
@@ -160,6 +165,17 @@ def own_pair(column: str) -> Callable[[Row, str], Row]:
     def convert(row: Row, place: str) -> Row:
         responses = {name: check_response(row[name], f"{place}, column {name!r}") for name in ("chosen", "rejected")}
         return {"prompt": check_prompt(row[column], f"{place}, column {column!r}"), **responses}
+
+    return convert
+
+
+def own_rated(column: str) -> Callable[[Row, str], Row]:
+    """For your own data: a prompt, its `completion` (text or one message) and what is known of it."""
+
+    def convert(row: Row, place: str) -> Row:
+        completion = check_response(row["completion"], f"{place}, column 'completion'")
+        known = {name: row[name] for name in ("reward", "old_logps") if row.get(name) is not None}
+        return {"prompt": check_prompt(row[column], f"{place}, column {column!r}"), "completion": completion, **known}
 
     return convert
 

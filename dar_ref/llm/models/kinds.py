@@ -33,6 +33,22 @@ def check_quantization(what: str, quantization: Any) -> None:
         )
 
 
+def check_positions(prompt_tokens: int, new_tokens: int, positions: int | None, model: str) -> None:
+    """Raise ValueError if a prompt and what is sampled behind it take more positions than a model has.
+
+    Args:
+        prompt_tokens: of the longest prompt.
+        new_tokens: the most that are sampled behind it.
+        positions: of the model; None for one without a bound.
+        model: its name, for the message.
+    """
+    if positions is not None and prompt_tokens + new_tokens > positions:
+        raise ValueError(
+            f"a prompt of {prompt_tokens} tokens and {new_tokens} new ones take {prompt_tokens + new_tokens} positions,"
+            f" and {model} has {positions}; lower data.max_prompt_tokens or generation.max_completion_length"
+        )
+
+
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

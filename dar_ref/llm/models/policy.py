@@ -1,13 +1,14 @@
 """pi_0 and its tokenizer: find them, hash the weights, and load them without dropout and without remote code."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
@@ -67,7 +68,25 @@ def load_policy(options: ModelOptions, folder: Path) -> Any:
         attn_implementation=options.attn_implementation,
         trust_remote_code=options.trust_remote_code,
         use_safetensors=True,
+        quantization_config=quantization_config(options),
         **without_dropout(folder),
+    )
+
+
+def quantization_config(options: ModelOptions) -> BitsAndBytesConfig | None:
+    """QLoRA's: NF4 with quantised scales, computed with in the dtype of the model; None without quantisation.
+
+    Raises:
+        ModuleNotFoundError: bitsandbytes is not installed.
+    """
+    if options.quantization is None:
+        return None
+    import_module("bitsandbytes")  # what transformers says if it is missing names no module
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=options.quantization,
+        bnb_4bit_compute_dtype=getattr(torch, options.dtype),
+        bnb_4bit_use_double_quant=True,
     )
 
 
@@ -79,6 +98,12 @@ def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def model_positions(options: ModelOptions, folder: Path) -> int | None:
+    """How many positions the model of a folder has; None if its config does not say."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def without_dropout(folder: Path) -> dict[str, float]:

@@ -56,7 +56,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool = False) -> Any:
+def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool = False, **variables: Any) -> Any:
     """Messages, or a list of them, as the tokenizer's chat template writes them.
 
     Args:
@@ -64,12 +64,15 @@ def by_template(tokenizer: Any, messages: Any, of: str, generation_prompt: bool 
         messages: of one chat, or of several.
         of: whose template it is, for the message.
         generation_prompt: the beginning of the assistant's turn follows.
+        variables: of the template, its own.
 
     Raises:
         ValueError: the template refuses them, in its own words.
     """
     try:
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=generation_prompt, tokenize=False)
+        return tokenizer.apply_chat_template(
+            messages, add_generation_prompt=generation_prompt, tokenize=False, **variables
+        )
     except (TemplateError, TypeError, ValueError, KeyError) as error:
         raise ValueError(
             f"the chat template of {of} refuses {_roles(messages)}: {error}; change the data or data.system_prompt to"

@@ -2,9 +2,9 @@
 
 The model is built on torch's meta device, where tensors have shapes and no memory, by the class that would load the
 weights: so tied embeddings, biases and norms are counted as they are. The formulas of `dar_ref.llm.plan.tensors` hold
-for one family of decoders only: pre-norm RMSNorm, rotary positions, gated MLP. Other policies are refused. A reward
-model never runs a backward, so it may have any architecture that transformers knows; the same formula is used for the
-activations of its largest layer.
+for one family of decoders only: RMSNorm, rotary positions, gated MLP, also of experts. Other policies are refused. Of
+a model for images the text part is described. A reward model never runs a backward, so it may have any architecture
+that transformers knows; the same formula is used for the activations of its largest layer.
 """
 
 import math
@@ -16,7 +16,9 @@ from dar_ref import scalars
 from dar_ref.llm.models.kinds import check_quantization, check_weights
 
 BUNDLED = Path(__file__).parents[2] / "configs" / "architectures"
-FAMILY = ("llama", "mistral", "qwen2", "qwen3")  # the decoder layers whose saved tensors the tests count
+# the decoder layers whose saved tensors the tests count
+FAMILY = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2", "phi3", "qwen3_moe")
+TEXT_PARTS = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2"}  # of models for images: the decoder they have
 BLOCK = "model.layers."
 
 
@@ -25,6 +27,9 @@ class Architecture:
     """Sizes of a decoder; `parameters` maps every distinct parameter, tied ones once, to its shape.
 
     linears: (in, out) of every linear layer under its full name, without the head: what LoRA's "all-linear" adapts.
+    intermediate_size: of all experts of a token together. norms: over the hidden size, in a layer; wide_norms: they
+    multiply with their weight in float32; whole_qk_norm: over all heads at once; capped: attention's scores are
+    soft-capped, so they are computed whole; experts, experts_per_token: 0 without experts.
     """
 
     name: str
@@ -40,6 +45,12 @@ class Architecture:
     qk_norm: bool
     parameters: dict[str, tuple[int, ...]]
     linears: dict[str, tuple[int, int]]
+    norms: int = 2
+    wide_norms: bool = False
+    whole_qk_norm: bool = False
+    capped: bool = False
+    experts: int = 0
+    experts_per_token: int = 0
 
     @property
     def count(self) -> int:
@@ -94,6 +105,8 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     check_quantization(name, getattr(config, "quantization_config", None))
+    if kind == "causal":
+        config = _text_part(config)
     if kind == "causal" and config.model_type not in FAMILY:
         raise ValueError(
             f"{name}: model_type = {config.model_type!r} is an architecture whose activations are not counted here;"
@@ -112,11 +125,16 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     model.tie_weights()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     modules = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
+    q_norm = shapes.get(f"{BLOCK}0.self_attn.q_norm.weight")
+    experts_per_token = getattr(config, "num_experts_per_tok", None) or 0
     heads = ("lm_head", "score")
     return Architecture(
         name=name,
         hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
+        intermediate_size=experts_per_token * config.moe_intermediate_size
+        if experts_per_token
+        else config.intermediate_size,
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
@@ -124,10 +142,28 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
         vocab_size=config.vocab_size,
         max_positions=config.max_position_embeddings,
         tied=kind == "causal" and bool(config.tie_word_embeddings),
-        qk_norm=any("q_norm" in n for n, _ in model.named_modules()),
-        parameters={n: tuple(p.shape) for n, p in model.named_parameters()},
+        qk_norm=q_norm is not None,
+        parameters=shapes,
         linears={n: (m.in_features, m.out_features) for n, m in modules.items() if n.split(".")[-1] not in heads},
+        norms=sum(n.startswith(f"{BLOCK}0.") and n.endswith("layernorm.weight") for n in shapes) or 2,
+        wide_norms=config.model_type in ("gemma2", "gemma3_text", "olmo2"),
+        whole_qk_norm=q_norm is not None and q_norm != (head_dim,),
+        capped=getattr(config, "attn_logit_softcapping", None) is not None,
+        experts=getattr(config, "num_experts", 0) if experts_per_token else 0,
+        experts_per_token=experts_per_token,
     )
+
+
+def _text_part(config: Any) -> Any:
+    """The configuration of the decoder: of the text part, if the model reads images as well."""
+    from transformers import AutoConfig
+
+    text = config.get_text_config()
+    if text.model_type not in TEXT_PARTS:
+        return text
+    fields = {n: v for n, v in text.to_dict().items() if n not in ("model_type", "rope_parameters", "layer_types")}
+    fields["tie_word_embeddings"] = config.tie_word_embeddings
+    return AutoConfig.for_model(TEXT_PARTS[text.model_type], **fields)
 
 
 def find_config_json(name: str, revision: str | None = None) -> Path:

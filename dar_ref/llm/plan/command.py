@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from dar_ref import results, scalars
+from dar_ref.llm.build import named_options
 from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
 from dar_ref.llm.plan.estimate import device_bytes, plan
 from dar_ref.llm.plan.report import plan_as_json, show
@@ -27,8 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.json:
         results.check_writable(arguments.json)
+    run = options(arguments)
+    named_options(run)  # by the names and types of TRL, as the run would
     made = plan(
-        options(arguments),
+        run,
         devices=arguments.devices,
         sharding=arguments.sharding or ("none" if arguments.devices == 1 else "ddp"),
         device_memory=None if arguments.device_memory is None else device_bytes(arguments.device_memory),

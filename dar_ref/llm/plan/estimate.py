@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dar_ref import scalars
+from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.options import ONLINE, LoraOptions, RunOptions
 from dar_ref.llm.plan import peaks
 from dar_ref.llm.plan.architecture import Architecture, read_architecture
@@ -123,14 +124,10 @@ def make_setup(
     online = options.method in ONLINE
     prompt, completion = options.data.max_prompt_tokens, settings["max_completion_length"]
     if not online:
-        limit = scalars.integer("methods.dpo.max_length", settings["max_length"], 2)
+        limit = scalars.integer(f"methods.{options.method}.max_length", settings["max_length"], 2)
         prompt = min(prompt, limit - 1)
         completion = limit - prompt
-    if prompt + completion > model.max_positions:
-        raise ValueError(
-            f"data.max_prompt_tokens = {prompt} and {completion} new tokens are {prompt + completion} positions,"
-            f" and {model.name} has {model.max_positions}; shorten one of them"
-        )
+    check_positions(prompt, completion, model.max_positions, model.name)
     steps = steps_per_generation(settings, devices) if online else 0
     reward, reward_types = _reward(options)
     types, storage = make_types(options, settings, sharding)
@@ -147,11 +144,11 @@ def make_setup(
         completion=completion,
         checkpointing=bool(settings["gradient_checkpointing"]),
         optim=settings["optim"],
-        reference=options.method not in ("grpo", "rloo") or settings["beta"] != 0.0,
+        reference=_has_reference(options.method, settings),
         old=online and _scores_pi_t(options, settings, micro % (steps * settings["num_iterations"]) == 0),
         temperature=float(settings["temperature"]),
         num_generations=settings["num_generations"] if online else 1,
-        pairs=not online,
+        pairs=options.method == "dpo",
         reward=reward,
         reward_types=reward_types,
         reward_batch=options.reward.batch_size if options.reward else 1,
@@ -226,16 +223,21 @@ def device_bytes(text: str) -> int:
     if text.lower() in names:
         return names[text.lower()] * GIB
     try:
-        gib = float(text)
+        gib = scalars.read_number(text)
     except ValueError:
         raise ValueError(f"--device-memory = {text!r}; pass GiB, or one of {', '.join(DEVICES)}") from None
-    return int(scalars.positive("--device-memory", gib) * GIB)
+    return int(scalars.positive("--device-memory", gib, single=True) * GIB)
 
 
 def _scores_pi_t(options: RunOptions, settings: Mapping[str, Any], aligned: bool) -> bool:
     """Whether pi_t is scored by a forward of its own. Not where one optimizer step uses up each rollout (`aligned`),
     unless vLLM sampled it. RLOO always scores it, since its reward contains log-probs."""
     return options.method == "rloo" or bool(settings["use_vllm"]) or not aligned
+
+
+def _has_reference(method: str, settings: Mapping[str, Any]) -> bool:
+    """Whether pi_0 is held beside the policy. Offline DAR scores it before the first step, by the policy itself."""
+    return method != "dar_offline" and (method not in ("grpo", "rloo") or settings["beta"] != 0.0)
 
 
 def _check_devices(devices: int, sharding: str) -> None:

@@ -39,6 +39,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "grpo": {"beta": 0.0},
     "rloo": {"num_generations": 2, "beta": 0.05},
     "dpo": {"max_length": 1024},
+    "dar_offline": {"max_length": 1024},
 }
 
 
@@ -48,6 +49,8 @@ def resolve(options: RunOptions) -> dict[str, Any]:
     Raises:
         ValueError, TypeError: a value out of range, or an option that is not planned.
     """
+    if options.model.quantization:
+        raise ValueError(f"model.quantization = {options.model.quantization} is not planned; plan without it")
     if options.method == "online_dpo":
         raise ValueError("method = online_dpo is not planned: it forms whole logits; plan another method")
     given = options.training | (options.generation if options.method in ONLINE else {})

@@ -131,17 +131,24 @@ def layer_saved(a: Architecture, t: Types, lora: Lora | None, rows: int, length:
     input and the output (which the projections share); attention keeps q, k, v, its output and a float32 log-sum-exp
     per head; the MLP keeps gate, up, silu(gate) and their product. Differences: a frozen weight needs neither the
     normalised input nor the output, but each adapted layer keeps its input and A's output; where types differ, each
-    projection keeps a copy of its own.
+    projection keeps a copy of its own. With soft-capped scores, attention is computed whole: it keeps the cap's output
+    and the probabilities, in float32 and as they are used. Experts keep each token's input and output once for each of
+    its experts.
     """
     n, width = rows * length, a.heads * a.head_dim
-    norms = 2 * _norm_saved(n, a.hidden_size, t, t.weights)
+    given = F32 if a.wide_norms else t.weights  # what a norm's weight is multiplied with
+    norms = a.norms * _norm_saved(n, a.hidden_size, t, given)
     inputs = _inputs_saved(n, a, t, lora, ("q_proj", "k_proj", "v_proj"))
     inputs += _inputs_saved(n, a, t, lora, ("gate_proj", "up_proj"))
-    attention = n * t.compute * 4 * width + n * F32 * a.heads + rows * length * length * t.compute
+    attention = n * t.compute * 4 * width
+    attention += scores_bytes(a, rows, length) or n * F32 * a.heads + rows * length * length * t.compute
     if a.qk_norm:
-        attention += _norm_saved(n * a.heads, a.head_dim, t, t.compute)
-        attention += _norm_saved(n * a.kv_heads, a.head_dim, t, t.compute)
-    mlp = n * t.compute * 3 * a.intermediate_size
+        given = F32 if a.wide_norms else t.compute
+        for heads in (a.heads, a.kv_heads):
+            each = (n, heads * a.head_dim) if a.whole_qk_norm else (n * heads, a.head_dim)
+            attention += _norm_saved(*each, t, given)
+    mlp = n * t.compute * (3 * a.intermediate_size + 2 * a.experts_per_token * a.hidden_size)
+    mlp += n * (2 * F32 * a.experts + (INT64 + 2 * F32) * a.experts_per_token)  # the router
     if lora is None:
         return norms + inputs + attention + mlp + n * t.compute * a.intermediate_size
     kinds = lora.kinds(a)
@@ -150,6 +157,11 @@ def layer_saved(a: Architecture, t: Types, lora: Lora | None, rows: int, length:
     if "down_proj" in kinds:
         mlp += n * a.intermediate_size * (t.adapter_compute if _copies(t, t.compute) else t.compute)
     return norms + inputs + attention + mlp + n * lora.rank * t.adapter_compute * len(kinds)
+
+
+def scores_bytes(a: Architecture, rows: int, length: int) -> int:
+    """What is kept of attention's scores where they are soft-capped: 8 bytes for each head and pair of tokens."""
+    return 8 * rows * length * length * a.heads if a.capped else 0
 
 
 def _norm_saved(n: int, width: int, t: Types, given: int) -> int:
@@ -199,14 +211,15 @@ def layer_backward(a: Architecture, t: Types, lora: Lora | None, rows: int, leng
     wide = 2 * t.compute
     if lora is not None and _copies(t, t.compute) and "down_proj" in lora.kinds(a):
         wide = max(wide, t.compute + t.trained)
-    return rows * length * (2 * a.hidden_size * t.weights + wide * a.intermediate_size)
+    wide *= a.intermediate_size
+    return rows * length * (2 * a.hidden_size * t.weights + wide) + scores_bytes(a, rows, length)
 
 
 def layer_forward(a: Architecture, t: Types, lora: Lora | None, rows: int, length: int) -> int:
     """What the forward of one layer needs without gradients: the stream, the normed stream, and in the MLP silu(gate),
     up and their product; with adapters the sum that up is, beside its parts."""
     wide = max((3 if lora is None else 4) * a.intermediate_size, 5 * a.heads * a.head_dim)
-    return rows * length * (2 * a.hidden_size * t.weights + wide * t.compute)
+    return rows * length * (2 * a.hidden_size * t.weights + wide * t.compute) + scores_bytes(a, rows, length)
 
 
 def mask_bytes(rows: int, length: int, compute: int) -> int:

@@ -1,7 +1,8 @@
 """An AI annotator: a language model behind an OpenAI-compatible endpoint that scores a response by a rubric.
 
 Each completion is one request at temperature 0, without streaming; `annotator_score` reads the score. An answer without
-a score leaves the completion unscored. An endpoint that does not answer stops the run: no score is ever made up.
+a score leaves the completion unscored. An endpoint that does not answer stops the run, and so does a judge whose
+answers all end at `max_tokens` before a score: no score is ever made up.
 
 Answers are kept in a folder, one file per request, named by the hash of the whole request (address, model, messages,
 options). A resumed run asks nothing that was answered before, and several processes may share the folder. The key comes
@@ -13,9 +14,10 @@ import json
 import math
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,10 +33,16 @@ from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 
 KEY = "OPENAI_API_KEY"
 SHORTEST_KEY = 8  # characters; a shorter one is a placeholder, and hiding it would tear words apart
-MAX_TOKENS = 16  # of an answer: enough for a number and the words that some models put around it
 TOP_LOGPROBS = 20  # the most that endpoints offer
 LEAST_LOGPROB = -1e4  # JSON has no infinity
+LONGEST_PAUSE = 60.0  # seconds: the longest that an endpoint can ask the client to wait before a retry
 ROUNDING = 0.02  # of probabilities that sum to 1: some servers round log-probs to bfloat16
+
+REMEDIES = {  # a word in an endpoint's refusal, and what to do
+    "logprobs": "set reward.logprobs=false if it does not offer them",
+    "max_tokens": "set reward.max_tokens_name=max_completion_tokens",
+    "temperature": "set reward.temperature=null",
+}
 
 RUBRIC = """\
 You grade how helpful a response is to the person who wrote the prompt.
@@ -61,7 +69,8 @@ Answer with one whole number from {lowest} to {highest}, and nothing else."""
 class Annotator:
     """Asks the model `options.name` for a score of each completion.
 
-    `counts`: asked, requests sent; cached, answers taken from the folder; no_score, answers without a score; written,
+    `counts`: asked, requests sent; cached, answers taken from the folder; no_score, answers without a score; cut,
+    those of them that ended at `max_tokens`; written,
     scores that are the written number because there were no log-probs, or too little probability on scores.
 
     Raises:
@@ -83,7 +92,11 @@ class Annotator:
             base_url=options.base_url,
             timeout=options.timeout,
             max_retries=options.retries,  # of refused connections, timeouts, 408, 409, 429 and 5xx, ever longer apart
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),  # the prompts go where the user said
         )
+        self._limit = options.timeout * (options.retries + 1) + LONGEST_PAUSE * options.retries  # of one request
+        self._began: dict[str, float] = {}  # when each request under way was begun
+        self._read_so_far = 0
         self.address = str(self._client.base_url)
         if urlsplit(self.address).username or urlsplit(self.address).query:
             raise ValueError(f"reward.base_url holds a user or a query; leave the address bare and set {KEY}")
@@ -106,8 +119,9 @@ class Annotator:
 
         Raises:
             ConnectionError: after all retries, the endpoint is down, too slow or faulty.
-            ValueError: the endpoint refuses the request because of the key, the model's name or an option.
-            OSError: the cache cannot be written.
+            ValueError: the endpoint refuses the request because of the key, the model's name or an option, or every
+                answer so far was cut off before a score.
+            OSError: the cache cannot be read or written.
         """
         requests = [self._request(self.render(*row)) for row in zip(prompts, completions, ended, strict=True)]
         keys = [_content_key(request) for request in requests]
@@ -117,11 +131,33 @@ class Annotator:
         with ThreadPoolExecutor(max_workers=self.options.concurrency) as pool:
             futures = {key: pool.submit(self._ask, key, request) for key, request in missing.items()}
             try:
+                self._wait(set(futures.values()))
                 found |= {key: future.result() for key, future in futures.items()}
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return [self._reward(found[key]) for key in keys]
+        rewards = [self._reward(found[key]) for key in keys]
+        if rewards and self.counts["cut"] == self._read_so_far:
+            raise ValueError(
+                f"every answer of {self.options.name!r} ended at reward.max_tokens = {self.options.max_tokens} before a"
+                " score; raise it (a judge that thinks needs hundreds or thousands), or turn its thinking off"
+            )
+        return rewards
+
+    def _wait(self, futures: set[Future[dict[str, Any]]]) -> None:
+        """Return when all are done or one has failed. ConnectionError if a request takes longer than all its retries
+        may: an answer that drips in, byte by byte, never reaches the timeout."""
+        while futures:
+            done, futures = wait(futures, timeout=min(1.0, self.options.timeout))
+            if any(future.exception() for future in done):
+                return
+            oldest = min(list(self._began.values()), default=math.inf)
+            if time.monotonic() - oldest > self._limit + 1.0:
+                self.close()  # or the request would go on in its thread
+                raise ConnectionError(
+                    f"{self.address} has not finished an answer after {self._limit:g} s; check the server, or raise"
+                    " reward.timeout"
+                )
 
     def content(self) -> str:
         """A hash of the rubric."""
@@ -135,24 +171,42 @@ class Annotator:
         asked: dict[str, Any] = {
             "model": self.options.name,
             "messages": [{"role": "user", "content": message}],
-            "temperature": 0.0,
-            "max_tokens": MAX_TOKENS,
+            self.options.max_tokens_name: self.options.max_tokens,
         }
+        if self.options.temperature is not None:
+            asked["temperature"] = self.options.temperature
         offered = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self.options.logprobs else {}
         return {"base_url": self.address, "asked": asked | offered}
 
     def _cached(self, key: str) -> dict[str, Any] | None:
-        """The answer in the folder; None if there is none, or it cannot be read."""
+        """The answer in the folder; None if there is none, if it cannot be read, or if it is to another request."""
         if self._cache is None:
             return None
         try:
-            answer = json.loads((self._cache / f"{key}.json").read_text(encoding="utf-8"))["answer"]
-            _check(answer)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            kept = json.loads((self._cache / f"{key}.json").read_text(encoding="utf-8"))
+            _check(kept["answer"])
+            return kept["answer"] if _content_key(kept["request"]) == key else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return answer
+        except OSError as error:
+            raise _of_cache(error) from None
 
     def _ask(self, key: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._began[key] = time.monotonic()
+        try:
+            answer = self._answer(request)
+        finally:
+            self._began.pop(key)
+        if self._cache is not None:
+            own = self._cache / f"{key}.{os.getpid()}"  # two processes with one request must not write one file at once
+            try:
+                results.write_text(own, json.dumps({"request": request, "answer": answer}, indent=1, allow_nan=False))
+                os.replace(own, self._cache / f"{key}.json")
+            except OSError as error:
+                raise _of_cache(error) from None
+        return answer
+
+    def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             response = self._client.chat.completions.create(**request["asked"])
         except openai.APIError as error:
@@ -162,7 +216,10 @@ class Annotator:
                 f"{self.address} answered with no JSON ({error}); see that it is a chat server"
             ) from None
         if not isinstance(response, ChatCompletion) or not response.choices:
-            raise ConnectionError(f"{self.address} answered with no chat completion; pass the address that ends in /v1")
+            begin = f": {response!r:.60}" if isinstance(response, str) else ""
+            raise ConnectionError(
+                f"{self.address} answered with no chat completion{begin}; pass the address that ends in /v1"
+            )
         try:
             answer = _content(response.choices[0])
             _check(answer)
@@ -171,10 +228,6 @@ class Annotator:
                 f"{self.address} answered out of order: {error}; nothing of it is kept. Mend the server, or set"
                 " reward.logprobs=false if it is its log-probs"
             ) from None
-        if self._cache is not None:
-            own = self._cache / f"{key}.{os.getpid()}"  # two processes with one request must not write one file at once
-            results.write_text(own, json.dumps({"request": request, "answer": answer}, indent=1, allow_nan=False))
-            os.replace(own, self._cache / f"{key}.json")
         return answer
 
     def _explained(self, error: openai.APIError) -> Exception:
@@ -188,14 +241,18 @@ class Annotator:
                 " reward.concurrency or raise reward.timeout, and start again: answers are kept in reward.cache"
             )
         remedy = f"check reward.name, reward.base_url and {KEY}"
-        if "logprobs" in reason:
-            remedy = "set reward.logprobs=false if it does not offer them"
+        if status < 400 and isinstance(error, openai.APIStatusError):
+            remedy = f"it sends on to {error.response.headers.get('location')!r:.200}: pass its address"
+        for word, other in REMEDIES.items():
+            remedy = other if word in reason else remedy
         return ValueError(f"{where} refuses the request, status {status}: {reason}; {remedy}")
 
     def _reward(self, answer: Mapping[str, Any]) -> float | None:
         tokens = [TokenChoice(text, alternatives) for text, alternatives in answer["tokens"]]
         score = read_score(answer["text"], tokens, *self.options.scores)
+        self._read_so_far += 1
         self.counts["no_score"] += score is None
+        self.counts["cut"] += score is None and answer.get("cut", False)
         self.counts["written"] += score is not None and not score.expected
         return None if score is None else score.value
 
@@ -219,7 +276,7 @@ def _content(choice: Choice) -> dict[str, Any]:
     for token in listed or ():
         alternatives = {other.token: max(other.logprob, LEAST_LOGPROB) for other in token.top_logprobs}
         tokens.append([token.token, alternatives | {token.token: max(token.logprob, LEAST_LOGPROB)}])
-    return {"text": choice.message.content or "", "tokens": tokens}
+    return {"text": choice.message.content or "", "tokens": tokens, "cut": choice.finish_reason == "length"}
 
 
 def _check(answer: Mapping[str, Any]) -> None:
@@ -232,6 +289,10 @@ def _check(answer: Mapping[str, Any]) -> None:
         total = math.fsum(math.exp(min(logprob, 1.0)) for logprob in alternatives.values())
         if not total <= 1.0 + ROUNDING:
             raise ValueError(f"the probabilities at {token!r:.80} sum to {total:.3g}")
+
+
+def _of_cache(error: OSError) -> OSError:
+    return OSError(f"reward.cache: {error}; make it a folder of your own with room, and remove what is in the way")
 
 
 def _content_key(request: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 the written one.
 
 An answer has a score if it contains exactly one number, and this is a whole number within the range. "7", "Score: 7"
-and "7/10" have one; "7.5", "between 6 and 7" and "no" do not. With log-probs, the reward is
+and "7/10" have one; "7.5", "between 6 and 7" and "no" do not. What stands in <think> ... </think> is not read. With
+log-probs, the reward is
 
     sum_s s P(s) / sum_s P(s),   P(s) the probability that the number at that place is s.
 
@@ -20,7 +21,8 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 LEAST_MASS = 0.5  # probability of all scores; with less, their expectation says little about the answer
-_NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)?\w*")  # with what is written onto it: "7th" is not 7
+_NUMBER = re.compile(r"[-−+]?\w*\d+(?:[.,]\d+)*\w*")  # with what is written onto it: "7th" and "v7" are not 7
+_THOUGHTS = re.compile(r"\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _DIGITS = re.compile(r"(\d*)(.*)", re.DOTALL)
 
 
@@ -51,7 +53,8 @@ def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: i
     >>> read_score("4", [TokenChoice("4", {"4": math.log(0.75), "5": math.log(0.25)})], 1, 5)
     Score(value=4.25, expected=True)
     """
-    without_range = re.sub(rf"(?<=\d)(\s*/\s*|\s+out\s+of\s+){highest}(?!\d)", "", text)
+    text = _THOUGHTS.sub("", text, count=1)
+    without_range = re.sub(rf"(?<=\d)(\s*/\s*|\s+out\s+of\s+){highest}(?![\d/])", "", text)
     numbers = list(_NUMBER.finditer(without_range))
     if len(numbers) != 1 or not numbers[0].group().isdecimal() or not lowest <= int(numbers[0].group()) <= highest:
         return None

@@ -70,7 +70,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str
         ):
             _all(pool, progress, "starts", functools.partial(_make_start, folder), list(starts))
             _all(pool, progress, "runs", functools.partial(run_job, folder), todo)
-    return [_read(_folder(job, folder)) for job in jobs]
+    return [cache.read(_folder(job, folder), _read) for job in jobs]
 
 
 def run_job(folder: Path, job: Job) -> None:

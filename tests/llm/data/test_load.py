@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from dar_ref.llm.data import sources
-from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, render, sample_row
+from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, sample_row
+from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import DataOptions
 from tests.llm.data.rows import CHAT, PLAIN, jsonl, user
 from tests.llm.data.rows import _no_shared_cache as _no_shared_cache
@@ -61,7 +62,7 @@ def test_system_prompt_comes_first_except_where_one_is(tmp_path):
     assert dataset["prompt"] == [[{"role": "system", "content": "be brief"}, *user("a")], own]
     assert summary.own_system == 1
     assert "instead of system_prompt: 1 (50.00%)" in str(summary)
-    assert render(CHAT, dataset["prompt"][:1]) == ["system : be brief | user : a | assistant :"]
+    assert PromptReader(CHAT).write(dataset["prompt"][:1]) == ["system : be brief | user : a | assistant :"]
     assert load_prompts(DataOptions(path), CHAT).summary.own_system == 0
 
 

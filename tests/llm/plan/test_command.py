@@ -35,7 +35,7 @@ REFUSED = [
     ({"training": {"fp16": True}}, "fp16 = True is not planned; set bf16"),
     ({"generation": {"num_generations": 3}}, "num_generations = 3 does not divide the 8 completions"),
     ({"generation": {"max_completion_length": 0}}, "max_completion_length = 0 is below 1"),
-    ({"generation": {"max_completion_length": 600}}, "1112 positions, and .* has 1024"),
+    ({"generation": {"max_completion_length": 600}}, "take 1112 positions, and .* has 1024"),
     ({"generation": {"temperature": 0}}, "temperature = 0 is not a finite number above 0"),
     (
         {"generation": {"generation_batch_size": 8}},

@@ -11,10 +11,16 @@ from transformers import (
     Adafactor,
     AutoModelForCausalLM,
     DynamicCache,
+    Gemma2Config,
+    Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     Qwen2Config,
+    Qwen2VLConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 from trl.kernels import ChunkedLogProbFunction
 
@@ -23,6 +29,14 @@ from dar_ref.llm.plan.architecture import describe, read_architecture
 from dar_ref.llm.plan.tensors import Lora, Types
 
 CLASSES = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig, "mistral": MistralConfig}
+CLASSES |= {"gemma2": Gemma2Config, "gemma3_text": Gemma3TextConfig, "olmo2": Olmo2Config, "phi3": Phi3Config}
+CLASSES |= {"qwen3_moe": Qwen3MoeConfig}
+OF_KIND = {
+    "gemma2": {"query_pre_attn_scalar": 8},
+    "gemma3_text": {"query_pre_attn_scalar": 8},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 80, "decoder_sparse_step": 1},
+}
+NEARLY = {"gemma2": 0.01, "gemma3_text": 0.01, "phi3": 0.05, "qwen3_moe": 0.01}  # not counted to the byte
 TARGETS = {"full": None, "all-linear": "all-linear", "q and v": ["q_proj", "v_proj"]}
 RANK, B, T = 4, 3, 11
 
@@ -30,6 +44,7 @@ RANK, B, T = 4, 3, 11
 def config(kind, layers=2, **changes):
     sizes = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 8, "num_key_value_heads": 2}
     sizes |= {"num_hidden_layers": layers, "vocab_size": 97, "max_position_embeddings": 64, "head_dim": 8}
+    sizes |= {"pad_token_id": 0, **OF_KIND.get(kind, {})}
     return CLASSES[kind](**(sizes | changes))
 
 
@@ -94,6 +109,43 @@ def test_the_descriptions_that_come_along_have_the_published_sizes(name, kind, c
     assert read_architecture(name, kind=kind).count == count
 
 
+PUBLISHED = {  # name: sizes of the public config.json, and the published number of parameters
+    "gemma-2-2b": ("gemma2", (2304, 9216, 26, 8, 4, 256, 256_000), {}, 2_614_341_888),
+    "gemma-3-1b-pt": ("gemma3_text", (1152, 6912, 26, 4, 1, 256, 262_144), {}, 999_885_952),
+    "Phi-3-mini-4k-instruct": ("phi3", (3072, 8192, 32, 32, 32, 96, 32_064), {}, 3_821_079_552),
+    "OLMo-2-1124-7B": ("olmo2", (4096, 11_008, 32, 32, 32, 128, 100_352), {}, 7_298_617_344),
+    "Qwen3-8B": ("qwen3", (4096, 12_288, 36, 32, 8, 128, 151_936), {}, 8_190_735_360),
+    "Qwen3-30B-A3B": (
+        "qwen3_moe",
+        (2048, 6144, 48, 32, 4, 128, 151_936),
+        {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+        30_532_122_624,
+    ),
+    "Meta-Llama-3-8B": ("llama", (4096, 14_336, 32, 32, 8, 128, 128_256), {}, 8_030_261_248),
+    "Mistral-7B-v0.1": ("mistral", (4096, 14_336, 32, 32, 8, 128, 32_000), {}, 7_241_732_096),
+}
+FIELDS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+FIELDS += ("head_dim", "vocab_size")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_public_models_have_the_published_sizes(name):
+    kind, sizes, others, published = PUBLISHED[name]
+    public = CLASSES[kind](**dict(zip(FIELDS, sizes, strict=True)), **others, pad_token_id=0)
+    found = describe(name, public)
+    assert found.count == published
+    assert found.block_count * sizes[2] + found.root_count == published
+
+
+def test_the_text_part_of_a_model_for_images_is_its_decoder():
+    """Qwen2-VL-2B's is Qwen2-1.5B."""
+    text = {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12}
+    text |= {"num_key_value_heads": 2, "vocab_size": 151_936}
+    described = describe("Qwen2-VL-2B", Qwen2VLConfig(text_config=text, tie_word_embeddings=True))
+    assert described.count == 1_543_714_304
+    assert described.tied
+
+
 # --- activations ------------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +179,8 @@ ACTIVATIONS = [
     *itertools.product(["qwen2"], ["float32", "bfloat16"], [False, True], TARGETS),
     *itertools.product(["qwen3"], ["float32", "bfloat16"], [True], ["full", "all-linear"]),
     *itertools.product(["llama", "mistral"], ["float32"], [False], ["full", "all-linear"]),
+    *itertools.product(["gemma2", "gemma3_text", "olmo2", "phi3", "qwen3_moe"], ["float32"], [False], ["full"]),
+    *itertools.product(["gemma2", "gemma3_text", "olmo2", "phi3", "qwen3_moe"], ["bfloat16"], [True], ["full"]),
 ]
 
 
@@ -137,7 +191,7 @@ def test_a_layer_saves_what_autograd_saves(kind, dtype, autocast, targets):
     architecture, size = describe(kind, config(kind)), tensors.BYTES[dtype]
     types = Types(size, 2 if autocast else size, autocast, None if TARGETS[targets] is None else 4)
     lora = adapters(architecture, TARGETS[targets])
-    assert tensors.layer_saved(architecture, types, lora, B, T) == one_more
+    assert tensors.layer_saved(architecture, types, lora, B, T) == pytest.approx(one_more, rel=NEARLY.get(kind, 0.0))
 
 
 def peak_of(work):

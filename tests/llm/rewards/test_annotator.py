@@ -330,6 +330,36 @@ def test_an_answer_out_of_order_names_the_endpoint_and_is_not_kept(reward_at, tm
     assert ask(reward, "a") == [7.0]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda kept: kept[: len(kept) // 2],
+        lambda _: b"\x80\x04\xff",
+        lambda _: b"[1]",
+        lambda _: b'{"answer": {"text": "9", "tokens": []}}',  # of a version that kept no request
+        lambda kept: kept.replace(b'"judge"', b'"other"'),  # of another request, under this one's name
+    ],
+)
+def test_a_kept_answer_that_was_damaged_or_is_another_s_is_asked_again(reward_at, tmp_path, damage):
+    stub, reward = reward_at(always("4"), cache=str(tmp_path))
+    ask(reward, "a")
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    assert ask(reward, "a") == ask(reward, "a") == [4.0]
+    assert len(stub.requests) == 2
+
+
+def test_a_folder_in_the_place_of_a_kept_answer_is_named(reward_at, tmp_path):
+    _, reward = reward_at(always("4"), cache=str(tmp_path))
+    ask(reward, "a")
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(OSError, match=f"reward.cache: .*{file.name}.*remove what is in the way"):
+        ask(reward, "a")
+
+
 @pytest.mark.parametrize("text", [[1], None, 7])
 def test_a_kept_answer_that_cannot_be_read_is_asked_again(reward_at, tmp_path, text):
     stub, reward = reward_at(always("4"), cache=str(tmp_path))
@@ -340,6 +370,116 @@ def test_a_kept_answer_that_cannot_be_read_is_asked_again(reward_at, tmp_path, t
     file.write_text(json.dumps(kept), encoding="utf-8")
     assert ask(reward, "a") == ask(reward, "a") == [4.0]
     assert len(stub.requests) == 2
+
+
+def in_pieces(pause, content, kind="application/json"):
+    """An endpoint's reply that sends `content` byte by byte, with a pause before each."""
+
+    class Drip(Handler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            try:
+                for byte in content:
+                    time.sleep(pause)
+                    self.wfile.write(bytes([byte]))
+            except OSError:
+                pass  # the client hung up, as it should
+
+    return Drip
+
+
+def test_an_answer_that_drips_in_stops_the_run(reward_at):
+    stub, reward = reward_at(always("8"), timeout=0.2, retries=0)
+    stub.RequestHandlerClass = in_pieces(0.1, json.dumps(completion("8")).encode())
+    began = time.monotonic()
+    with pytest.raises(ConnectionError, match=f"{stub.address}/ has not finished an answer after 0.2 s"):
+        ask(reward, "a")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html><title>Sign in</title></html>", "text/html"),
+        (b'data: {"choices": []}\n\ndata: [DONE]\n\n', "text/event-stream"),
+        (b'data: {"choices": []}\n\n', "application/json"),
+    ],
+    ids=["a page", "a stream", "a stream that says JSON"],
+)
+def test_a_page_or_a_stream_with_status_200_is_no_answer(reward_at, tmp_path, content, kind):
+    stub, reward = reward_at(always("8"), cache=str(tmp_path), retries=0)
+    stub.RequestHandlerClass = in_pieces(0.0, content, kind)
+    with pytest.raises(ConnectionError, match=f"{stub.address}/ answered with no"):
+        ask(reward, "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_prompts_are_not_sent_on_to_another_address(reward_at, serve):
+    other = serve(always("8"))
+
+    class Redirect(Handler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(307)
+            self.send_header("Location", f"{other.address}/chat/completions")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    stub, reward = reward_at(always("8"))
+    stub.RequestHandlerClass = Redirect
+    with pytest.raises(ValueError, match=f"status 307.*it sends on to '{other.address}/chat/completions': pass"):
+        ask(reward, "a")
+    assert not other.requests
+
+
+# --- a judge that thinks ----------------------------------------------------------------------------------------------
+
+
+def cut_off(text, reasoning=None):
+    body = completion(text)
+    body["choices"][0]["finish_reason"] = "length"
+    if reasoning:
+        body["choices"][0]["message"] |= {"content": None, "reasoning_content": reasoning}
+    return body
+
+
+@pytest.mark.parametrize(
+    "body", [cut_off("<think>The 3 reasons given"), cut_off(None, "Let me see: 3"), cut_off("Let me consider")]
+)
+def test_a_judge_that_thinks_past_its_limit_stops_the_run(reward_at, body):
+    _, reward = reward_at(lambda *_: (200, body))
+    with pytest.raises(ValueError, match=r"ended at reward\.max_tokens = 16 before a score; raise it"):
+        ask(reward, "a", "b")
+
+
+def test_one_answer_that_was_cut_off_is_left_out_and_counted(reward_at):
+    _, reward = reward_at(lambda number, _: (200, cut_off("Let me") if number == 2 else completion("6")), concurrency=1)
+    assert ask(reward, "a", "b") == [6.0, None]
+    assert (reward.counts["cut"], reward.counts["no_score"]) == (1, 1)
+
+
+def test_the_limit_has_the_name_and_the_size_that_the_endpoint_wants(reward_at):
+    def wants_the_new_name(_number, request):
+        for name in ("max_tokens", "temperature"):
+            if name in request:
+                return error(400, f"Unsupported parameter: {name!r}")
+        return 200, completion("6")
+
+    options = {"max_tokens": 4096}
+    _, reward = reward_at(wants_the_new_name, **options)
+    with pytest.raises(ValueError, match=r"set reward\.max_tokens_name=max_completion_tokens"):
+        ask(reward, "a")
+    options["max_tokens_name"] = "max_completion_tokens"
+    _, reward = reward_at(wants_the_new_name, **options)
+    with pytest.raises(ValueError, match=r"set reward\.temperature=null"):
+        ask(reward, "a")
+    stub, reward = reward_at(wants_the_new_name, **options, temperature=None)
+    assert ask(reward, "a") == [6.0]
+    assert stub.requests[0]["max_completion_tokens"] == 4096
 
 
 # --- the key ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""What the loss needs of a batch: log-probs of the three policies, who counts, and advantages.
+
+Shapes: `B` completions of `T` tokens on this process, `G` completions of all processes; mask 1 = keep.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dar_ref.losses import group_advantages, normalize_advantages, sequence_logps
+
+
+class Scored(NamedTuple):
+    """One micro-batch under the three policies; only `per_token_logps` has a gradient.
+
+    per_token_logps, ref_per_token_logps, old_per_token_logps: (B, T); mask: (B, T) bool, the tokens that count; keep:
+    (B,) bool, the completions that count; advantages: (B,); importance: (B,), pi_t / pi_sampler; kept_share: scalar,
+    share of the batch that counts; kept_tokens: scalar, mean number of tokens that count per micro-batch.
+    """
+
+    per_token_logps: Tensor
+    ref_per_token_logps: Tensor
+    old_per_token_logps: Tensor
+    mask: Tensor
+    keep: Tensor
+    advantages: Tensor
+    importance: Tensor
+    kept_share: Tensor
+    kept_tokens: Tensor
+
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs of whole completions, (B,) each: pi_theta, pi_0, pi_t."""
+        logps, ref_logps, old_logps = (sequence_logps(x, self.mask) for x in self[:3])
+        return logps, ref_logps, old_logps
+
+    def counts(self) -> Tensor:
+        """Weight of each completion in a mean over the kept ones, (B,); 0 for those that are left out."""
+        return self.keep * self.importance / self.kept_share
+
+
+def token_mask(batch: dict[str, Any]) -> Tensor:
+    """Tokens that count, (B, T) bool: sampled by the policy, not written by a tool or an environment."""
+    mask = batch["completion_mask"].bool()
+    return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask
+
+
+def global_advantages(rewards: Tensor, left: Tensor, num_generations: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Advantages of the batch of all processes.
+
+    Args:
+        rewards: (G,), NaN where there is none; the K completions of a prompt are adjacent.
+        left: (G,) bool, False for truncated completions that are masked.
+        num_generations: K.
+
+    Returns:
+        Advantages (G,), 0 where a completion does not count; (G,) bool, which count; std(A) before normalisation.
+    """
+    keep = left & ~torch.isnan(rewards)
+    groups = keep.view(-1, num_generations)  # (N, K)
+    keep = (groups & (groups.sum(dim=1, keepdim=True) > 1)).view(-1)
+    if not keep.any():
+        return torch.zeros_like(rewards), keep, torch.zeros((), device=rewards.device)
+    known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)  # (N, K)
+    means = known.nanmean(dim=1, keepdim=True).nan_to_num(nan=0.0).expand_as(known).reshape(-1)
+    advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # filled in, the mean stays
+    counted = advantages[keep]
+    advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))
+    return advantages, keep, counted.std(correction=0)

@@ -1,0 +1,1 @@
+"""Every option of every command, with valid and broken values."""
