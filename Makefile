@@ -110,7 +110,7 @@ clean: ## remove the environment and everything generated
 	@touch $@
 
 .venv/engines: .venv/dev # in a folder of its own: it is imported wherever it is found, with warnings that tests take for errors
-	DS_BUILD_OPS=0 $(INSTALL) --no-build-isolation --no-deps --target .venv/deepspeed \
+	DS_BUILD_OPS=0 $(INSTALL) --no-deps --target .venv/deepspeed \
 		deepspeed==0.19.2 einops==0.8.2 hjson==3.1.0 msgpack==1.2.4 ninja==1.13.2 py-cpuinfo==9.0.0
 	@touch $@
 
