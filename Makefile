@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu peer-suite engines wheel-drill coverage numbers fuzz mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu peer-suite engines wheel-drill coverage numbers fuzz faults mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -84,6 +84,9 @@ numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 di
 fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
 	$(BIN)/python -m tests.fuzz.table
 
+faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, cache and endpoint; writes docs/results/faults (about half an hour)
+	$(BIN)/python -m tests.faults
+
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
@@ -107,7 +110,7 @@ clean: ## remove the environment and everything generated
 	@touch $@
 
 .venv/engines: .venv/dev # in a folder of its own: it is imported wherever it is found, with warnings that tests take for errors
-	DS_BUILD_OPS=0 $(INSTALL) --no-build-isolation --no-deps --target .venv/deepspeed \
+	DS_BUILD_OPS=0 $(INSTALL) --no-deps --target .venv/deepspeed \
 		deepspeed==0.19.2 einops==0.8.2 hjson==3.1.0 msgpack==1.2.4 ninja==1.13.2 py-cpuinfo==9.0.0
 	@touch $@
 

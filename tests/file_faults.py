@@ -64,4 +64,9 @@ def stopped_at(at, stop=_kill):
     except KilledError:
         happened.append(True)
     finally:
-        _armed.clear()
+        disarm()
+
+
+def disarm():
+    """From now on nothing is stopped."""
+    _armed.clear()

@@ -4,8 +4,8 @@ DAR's fields are `alpha`, `beta` and `w_clip`. All others are TRL's and keep TRL
 DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is worse. A value that
 changes nothing in TRL either is no error, see `NEUTRAL`.
 
-One default is not TRL's: `max_grad_norm` is 0, no clipping. The norm of DAR's gradient is
-far above TRL's 1, which would clip every step and hide the scale of the weights; `w_clip` bounds them.
+One default is not TRL's: `max_grad_norm` is 0, no clipping. The norm of DAR's gradient is far above TRL's 1, which
+would clip every step and hide the scale of the weights; `w_clip` bounds them.
 """
 
 from dataclasses import dataclass, field, fields
@@ -20,7 +20,7 @@ _OTHER = "it belongs to another loss"
 _UNSCORED = "the log-probs are those of plain sampling at `temperature`, and the samples would come from elsewhere"
 NO_MEANING = {
     "loss_type": "the trainer has its own loss; choose another method instead",
-    "importance_sampling_level": "the weight of a completion is that of the whole sequence",
+    "importance_sampling_level": "each token has a ratio of its own",
     "scale_rewards": "A = r - mean_K(r) is divided by std(A) over the global batch",
     "multi_objective_aggregation": "rewards are summed with reward_weights, then A is computed",
     "delta": _RATIO,
@@ -151,6 +151,8 @@ def refuse_what_has_no_meaning(config: DualKLConfig) -> None:
     for name, values in NEUTRAL.items():
         if getattr(config, name) in values:
             setattr(config, name, defaults[name])
+    if config.importance_sampling_level == "sequence" and not config.meaningful:
+        config.importance_sampling_level = defaults["importance_sampling_level"]  # DAR and DAO weigh whole completions
     for name in sorted(set(NO_MEANING) - config.meaningful):
         value = getattr(config, name)
         if value != defaults[name]:

@@ -16,7 +16,7 @@ from dar_ref.llm.yaml_file import read_value
 CPU = {"use_cpu": True, "bf16": False}
 OTHER = {  # a value that is not the default, for every option that is refused
     "loss_type": "dr_grpo",
-    "importance_sampling_level": "sequence",
+    "importance_sampling_level": "word",
     "scale_rewards": "batch",
     "multi_objective_aggregation": "normalize_then_sum",
     "delta": 2.0,
@@ -96,6 +96,14 @@ def test_another_way_to_write_the_default_is_the_default(tmp_path, name, value):
     made = DARConfig(output_dir=str(tmp_path), **CPU, **{name: value})
     usual = {field.name: field.default for field in dataclasses.fields(DARConfig)}[name]
     assert getattr(made, name) == usual
+
+
+@pytest.mark.parametrize("kind", [DARConfig, DAOConfig])
+def test_a_level_of_whole_sequences_is_what_dar_and_dao_do(tmp_path, kind):
+    made = kind(output_dir=str(tmp_path), **CPU, importance_sampling_level="sequence")
+    assert made == kind(output_dir=str(tmp_path), **CPU)
+    with pytest.raises(ValueError, match="each token has a ratio of its own"):
+        PPOConfig(output_dir=str(tmp_path), **CPU, importance_sampling_level="sequence")
 
 
 def test_stop_strings_are_welcome_and_what_changes_the_draws_is_not(tmp_path):
