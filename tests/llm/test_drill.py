@@ -21,7 +21,7 @@ def rows_of(exported, out, *options):
 
 
 def test_sigkill_during_the_final_save(exported, tmp_path):
-    (row,) = rows_of(exported, tmp_path, "--runs", "LoRA", "--points", "0.3")
+    (row,) = rows_of(exported, tmp_path, "--runs", "LoRA", "--points", "0.1")
     assert row["same"] is True
     assert row["resumed from"] == "checkpoint-2"
 

@@ -33,7 +33,7 @@ OF_METHOD = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(exported, tmp_path, method):
-    of_method = {"max_length": 16} if method in ("online_dpo", "dpo", "dar_offline") else {}
+    of_method = {"max_length": 16} if method in ("dpo", "dar_offline") else {}
     done = train(options(exported, method=method, **of_method), tmp_path)
     assert not done.stopped
     content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))

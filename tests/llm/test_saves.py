@@ -102,8 +102,9 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(exported, tmp_path, capsys,
 class Written:
     """A trainer that is done: its policy is a text."""
 
-    def __init__(self, steps):
+    def __init__(self, steps, folder):
         self.state = SimpleNamespace(global_step=steps, log_history=[])
+        self.args = SimpleNamespace(output_dir=str(folder))
 
     def is_world_process_zero(self):
         return True
@@ -111,6 +112,9 @@ class Written:
     def save_model(self, folder):
         Path(folder).mkdir()
         (Path(folder) / "weights").write_text(str(self.state.global_step))
+
+    def create_model_card(self, **_):
+        (Path(self.args.output_dir) / "README.md").write_text("card")
 
 
 def test_a_kill_leaves_no_policy_beside_the_results_of_another_run(exported, tmp_path):
@@ -122,7 +126,7 @@ def test_a_kill_leaves_no_policy_beside_the_results_of_another_run(exported, tmp
             with stopped_at(at if steps == 4 else 10**6) as killed:
                 keeper = SimpleNamespace(stopped=False, mark={"sha256": "0"})
                 summary = SimpleNamespace(left_out={})
-                train._write(Written(steps), chosen, out, summary, keeper, (f"{steps} steps", 0.0))
+                train._write(Written(steps, tmp_path), chosen, out, summary, keeper, (f"{steps} steps", 0.0))
         results, policy, run = (out / name for name in ("results.json", "policy/weights", "run.json"))
         trio = (
             json.loads(results.read_text())["steps"] if results.exists() else None,

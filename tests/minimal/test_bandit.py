@@ -92,7 +92,7 @@ def test_equal_rewards_have_no_advantage(value):
 
 @given(
     st.lists(st.tuples(LOG_PROBS, LOG_PROBS, st.floats(-40.0, 40.0)), min_size=1, max_size=8),
-    st.floats(0.0, 1.0),
+    st.sampled_from([0.0, 1e-30, 1.0]) | st.floats(0.001, 1.0),
     st.floats(0.01, 10.0),
     st.floats(0.01, 100.0),
 )

@@ -326,7 +326,7 @@ def test_what_is_saved_is_the_trained_policy_and_loads(exported, tmp_path, capsy
         (["--reward", "tests.minimal.runs:nothing"], "has no attribute 'nothing'; pass module:function"),
         (["--reward", "tests.minimal.runs"], "pass module:function"),
         (["--reward", ""], "reward = : Empty module name"),
-        (["--max-new-tokens", 6], "can have 9 tokens, and the model reads at most 8; lower --max-new-tokens"),
+        (["--max-new-tokens", 7], "can have 10 tokens, and the model reads at most 9; lower --max-new-tokens"),
     ],
 )
 def test_options_that_are_refused(exported, tmp_path, capsys, flags, message):

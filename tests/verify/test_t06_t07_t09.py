@@ -16,6 +16,7 @@ from dar_ref.verify.t09_trust_regions import Trust, draw_trust
 from tests.verify import test_certify as proofs
 from tests.verify import test_run as closed_form
 from tests.verify import test_t05_t08_t10_t11 as paths
+from tests.verify import test_t12_t15 as budgets
 from tests.verify.test_t05_t08_t10_t11 import argument, flipped, swapped
 
 INF = np.inf
@@ -45,9 +46,10 @@ def test_every_statement_stands_in_verify():
 
 
 def test_each_statement_is_shown_able_to_fail_in_float64_and_in_the_proofs():
-    assert {key for key, *_ in (closed_form.BREAKS | paths.BREAKS | BREAKS).values()} == set(run.STATEMENTS)
-    disproved = {key.split()[0] for key, *_ in (proofs.BREAKS | paths.CERTIFICATES | CERTIFICATES).values()}
-    assert disproved == set(run.STATEMENTS)
+    broken = closed_form.BREAKS | paths.BREAKS | budgets.BREAKS | BREAKS
+    assert {key for key, *_ in broken.values()} == set(run.STATEMENTS)
+    disproved = proofs.BREAKS | paths.CERTIFICATES | budgets.PROOFS | CERTIFICATES
+    assert {key.split()[0] for key, *_ in disproved.values()} == set(run.STATEMENTS)
 
 
 def shifted(field, by):

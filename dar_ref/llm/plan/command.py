@@ -7,7 +7,6 @@ from typing import Any
 from rich.console import Console
 
 from dar_ref import results, scalars
-from dar_ref.llm.build import named_options
 from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
 from dar_ref.llm.plan.estimate import device_bytes, plan
 from dar_ref.llm.plan.report import plan_as_json, show
@@ -29,7 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         results.check_writable(arguments.json)
     run = options(arguments)
-    named_options(run)  # by the names and types of TRL, as the run would
+    if arguments.config or arguments.options:  # a model alone has no options, and needs no TRL
+        from dar_ref.llm.build import named_options
+
+        named_options(run)  # by the names and types of TRL, as the run would
     made = plan(
         run,
         devices=arguments.devices,

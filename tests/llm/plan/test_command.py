@@ -188,7 +188,7 @@ def test_help_loads_neither_torch_nor_trl():
     assert out.stdout.strip().split("\n")[-1] == "[]"
 
 
-def test_a_plan_loads_no_trl(folder):
+def test_a_plan_of_a_model_alone_loads_no_trl(folder):
     code = "import sys\nfrom dar_ref import cli\n"
     code += f"cli.main(['plan', '--model', {str(folder)!r}])\nprint('trl' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
