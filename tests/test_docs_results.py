@@ -30,7 +30,14 @@ def table(name):
     return (DOCS / "results" / name / "table.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", list(tables.TABLES))
+NOT_RUN_YET = {"budgets", "direct", "direct-gold", "null-space", "quality", "samples"}  # they take hours
+
+
+def test_an_experiment_has_results_or_is_said_to_have_none():
+    assert {name for name in tables.TABLES if not (DOCS / "results" / name).exists()} == NOT_RUN_YET
+
+
+@pytest.mark.parametrize("name", sorted(set(tables.TABLES) - NOT_RUN_YET))
 def test_tables_of_an_experiment_are_those_of_its_results(name):
     written = content(name)
     assert table(name).endswith("\n".join(markdown(made) for made in tables.TABLES[name](written)))
