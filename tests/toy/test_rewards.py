@@ -82,7 +82,7 @@ def test_no_list_at_all_is_refused(start, value):
 
 
 def test_an_unknown_name_is_refused(start):
-    with pytest.raises(ValueError, match="reward = 'silver' is unknown; pass 'proxy', 'annotator', 'gold' or a function"):
+    with pytest.raises(ValueError, match="reward = 'silver' is unknown; pass 'proxy', 'annotator', 'gold' or a func"):
         rewards_of(start, mixed_completions(), "silver")
 
 
