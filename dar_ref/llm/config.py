@@ -164,6 +164,8 @@ def refuse_what_has_no_meaning(config: DualKLConfig) -> None:
 def refuse_what_reshapes(config: DualKLConfig) -> None:
     """Raise ValueError for a key of `generation_kwargs` by which other completions are drawn than those scored."""
     given: dict[str, Any] = config.generation_kwargs or {}
+    if not isinstance(given, dict):  # TRL reads text that begins with { as JSON
+        raise ValueError(f"generation_kwargs = {given!r} is not a mapping; pass key: value pairs, or leave it out")
     harmless = {"temperature": config.temperature, **HARMLESS}
     for name in sorted(set(RESHAPING.split()) & set(given)):
         value = given[name]

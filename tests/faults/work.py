@@ -37,9 +37,12 @@ class Work(NamedTuple):
 
 
 def files(folder: Path, *patterns: str) -> dict[str, Any]:
-    """The bytes of the files that the seed determines."""
+    """The bytes of the files that the seed determines; what a killed process left under a hidden name is never read."""
     found = sorted(path for pattern in patterns for path in folder.rglob(pattern) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    names = {path: path.relative_to(folder) for path in found}
+    return {
+        str(name): path.read_bytes() for path, name in names.items() if not any(p.startswith(".") for p in name.parts)
+    }
 
 
 @contextlib.contextmanager

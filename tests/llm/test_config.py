@@ -98,6 +98,12 @@ def test_another_way_to_write_the_default_is_the_default(tmp_path, name, value):
     assert getattr(made, name) == usual
 
 
+@pytest.mark.parametrize("value", ["+-1", 3, ["top_k"]])
+def test_generation_kwargs_that_are_no_mapping_are_refused(tmp_path, value):
+    with pytest.raises(ValueError, match=r"generation_kwargs = .* is not a mapping; pass key: value pairs"):
+        DARConfig(output_dir=str(tmp_path), **CPU, generation_kwargs=value)
+
+
 @pytest.mark.parametrize("kind", [DARConfig, DAOConfig])
 def test_a_level_of_whole_sequences_is_what_dar_and_dao_do(tmp_path, kind):
     made = kind(output_dir=str(tmp_path), **CPU, importance_sampling_level="sequence")
