@@ -8,6 +8,7 @@ of its own. Writes results.json, run.json and table.md; exit status 1 if one end
 """
 
 import argparse
+import shlex
 import sys
 import tempfile
 import time
@@ -21,8 +22,6 @@ from dar_ref import results
 from dar_ref.evaluation import Table, markdown
 from tests.faults.inject import DAMAGES, GOOD, STOPS, VERDICTS, Outcome, damaged, half_done, spread, stopped, untouched
 from tests.faults.work import WORKS, Work
-
-COMMAND = "make faults"
 
 
 def inject(work: Work, folder: Path, stops: int) -> list[Outcome]:
@@ -68,7 +67,8 @@ def main() -> int:
     bad = [o for o in outcomes if o.verdict not in GOOD]
     rows = [{name: value for name, value in o._asdict().items() if name != "said"} for o in outcomes]
     results.write_json(arguments.out / "results.json", {"outcomes": rows})
-    results.write_json(arguments.out / "run.json", results.run_info(COMMAND, began))
+    command = shlex.join(["python", "-m", "tests.faults", *sys.argv[1:]])
+    results.write_json(arguments.out / "run.json", results.run_info(command, began))
     results.write_text(arguments.out / "table.md", table(outcomes))
     print(table(outcomes))
     for outcome in bad:
