@@ -140,18 +140,7 @@ def residuals_t8(case: EstimatorCase) -> list[arb]:
     more on those of `pi_0` alone. All policies of the first order are on the arms that both anchors have.
     """
     balls: list[arb] = []
-    for n in range(len(case.reward)):
-        bandit = Exact.of(
-            Case(
-                case.log_pi_theta[n],
-                case.reward[n],
-                case.log_pi_0[n],
-                case.log_pi_t[n],
-                case.alpha,
-                case.beta,
-                np.inf if case.w_clip is None else case.w_clip,
-            )
-        )
+    for bandit in case.bandits():
         balls += _dar_residuals(bandit, None if case.w_clip is None else bandit.w_clip)
         shared = [p is not None and q is not None for p, q in zip(bandit.log_pi_0, bandit.log_pi_t, strict=True)]
         balls += _dao_residuals(_conditioned(bandit, shared))

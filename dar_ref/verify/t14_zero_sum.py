@@ -4,14 +4,12 @@ Float64 moments are compared with an enumeration of ordered batches, as in T8. T
 prompt with the exact advantage; n samples divide both variances by n.
 """
 
-import numpy as np
 from flint import arb
 
 from dar_ref import theory
 from dar_ref.verify.arb import policies
 from dar_ref.verify.arb.policies import Exact, Policy
 from dar_ref.verify.arb.updates import EstimatorCase, Updates
-from dar_ref.verify.random_bandits import Case
 from dar_ref.verify.statement import JUDGE_BITS, Error, Statement, distance
 from dar_ref.verify.t08_t10_estimators import draw_batch, expected_update
 
@@ -53,19 +51,7 @@ def residuals_t14(case: EstimatorCase) -> list[arb]:
     - the loss is linear in the logits: s more on one logit adds `-(t - pi_t) s`, for any s
     """
     balls: list[arb] = []
-    for n in range(len(case.reward)):
-        w_clip = np.inf if case.w_clip is None else case.w_clip
-        x = Exact.of(
-            Case(
-                case.log_pi_theta[n],
-                case.reward[n],
-                case.log_pi_0[n],
-                case.log_pi_t[n],
-                case.alpha,
-                case.beta,
-                w_clip,
-            )
-        )
+    for x in case.bandits():
         log_v = policies.log_weights(
             x.advantage, x.log_pi_0, x.log_pi_t, x.alpha, x.beta, None if case.w_clip is None else x.w_clip
         )

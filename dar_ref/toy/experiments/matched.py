@@ -4,13 +4,12 @@ A method's frontier, for one seed, is the best reward that any of its runs reach
 KL to pi_0: a staircase that begins at pi_0. Two methods are compared where both have points.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-Content = Mapping[str, Any]
+from dar_ref.toy.experiments.figures import Content, of_task
 
 
 def mean_height(kl: ArrayLike, reward: ArrayLike, upto: float) -> float:
@@ -54,7 +53,7 @@ def advantages(content: Content, task: str, key: str, method: str, others: Seque
 
 def _points(content: Content, task: str, key: str, method: str) -> list[tuple[list[float], list[float]]]:
     """KL and reward of every evaluation of every run of a method, for each seed."""
-    settings = [s for s in content["settings"] if s["task"] == task and s["group"].partition(" ")[0] == method]
+    settings = [setting for setting in of_task(content, task) if setting["group"].partition(" ")[0] == method]
     seeds = zip(*(setting["runs"] for setting in settings), strict=True)
     rows = [[evaluation for run in runs for evaluation in run["evaluations"]] for runs in seeds]
     return [([e["kl"] for e in one], [e[key] for e in one]) for one in rows]

@@ -6,6 +6,7 @@ batches is one term, with its advantages computed sample by sample. Each value h
 Shapes: `N` prompts, `K` completions per prompt, `A` arms, `S` ordered batches.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from flint import arb, arb_mat
 
 from dar_ref.theory.batches import Baseline, Normalize
 from dar_ref.theory.checks import Array
-from dar_ref.verify.arb.policies import Policy, exact_policy
+from dar_ref.verify.arb.policies import Exact, Policy, exact_policy
+from dar_ref.verify.random_bandits import Case
 
 
 class EstimatorCase(NamedTuple):
@@ -32,6 +34,13 @@ class EstimatorCase(NamedTuple):
     epsilon: float
     baseline: Baseline
     normalize: Normalize
+
+    def bandits(self) -> Iterator[Exact]:
+        """Its N bandits in ball arithmetic, with the reward as advantage; no clip is an infinite one."""
+        w_clip = math.inf if self.w_clip is None else self.w_clip
+        for reward, *log_policies in zip(self.reward, self.log_pi_theta, self.log_pi_0, self.log_pi_t, strict=True):
+            log_pi_theta, log_pi_0, log_pi_t = log_policies
+            yield Exact.of(Case(log_pi_theta, reward, log_pi_0, log_pi_t, self.alpha, self.beta, w_clip))
 
 
 class ExactMoments(NamedTuple):
