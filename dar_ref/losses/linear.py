@@ -167,7 +167,7 @@ class _Chunked(torch.autograd.Function):
 def _capped(logits: Tensor, softcap: float) -> Tensor:
     """Cap the logits in place; the derivative of the cap, of the same shape."""
     logits.div_(softcap).tanh_()
-    slope = 1.0 - logits.square()
+    slope = logits.square().neg_().add_(1.0)
     logits.mul_(softcap)
     return slope
 
@@ -202,14 +202,13 @@ def _check(
     if hidden.ndim != 3 or hidden.numel() == 0:
         raise ValueError(f"hidden has shape {tuple(hidden.shape)}; pass a non-empty tensor (B, T, H)")
     (b, t, h), v = hidden.shape, len(head)
-    wanted = {
-        "targets": (targets, hidden.shape[:2]),
-        "completion_mask": (mask, hidden.shape[:2]),
+    wanted: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+        "targets": (targets, (b, t)),
+        "completion_mask": (mask, (b, t)),
         "head": (head, (v, h)),
+        "weights": (weights, (b,)),
+        "bias": (bias, (v,)),
     }
-    wanted |= {"weights": (weights, (b,)), "bias": (bias, (v,))}
     for name, (x, shape) in wanted.items():
-        if x is not None and tuple(x.shape) != tuple(shape):
-            raise ValueError(
-                f"{name} has shape {tuple(x.shape)}; with these hidden states and head it is {tuple(shape)}"
-            )
+        if x is not None and x.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; with these hidden states and head it is {shape}")
