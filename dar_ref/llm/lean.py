@@ -8,7 +8,7 @@ skip_tolerance  completions whose weights sum to at most this share of all are l
                 already, they are left out of pi_0's forward too. A bound needs log pi_t before the update: where
                 nobody gives it, nothing is left out.
 sort_by_length  the completions of an optimizer step are sorted by length into its micro-batches, and each is cut to its
-                longest; for pi_0, for pi_t and for the update
+                longest, prompts moved to the left; for pi_0, for pi_t and for the update
 sampler_logps   log pi_t is what the sampler drew with (`dar_ref.llm.sampler`). It is taken for the weights if weights
                 and sampler are in float32; in narrower types other shapes give other log-probs, and it only decides
                 what is left out.
@@ -34,7 +34,7 @@ from trl.trainer.utils import use_adapter
 from dar_ref.llm import metrics
 from dar_ref.llm.batch import Scored, of_batch, token_mask
 from dar_ref.llm.linear_head import IGNORED, Weigh, add_linear_head, why_not
-from dar_ref.llm.regroup import Batch, by_length, concatenated, cut, parts, rows
+from dar_ref.llm.regroup import Batch, by_length, concatenated, cut, moved_left, parts, rows
 from dar_ref.losses import DARWeights, LinearCrossEntropy, dar_weights, negligible, sequence_logps
 
 say = logging.getLogger(__name__)
@@ -93,12 +93,18 @@ class Lean:
 
     def forward(self, model: Any, batch: Batch, weigh: Weigh | None) -> LinearCrossEntropy:
         """The fused loss of a micro-batch; without `weigh` its log-probs only."""
-        mask = token_mask(batch)
+        if self.args.sort_by_length:
+            ids, mask, columns = moved_left(batch)
+        else:
+            ids, mask = (torch.cat([batch[f"prompt_{x}"], batch[f"completion_{x}"]], dim=1) for x in ("ids", "mask"))
+            size, length = batch["completion_ids"].shape
+            columns = torch.arange(ids.shape[1] - length, ids.shape[1], device=ids.device).expand(size, -1)
         with self.trainer.accelerator.autocast():
             return model(
-                input_ids=torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                attention_mask=torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-                labels=batch["completion_ids"].masked_fill(~mask, IGNORED),
+                input_ids=ids,
+                attention_mask=mask,
+                labels=batch["completion_ids"].masked_fill(~token_mask(batch), IGNORED),
+                columns=columns,
                 fused_lm_head=True,
                 weigh=weigh,
             )
@@ -185,9 +191,8 @@ class Lean:
         bounds = gather(bound)
         # before pi_0: the guess of the sum is w without pi_0's part, and is checked when the sum is known
         out = negligible(bounds, tolerance / 2, total=gather(guess).sum().item())
-        ref = torch.zeros_like(old)
         with self._pi_0() as pi_0:
-            ref += self._logps(pi_0, window, (~out[here]).nonzero()[:, 0])
+            ref = self._logps(pi_0, window, (~out[here]).nonzero()[:, 0])
             weight = torch.where(out[here], 0.0, self._counted(window, ref, old))
             still = negligible(torch.where(out, bounds, torch.inf), tolerance / 2, total=gather(weight).sum().item())
             if (out & ~still).any():

@@ -1,6 +1,7 @@
 """The fused loss inside a model: a forward that ends in `linear_cross_entropy` and not in logits.
 
-    model(input_ids, attention_mask, fused_lm_head=True, labels=(B, T), weigh=function)  ->  LinearCrossEntropy
+    model(input_ids, attention_mask, fused_lm_head=True, labels=(B, T), columns=(B, T), weigh=function)
+        ->  LinearCrossEntropy
 
 The loss is computed inside the model's forward, where DDP, FSDP and ZeRO have the head's weights at hand. `weigh` gives
 the weights (B,) of a micro-batch. Where they depend on pi_theta's own log-probs (pi_t is pi_theta, and nobody has
@@ -50,9 +51,10 @@ def why_not(model: Any) -> str | None:
 
 
 def add_linear_head(model: Any, temperature: float, *, wide_head: bool = False) -> None:
-    """Let `model(..., labels=, weigh=)` give a `LinearCrossEntropy`; every other call is as before.
+    """Let `model(..., labels=, columns=, weigh=)` give a `LinearCrossEntropy`; every other call is as before.
 
-    labels: (B, T), the last T tokens of the input, `IGNORED` for those that do not count. weigh: None for log-probs
+    labels: (B, T), ids of completions, `IGNORED` for tokens that do not count; columns: (B, T), where in the input each
+    of them stands, from 1. weigh: None for log-probs
     only. wide_head: compute the head in float32, TRL's `cast_lm_head_to_fp32`.
     """
     inner = base_of(model)
@@ -64,12 +66,13 @@ def add_linear_head(model: Any, temperature: float, *, wide_head: bool = False) 
     def forward(self: Any, *positional: Any, **named: Any) -> Any:
         if "weigh" not in named:
             return before(*positional, **named)
-        weigh, labels = named.pop("weigh"), named.pop("labels")
+        weigh, labels, columns = (named.pop(name) for name in ("weigh", "labels", "columns"))
         del named["fused_lm_head"]
         states = self.base_model(*positional, **named, use_cache=False).last_hidden_state
         head = self.get_output_embeddings()
         matrix, bias = (x.full_tensor() if isinstance(x, DTensor) else x for x in (head.weight, head.bias))
-        states = states[:, -labels.shape[1] - 1 : -1].to(matrix.device)
+        before_each = (columns - 1)[:, :, None].expand(-1, -1, states.shape[-1])
+        states = states.gather(1, before_each).to(matrix.device)  # (B, T, H)
         autocast: Any = nullcontext()
         if wide_head:
             states, autocast = states.float(), torch.autocast(states.device.type, enabled=False)

@@ -1,7 +1,8 @@
 """Micro-batches made anew: rows sorted by length, so that none is padded to a length that only others have.
 
 A batch is TRL's dictionary: tensors whose first axis is the rows, and scalars of the whole batch. Prompts are padded on
-the left and completions on the right, up to the longest of all that was sampled; a micro-batch needs only its own.
+the left and completions on the right, up to the longest of all that was sampled. A micro-batch needs its own longest
+row, and no padding between a prompt and the batch's left edge.
 
 Shapes: `B` rows, `P` prompt tokens, `T` completion tokens.
 """
@@ -45,6 +46,19 @@ def _longest(mask: Tensor, multiple: int | None) -> int:
     """Columns that the longest row needs, at least one."""
     longest = max(1, int(mask.sum(dim=1).max())) if len(mask) else 1
     return min(mask.shape[1], longest if multiple is None else -(-longest // multiple) * multiple)
+
+
+def moved_left(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids and mask (B, L) of prompt and completion without padding on the left, L the longest of the rows; and in which
+    column each completion token stands, (B, T)."""
+    ids, mask = (torch.cat([batch[f"prompt_{x}"], batch[f"completion_{x}"]], dim=1) for x in ("ids", "mask"))
+    lengths = batch["prompt_mask"].sum(dim=1, keepdim=True)  # (B, 1)
+    index = torch.arange(max(1, int(mask.sum(dim=1).max())), device=ids.device)  # (L,)
+    index = index + batch["prompt_mask"].shape[1] - lengths  # (B, L)
+    inside = index < ids.shape[1]
+    index = index.clamp(max=ids.shape[1] - 1)
+    columns = lengths + torch.arange(batch["completion_ids"].shape[1], device=ids.device)
+    return ids.gather(1, index), mask.gather(1, index) * inside, columns.clamp(max=index.shape[1] - 1)
 
 
 def by_length(batch: Batch, index: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, GPT2Config, GraniteConfig, Qwen2Config
 
 from dar_ref.llm.linear_head import why_not
-from dar_ref.llm.regroup import by_length, concatenated, cut, parts, rows
+from dar_ref.llm.regroup import by_length, concatenated, cut, moved_left, parts, rows
 from tests.llm.models.small_lm import HEADS, SIZES, save_small_lm
 from tests.llm.training import Recorder, make_trainer, options, parameters, prompts_of_many_lengths, score
 
@@ -248,13 +248,26 @@ def test_sorting_and_cutting_loses_no_token(batch, size, least, multiple):
 
 
 @given(batches())
+def test_moving_left_keeps_every_row(batch):
+    ids, mask, columns = moved_left(batch)
+    whole = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    kept = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1).bool()
+    assert mask.shape[1] == max(1, int(kept.sum(dim=1).max()))
+    for row in range(len(ids)):
+        assert torch.equal(ids[row][mask[row].bool()], whole[row][kept[row]])
+        assert mask[row].tolist() == sorted(mask[row].tolist(), reverse=True)
+        completion = batch["completion_mask"][row].bool()
+        assert torch.equal(ids[row][columns[row]][completion], batch["completion_ids"][row][completion])
+
+
+@given(batches())
 def test_batches_are_concatenated_row_by_row(one):
     joined = concatenated([rows(one, torch.tensor([i])) for i in range(len(one["advantages"]))])
     assert all(torch.equal(joined[name], x) for name, x in one.items() if x is not None)
 
 
 def test_padding_is_not_paid_for(exported, tmp_path):
-    """Columns of the forwards, with and without."""
+    """Columns of the forwards that score and train, with and without."""
     prompts = prompts_of_many_lengths(exported, tmp_path / "prompts.jsonl")
     columns = {}
     for sort in (False, True):
@@ -266,14 +279,15 @@ def test_padding_is_not_paid_for(exported, tmp_path):
             sort_by_length=sort,
             skip_tolerance=0.0,
         )
-        counted, forward = Counter(), trainer._lean.forward
+        counted = Counter()
 
-        def watched(model, batch, weigh, counted=counted, forward=forward):
-            counted["all"] += batch["prompt_ids"].numel() + batch["completion_ids"].numel()
-            counted["kept"] += int(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
-            return forward(model, batch, weigh)
+        def watched(_model, _positional, named, counted=counted):
+            if "weigh" in named:
+                counted["all"] += named["attention_mask"].numel()
+                counted["kept"] += int(named["attention_mask"].sum())
 
-        trainer._lean.forward = watched
+        for model in (trainer.model, trainer.ref_model):
+            model.register_forward_pre_hook(watched, with_kwargs=True)
         trainer.train()
         columns[sort] = counted
     assert columns[True]["kept"] == columns[False]["kept"]
