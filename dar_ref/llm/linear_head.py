@@ -29,8 +29,8 @@ Weigh = Callable[[Tensor | None], Tensor | None]
 
 
 def base_of(model: Any) -> Any:
-    """The causal LM inside adapters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    """The causal LM inside adapters, or inside what an engine wraps pi_0 in."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
 
 
 def why_not(model: Any) -> str | None:
