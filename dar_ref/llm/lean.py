@@ -163,10 +163,9 @@ class Lean:
                 window["ref_per_token_logps"] = self._logps(pi_0, window, everything)
             return self._split(window, everything)
         left_out = self._left_out(window, old)
-        kept = everything[~left_out.update]
-        batches = self._split(window, kept)
-        batches[0]["left_out"] = self._metrics(window, old, left_out)
-        return batches
+        of_others = self._metrics(window, old, left_out)
+        first, *batches = self._split(window, everything[~left_out.update])
+        return [first | {"left_out": of_others}, *batches]
 
     def _pi_t(self, window: Batch) -> Tensor | None:
         """Log-probs (B, T) of pi_t, by which rows are left out; written into the window where they are exact."""
