@@ -56,14 +56,15 @@ class Lean:
         self.trainer, self.args = trainer, trainer.args
         reason = why_not(trainer.model)
         self.fused = self.args.fused_loss and reason is None
-        self.scores_late = reason != "it takes images" and _fits(self.args)
+        order = "it takes images" if reason == "it takes images" else _why_not_windows(self.args)
+        self.scores_late = order is None
         self._options = {"alpha": self.args.alpha, "beta": self.args.beta, "w_clip": self.args.w_clip}
         self.holds_back = self.recorded = False
         if trainer.accelerator.is_main_process:
             if self.args.fused_loss and reason:
-                say.warning("fused_loss: the model does not fit, TRL's fused head is used instead: %s", reason)
-            if not self.scores_late:
-                say.warning("skip_tolerance, sort_by_length and sampler_logps have no effect: images, or windows")
+                say.warning("fused_loss has no effect on this model, TRL's fused head is used instead: %s", reason)
+            if order:
+                say.warning("skip_tolerance, sort_by_length and sampler_logps have no effect: %s", order)
         if self.fused:
             for model in (trainer.model, trainer.ref_model):
                 if model is not None:
@@ -111,9 +112,7 @@ class Lean:
 
     def score(self, model: Any, batch: Batch) -> tuple[Scored, Tensor | None]:
         """A micro-batch with its fused loss, and entropies (B, T)."""
-        size = (
-            self.args.per_device_train_batch_size
-        )  # what a mean over a micro-batch divides by, also where it is small
+        size = self.args.per_device_train_batch_size  # as if nothing were left out
 
         def weigh(logps: Tensor | None) -> Tensor | None:
             old = batch.get("old_per_token_logps", logps)
@@ -259,7 +258,9 @@ class Lean:
         return int(self.trainer.accelerator.gather(torch.tensor([number], device=device)).max())
 
 
-def _fits(args: Any) -> bool:
-    """Whether optimizer steps and generations contain whole numbers of each other."""
+def _why_not_windows(args: Any) -> str | None:
+    """None if optimizer steps and generations contain whole numbers of each other."""
     steps, generated = args.gradient_accumulation_steps, args.steps_per_generation
-    return steps % generated == 0 or generated % steps == 0
+    if steps % generated == 0 or generated % steps == 0:
+        return None
+    return f"gradient_accumulation_steps = {steps} and steps_per_generation = {generated} do not divide one another"

@@ -103,6 +103,13 @@ def test_every_architecture_trains_the_plain_weights(tmp_path, name):
     assert trainer._lean.fused == (name != "scaled logits")
 
 
+def test_steps_and_generations_that_do_not_fit_train_the_plain_weights(exported, tmp_path, caplog):
+    generation = {"steps_per_generation": 3}
+    trainer = assert_same_weights(exported, tmp_path, 1e-4, generation=generation, beta=0.7)
+    assert "gradient_accumulation_steps = 2 and steps_per_generation = 3 do not divide one another" in caplog.text
+    assert trainer._lean.fused
+
+
 def test_models_that_do_not_fit_are_named(tmp_path, caplog):
     trainer = make_trainer(saved(tmp_path / "model", CONFIGS["scaled logits"]), tmp_path / "out")
     assert "it multiplies its logits (logits_scaling = 8.0)" in caplog.text
