@@ -196,9 +196,9 @@ def _check(
     floating = {"hidden": hidden, "head": head, "weights": weights, "bias": bias}
     for name, x in floating.items():
         if x is not None and not (isinstance(x, Tensor) and x.is_floating_point()):
-            raise TypeError(f"{name} is {checks.describe(x)}; pass a floating-point tensor")
+            raise TypeError(f"{name} is {checks.shown_type(x)}; pass a floating-point tensor")
     if not isinstance(targets, Tensor) or targets.dtype != torch.long:
-        raise TypeError(f"targets is {checks.describe(targets)}; pass token ids, a tensor of torch.int64")
+        raise TypeError(f"targets is {checks.shown_type(targets)}; pass token ids, a tensor of torch.int64")
     if hidden.ndim != 3 or hidden.numel() == 0:
         raise ValueError(f"hidden has shape {tuple(hidden.shape)}; pass a non-empty tensor (B, T, H)")
     (b, t, h), v = hidden.shape, len(head)
