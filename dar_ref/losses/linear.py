@@ -89,10 +89,11 @@ def linear_cross_entropy(
     mask = completion_mask.bool()
     per_token = None if weights is None else weights.detach()[:, None].expand(mask.shape)[mask]  # (n,)
     options = (temperature, softcap, chunk_size, weights is not None and torch.is_grad_enabled())
-    found = _Chunked.apply(hidden[mask], head, bias, targets[mask], per_token, *options)  # type: ignore[no-untyped-call]
-    logps, entropy = (None if x is None else x.new_zeros(mask.shape).masked_scatter(mask, x) for x in found[1:])
-    assert logps is not None
-    return LinearCrossEntropy(found[0], logps, entropy)
+    tokens = (hidden[mask], head, bias, targets[mask], per_token)
+    loss, *of_tokens = _Chunked.apply(*tokens, *options)  # type: ignore[no-untyped-call]
+    return LinearCrossEntropy(
+        loss, *(None if x is None else x.new_zeros(mask.shape).masked_scatter(mask, x) for x in of_tokens)
+    )
 
 
 class _Chunked(torch.autograd.Function):
