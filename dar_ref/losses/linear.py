@@ -90,10 +90,12 @@ def linear_cross_entropy(
     per_token = None if weights is None else weights.detach()[:, None].expand(mask.shape)[mask]  # (n,)
     options = (temperature, softcap, chunk_size, weights is not None and torch.is_grad_enabled())
     tokens = (hidden[mask], head, bias, targets[mask], per_token)
-    loss, *of_tokens = _Chunked.apply(*tokens, *options)  # type: ignore[no-untyped-call]
-    return LinearCrossEntropy(
-        loss, *(None if x is None else x.new_zeros(mask.shape).masked_scatter(mask, x) for x in of_tokens)
-    )
+    loss, logps, entropy = _Chunked.apply(*tokens, *options)  # type: ignore[no-untyped-call]
+
+    def placed(of_tokens: Tensor) -> Tensor:
+        return of_tokens.new_zeros(mask.shape).masked_scatter(mask, of_tokens)
+
+    return LinearCrossEntropy(loss, placed(logps), None if entropy is None else placed(entropy))
 
 
 class _Chunked(torch.autograd.Function):
