@@ -31,9 +31,9 @@ from dar_ref.theory.checks import Array
 from dar_ref.theory.trust_regions import Stability
 
 LOOK: dict[Stability, tuple[str, str, str, str]] = {
-    "kl": (VERMILION, "--", "s", "KL(pi‖pi_t)"),
+    "kl": (VERMILION, "--", "s", "KL(π‖πₜ)"),
     "ppo_box": (ORANGE, ":", "^", "PPO's box"),
-    "forward_kl": (SKY, "-.", "v", "KL(pi_t‖pi)"),
+    "forward_kl": (SKY, "-.", "v", "KL(πₜ‖π)"),
 }
 """Colour, line, marker and label of each trust region around `pi_t`."""
 
@@ -197,7 +197,7 @@ def _draw_area(ax: Axes, path: ConflictPath) -> None:
     for stability, (color, dashes, marker, label) in LOOK.items():
         area = np.where(path.area[stability] > 0.0, path.area[stability], np.nan)
         ax.plot(area, color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
-    ax.set(title="area shared with the ball of pi_0\n(share of the simplex, log scale)", yscale="log")
+    ax.set(title="area shared with the ball of π₀\n(share of the simplex, log scale)", yscale="log")
     _legend_below(ax)
 
 
@@ -218,7 +218,7 @@ def _draw_reward(ax: Axes, path: ConflictPath, alpha: float, beta: float) -> Non
         value = np.exp(path.best[stability]) @ path.reward
         ax.plot(value, color=color, linestyle=dashes, marker=marker, markersize=4, label=f"best inside, {label}")
     ax.plot(np.exp(_dar(path, alpha, beta)) @ path.reward, color=GREEN, marker="*", label="pi* (DAR)")
-    ax.plot(np.exp(path.log_path) @ path.reward, color=GREY, linewidth=1.0, label="pi_t itself")
+    ax.plot(np.exp(path.log_path) @ path.reward, color=GREY, linewidth=1.0, label="πₜ itself")
     ax.set(title="expected reward E[r]")
     _legend_below(ax)
 
@@ -254,7 +254,7 @@ def shade_empty(ax: Axes, path: ConflictPath) -> None:
 def _region_handles(path: ConflictPath) -> dict[str, Any]:
     """Legend entries for what `draw_region` draws."""
     return {
-        f"KL(pi‖pi_0) <= {path.eps_0:g}": Line2D([], [], color=COLORS["pi_0"]),
-        f"KL(pi‖pi_t) <= {path.eps_t:g}": Line2D([], [], color=COLORS["pi_t"], linestyle="--"),
+        f"KL(π‖π₀) <= {path.eps_0:g}": Line2D([], [], color=COLORS["pi_0"]),
+        f"KL(π‖πₜ) <= {path.eps_t:g}": Line2D([], [], color=COLORS["pi_t"], linestyle="--"),
         "both": Patch(facecolor=GREY, alpha=0.35, hatch="////", edgecolor=BLACK),
     }

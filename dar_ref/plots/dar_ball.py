@@ -65,7 +65,7 @@ def radius_figure(path: ConflictPath, steps: Sequence[int]) -> Figure:
             ax.plot(alphas, radii, color=color, linestyle=dashes, label=f"step {step}")
             ax.plot(path.certificate[step], path.margin[step], color=color, marker="o")
         ax.axhline(0.0, color=GREY, linewidth=1.0)
-        ax.set(xlabel="alpha, the weight of pi_0", ylabel="radius, nats", title="ball around pi_ref (dots: the margin)")
+        ax.set(xlabel="alpha, the weight of π₀", ylabel="radius, nats", title="ball around π_ref (dots: the margin)")
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -140,7 +140,7 @@ def region_figure(
         draw_policy(ax, log_pi_t, "pi_t")
         weights = np.linspace(0.001, 0.999, 60)
         between = [theory.interpolate(log_pi_0, log_pi_t, weight).log_pi_ref for weight in weights]
-        ax.plot(*np.exp(between).T, color=COLORS["pi_ref"], linestyle=":", linewidth=1.4, label="pi_0^a pi_t^(1-a)")
+        ax.plot(*np.exp(between).T, color=COLORS["pi_ref"], linestyle=":", linewidth=1.4, label="π₀^a πₜ^(1-a)")
         best = theory.best_reward(advantage, log_pi_0, log_pi_t, eps_0, eps_t, stability=stability)
         empty = bool(np.isnan(best.value))
         if not empty:
