@@ -1,4 +1,8 @@
-"""Build hook for notebook pages: they load nothing from outside, and their figures have alternative texts.
+"""Build hook: sessions that check a page are folded; notebook pages load nothing from outside and describe figures.
+
+A page states its numbers in sentences and proves them in sessions, which tests/test_docs.py runs. A reader wants the
+sentences, so on pages of `FOLDED` the sessions are folded, except after a line `<!-- shown -->`. On other pages
+sessions show how to use the package, and one is folded after `<!-- folded -->`.
 
 The notebook template loads MathJax and Mermaid from a content delivery network. This hook removes both: `assets/katex`
 renders the formulas, and no notebook uses Mermaid. A figure in a notebook has no alternative text, so it gets one from
@@ -22,7 +26,25 @@ PARTS = re.compile(
     rf"|<img alt=\"{NO_ALT}\"\s+class=\"[^\"]*\"\s+src=\"data:image/png;base64,(?P<png>[\w+/]{{32}})",
     flags=re.DOTALL,
 )
+FOLDED = ("findings/", "llm/", "results/")
+SESSION = re.compile(
+    r"^(?P<indent> *)(?:<!-- (?P<wish>shown|folded) -->\n+(?P=indent))?(?P<block>```python\n.*?^(?P=indent)```)$",
+    flags=re.MULTILINE | re.DOTALL,
+)
 WIDE = 1000  # pixels; a wider figure cannot be read on a phone
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Return the page with the sessions folded that only check it."""
+
+    def fold(session: re.Match[str]) -> str:
+        wish = session["wish"] or ("folded" if page.file.src_uri.startswith(FOLDED) else "shown")
+        if wish == "shown":
+            return session["indent"] + session["block"]
+        body = "".join(f"    {line}" if line.strip() else line for line in session["block"].splitlines(keepends=True))
+        return f'{session["indent"]}??? checked "Checked by"\n\n{session["indent"]}{body}'
+
+    return SESSION.sub(fold, markdown)
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:

@@ -86,15 +86,15 @@ def test_the_runs_about_a_missing_eos_are_shown_as_they_were():
     assert table("missing-eos") == script("missing_eos").table(content("missing-eos"))
 
 
-def test_the_caption_of_the_home_picture_names_its_settings():
-    figures, home = script("figures"), (DOCS / "index.md").read_text(encoding="utf-8")
+def test_the_caption_of_the_picture_of_t6_names_its_settings():
+    figures, page = script("figures").home, (DOCS / "theory" / "t6.md").read_text(encoding="utf-8")
     pi_0 = r",\,".join(f"{probability:.2f}" for probability in np.exp(figures.LOG_PI_0))
     reward = r",\,".join(f"{value:g}" for value in figures.REWARD)
     tilts = r",\ ".join(map(str, figures.TILTS))
-    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in home
+    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in page
     assert (
         rf"at \(\tau={tilts}\), both radii {figures.EPS}, \(\alpha={figures.ALPHA:g}\), \(\beta={figures.BETA:g}\)"
-        in home
+        in page
     )
 
 

@@ -130,7 +130,7 @@ def region_figure(
 
     >>> figure = region_figure(*np.log([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), np.array([0.0, 1.0, 0.0]), 0.4, 0.4)
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    ['pi_0', 'pi_t', 'pi_0^a pi_t^(1-a)', 'best allowed']
+    ['π₀', 'πₜ', 'π₀^a πₜ^(1-a)', 'best allowed']
     """
     with style():
         figure = Figure(figsize=(5.2, 4.8))

@@ -1,4 +1,4 @@
-"""What docs/hooks.py does to a notebook page: figures are described, nothing is loaded from outside."""
+"""What docs/hooks.py does: sessions fold; figures of notebook pages are described, nothing is loaded from outside."""
 
 import base64
 import importlib.util
@@ -44,3 +44,35 @@ def test_a_wide_figure_is_marked_and_a_call_that_draws_nothing_is_not_named(hook
 def test_only_notebook_pages_change(hooks):
     page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="index.md"))
     assert hooks.on_page_content(IMAGE, page) == IMAGE
+
+
+SESSION = "```python\n>>> print(1, end='')\n\n1\n```"
+INDENTED = SESSION.replace("\n", "\n    ").replace("\n    \n", "\n\n")
+
+
+def made(hooks, source, markdown):
+    return hooks.on_page_markdown(markdown, types.SimpleNamespace(file=types.SimpleNamespace(src_uri=source)))
+
+
+@pytest.mark.parametrize("source", ["results/compare.md", "llm/index.md", "findings/clip.md"])
+def test_sessions_that_check_a_page_are_folded_unless_they_are_wanted(hooks, source):
+    assert made(hooks, source, f"a\n\n{SESSION}\n\nb") == f'a\n\n??? checked "Checked by"\n\n    {INDENTED}\n\nb'
+    assert made(hooks, source, f"a\n\n<!-- shown -->\n{SESSION}") == f"a\n\n{SESSION}"
+
+
+def test_sessions_of_other_pages_are_shown_unless_they_are_to_be_folded(hooks):
+    assert made(hooks, "theory/t1.md", f"a\n\n{SESSION}\n\nb") == f"a\n\n{SESSION}\n\nb"
+    assert made(hooks, "index.md", f"<!-- folded -->\n{SESSION}") == f'??? checked "Checked by"\n\n    {INDENTED}'
+
+
+def test_a_session_in_a_list_is_folded_in_its_place(hooks):
+    deeper = INDENTED.replace("\n    ", "\n        ")
+    assert (
+        made(hooks, "llm/a.md", f"1. a\n\n    {INDENTED}")
+        == f'1. a\n\n    ??? checked "Checked by"\n\n        {deeper}'
+    )
+
+
+def test_blocks_that_are_no_sessions_stay(hooks):
+    block = "```bash\nmake docs\n```"
+    assert made(hooks, "llm/index.md", block) == block
