@@ -31,11 +31,17 @@ SESSION = re.compile(
     r"^(?P<indent> *)(?:<!-- (?P<wish>shown|folded) -->\n+(?P=indent))?(?P<block>```python\n.*?^(?P=indent)```)$",
     flags=re.MULTILINE | re.DOTALL,
 )
+TABLE = re.compile(r"<table>.*?</table>", flags=re.DOTALL)
+HEADER, ROW = re.compile(r"<th[ >].*?</th>", flags=re.DOTALL), re.compile(r"<tr>\s*<td.*?</tr>", flags=re.DOTALL)
+INTERVAL = re.compile(r"(?<=>)(-?[\d.]+)( \[-?[\d.]+, -?[\d.]+\])(?=</td>)")
+MANY = 6  # columns; so many do not fit on a phone
 WIDE = 1000  # pixels; a wider figure cannot be read on a phone
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return the page with the sessions folded that only check it."""
+    """Return the page with the sessions folded that only check it. Pages of results need the width of the contents."""
+    if page.file.src_uri.startswith("results/"):
+        page.meta.setdefault("hide", ["toc"])
 
     def fold(session: re.Match[str]) -> str:
         wish = session["wish"] or ("folded" if page.file.src_uri.startswith(FOLDED) else "shown")
@@ -48,8 +54,25 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
-    """Return the page without the two scripts and with described figures. Only notebook pages change."""
-    return describe_figures(SCRIPTS.sub("", content)) if page.file.src_uri.endswith(".ipynb") else content
+    """Return the page with readable tables, or the notebook page without the two scripts and with described figures."""
+    if page.file.src_uri.endswith(".ipynb"):
+        return describe_figures(SCRIPTS.sub("", content))
+    return TABLE.sub(lambda table: arranged(table[0]), content)
+
+
+def arranged(table: str) -> str:
+    """A table whose intervals stand below their numbers; one of many columns names the column in every cell."""
+    table = INTERVAL.sub(r'\1<span class="interval">\2</span>', table)
+    titles = [html.escape(plain(title), quote=True) for title in HEADER.findall(table)]
+    if len(titles) < MANY:
+        return table
+    return ROW.sub(lambda row: named(row[0], titles), table.replace("<table>", "<table data-wide>", 1))
+
+
+def named(row: str, titles: list[str]) -> str:
+    """A row whose cells carry the titles of their columns, for screens on which the columns do not fit."""
+    left = iter(titles)
+    return re.sub(r"<td", lambda _: f'<td data-label="{next(left, "")}"', row)
 
 
 def describe_figures(content: str) -> str:

@@ -26,8 +26,7 @@ def png(width):
 
 
 def shown(hooks, code, width):
-    page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="notebooks/03.ipynb"))
-    return hooks.on_page_content(CELL.format(code=code) + IMAGE.format(png=png(width)), page)
+    return hooks.on_page_content(CELL.format(code=code) + IMAGE.format(png=png(width)), page_of("notebooks/03.ipynb"))
 
 
 def test_a_figure_has_its_heading_and_its_call(hooks):
@@ -42,16 +41,19 @@ def test_a_wide_figure_is_marked_and_a_call_that_draws_nothing_is_not_named(hook
 
 
 def test_only_notebook_pages_change(hooks):
-    page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="index.md"))
-    assert hooks.on_page_content(IMAGE, page) == IMAGE
+    assert hooks.on_page_content(IMAGE, page_of("index.md")) == IMAGE
 
 
 SESSION = "```python\n>>> print(1, end='')\n\n1\n```"
 INDENTED = SESSION.replace("\n", "\n    ").replace("\n    \n", "\n\n")
 
 
+def page_of(source):
+    return types.SimpleNamespace(file=types.SimpleNamespace(src_uri=source), meta={})
+
+
 def made(hooks, source, markdown):
-    return hooks.on_page_markdown(markdown, types.SimpleNamespace(file=types.SimpleNamespace(src_uri=source)))
+    return hooks.on_page_markdown(markdown, page_of(source))
 
 
 @pytest.mark.parametrize("source", ["results/compare.md", "llm/index.md", "findings/clip.md"])
@@ -76,3 +78,26 @@ def test_a_session_in_a_list_is_folded_in_its_place(hooks):
 def test_blocks_that_are_no_sessions_stay(hooks):
     block = "```bash\nmake docs\n```"
     assert made(hooks, "llm/index.md", block) == block
+
+
+def table(columns):
+    head = "".join(f"<th>c{k} &amp;</th>" for k in range(columns))
+    cells = "".join(f'<td style="x">1.{k} [-0.5, 2]</td>' for k in range(columns))
+    return f"<table>\n<thead>\n<tr>{head}</tr></thead><tbody><tr>\n{cells}</tr></tbody></table>"
+
+
+def test_intervals_stand_below_their_numbers_and_the_cells_of_wide_tables_name_their_column(hooks):
+    narrow = hooks.on_page_content(table(2), page_of("results/a.md"))
+    assert '<td style="x">1.1<span class="interval"> [-0.5, 2]</span></td>' in narrow
+    assert "data-" not in narrow
+    wide = hooks.on_page_content(f"{table(6)} {table(2)}", page_of("results/a.md"))
+    assert [f'<td data-label="c{k} &amp;" style="x">1.{k}<span' in wide for k in range(6)] == [True] * 6
+    assert wide.count("data-wide") == 1
+    assert wide.count("data-label") == 6
+
+
+def test_pages_of_results_take_the_width_of_the_contents(hooks):
+    results, other = page_of("results/compare.md"), page_of("theory/t1.md")
+    hooks.on_page_markdown("", results)
+    hooks.on_page_markdown("", other)
+    assert (results.meta, other.meta) == ({"hide": ["toc"]}, {})
