@@ -75,7 +75,7 @@ def named(row: str, titles: list[str]) -> str:
 
 
 def notebook_page(content: str, path: Path) -> str:
-    """The page of a notebook with its figures described, its closing tests folded, and the simplex where it is named."""
+    """The page of a notebook: figures described, closing tests folded, the simplex where it is named."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     texts = iter([cell["metadata"].get("alt", "") for cell in cells for _ in range(figures_of(cell))])
     content = FIGURE.sub(lambda figure: described(figure, next(texts)), content)
@@ -111,7 +111,8 @@ def folded(content: str, cell_id: str) -> str:
         if depth == 0:
             end = start + content[start + tag.end() :].index(">") + tag.end() + 1
             break
-    return f'{content[:start]}<details class="checked"><summary>Checked by</summary>{content[start:end]}</details>{content[end:]}'
+    fold = f'<details class="checked"><summary>Checked by</summary>{content[start:end]}</details>'
+    return content[:start] + fold + content[end:]
 
 
 def plain(markup: str) -> str:

@@ -2,11 +2,11 @@
 
     python notebooks/execute.py            all of them
     python notebooks/execute.py 03 07      those whose names begin with 03 or 07
-    python notebooks/execute.py 08 SEED=1  with another value in the cell tagged `parameters`
+    python notebooks/execute.py 08 SEED=1  another value in the cell tagged `parameters`
 
 Times and kernel ids are not kept: they change from run to run. So a notebook with the
-same outputs is the same file. An error in a cell stops the run, and the file on disk does
-not change.
+same outputs is the same file. An error in a cell stops the run, and the file on disk
+does not change.
 """
 
 import json
@@ -26,7 +26,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def find(prefixes: list[str]) -> list[Path]:
-    """The notebooks whose names begin with one of `prefixes`, in order; all without any.
+    """The notebooks whose names begin with one of `prefixes`; all without any.
 
     Raises:
         ValueError: no notebook begins with a prefix.
@@ -44,7 +44,7 @@ def find(prefixes: list[str]) -> list[Path]:
 
 
 def execute(path: Path, parameters: Mapping[str, object] | None = None) -> NotebookNode:
-    """Run one notebook in a fresh kernel and return it with its outputs. No cell may fail.
+    """Run one notebook in a fresh kernel, return it with its outputs. No cell may fail.
 
     Args:
         path: the notebook.

@@ -116,6 +116,7 @@ def checker():
         ('<a href="other.html#gone">a</a>', "dead anchor: other.html#gone"),
         ("<p>[<code>f</code>][dar_ref.gone]</p>", "reference left as text: dar_ref.gone"),
         ("<ul><li>seed: <blockquote><p>= 0</p></blockquote></li></ul>", "a line that begins with > became a quotation"),
+        ("<pre>&lt;IPython.core.display.Image object&gt;</pre>", "an output that no browser shows: <IPython.core"),
         (r"<p>costs $5</p>", "mathematics left as text: '$5"),
         (r"<p>the weight \(w\)</p>", "mathematics left as text: '\\\\(w"),
         (r'<div class="jupyter-wrapper"><p>the weight $w</p></div>', "odd number of $ in the text: 1"),

@@ -2,14 +2,15 @@
 
 import base64
 import importlib.util
+import json
 import types
 from pathlib import Path
 
 import pytest
 
 HOOKS = Path(__file__).parent.parent / "docs" / "hooks.py"
-CELL = '<h2 id="a">Two <em>wishes</em>, $\\pi_t$<a>¶</a></h2><div class="clipboard-copy-txt" id="c">{code}</div>'
 IMAGE = '<img alt="No description has been provided for this image" class="" src="data:image/png;base64,{png}">'
+CODE = '<div class="jp-Cell">\n<div class="jp-Cell" id="cell-id={id}"><div>code</div></div>\n</div>'
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +26,43 @@ def png(width):
     return base64.b64encode(header + bytes(30)).decode()
 
 
-def shown(hooks, code, width):
-    return hooks.on_page_content(CELL.format(code=code) + IMAGE.format(png=png(width)), page_of("notebooks/03.ipynb"))
+def notebook(tmp_path, *cells):
+    """The page of a notebook with these cells."""
+    path = tmp_path / "03.ipynb"
+    path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    file = types.SimpleNamespace(src_uri="notebooks/03.ipynb", abs_src_path=str(path))
+    return types.SimpleNamespace(file=file, meta={})
 
 
-def test_a_figure_has_its_heading_and_its_call(hooks):
-    page = shown(hooks, "x = 1\nplots.region_figure(&quot;a&quot;)", 400)
-    alt = "Figure of the section “Two wishes, pi_t”, drawn by plots.region_figure(&quot;a&quot;)"
-    assert f'<img alt="{alt}" class="" src="data:image/png;base64,{png(400)}">' in page
+def cell(name="a", alt="", figures=0, tags=()):
+    return {
+        "id": name,
+        "metadata": {"alt": alt, "tags": list(tags)},
+        "outputs": figures * [{"data": {"image/png": ""}}],
+    }
 
 
-def test_a_wide_figure_is_marked_and_a_call_that_draws_nothing_is_not_named(hooks):
-    assert '<img alt="Figure of the section “Two wishes, pi_t”" class="wide"' in shown(hooks, "figure", 1001)
-    assert 'class=""' in shown(hooks, "figure", 1000)
+def test_each_figure_has_the_text_of_its_cell_and_a_wide_one_is_marked(hooks, tmp_path):
+    page = notebook(tmp_path, cell("a", "first & best", 1), cell("b"), cell("c", "a pair", 2))
+    content = IMAGE.format(png=png(1000)) + IMAGE.format(png=png(1001)) + IMAGE.format(png=png(400))
+    assert hooks.on_page_content(content, page) == (
+        f'<img alt="first &amp; best" class="" src="data:image/png;base64,{png(1000)}">'
+        f'<img alt="a pair" class="wide" src="data:image/png;base64,{png(1001)}">'
+        f'<img alt="a pair" class="" src="data:image/png;base64,{png(400)}">'
+    )
+
+
+def test_a_cell_of_tests_is_folded_as_a_whole(hooks, tmp_path):
+    page = notebook(tmp_path, cell("a"), cell("b", tags=["checks"]))
+    content = CODE.format(id="a") + CODE.format(id="b") + "<p>end</p>"
+    fold = f'<details class="checked"><summary>Checked by</summary>{CODE.format(id="b")}</details>'
+    assert hooks.on_page_content(content, page) == f"{CODE.format(id='a')}{fold}<p>end</p>"
+
+
+def test_the_simplex_stands_where_a_notebook_names_it(hooks, tmp_path):
+    made_of = hooks.on_page_content("<p>a</p><!-- simplex --><p>b</p>", notebook(tmp_path, cell()))
+    assert made_of.startswith('<p>a</p><section id="simplex"')
+    assert made_of.endswith('<script src="../assets/simplex/start.js"></script><p>b</p>')
 
 
 def test_only_notebook_pages_change(hooks):

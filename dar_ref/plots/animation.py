@@ -53,7 +53,7 @@ def paths_gif(
     walks = {title: np.asarray(path, dtype=float) for title, path in paths.items()}
 
     def draw(figure: Figure, step: int) -> None:
-        figure.subplots_adjust(left=0.08, right=0.92, bottom=0.12, top=0.74, wspace=0.5)
+        figure.subplots_adjust(left=0.12, right=0.88, bottom=0.12, top=0.74, wspace=0.7)
         for number, (title, path) in enumerate(walks.items(), start=1):
             ax = simplex_axes(figure, (1, len(walks), number), arms)
             draw_path(ax, path[: step + 1])

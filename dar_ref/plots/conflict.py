@@ -67,6 +67,7 @@ def dar_path_figure(
 
     def draw(ax: TernaryAxes, step: int) -> None:
         draw_dar(ax, path, step, alpha, beta)
+        ax.set_title(f"step {step}: {ax.get_title()}", pad=4, fontsize="small")
 
     return _row_of_simplexes(path, shown, arms, draw)
 
@@ -105,11 +106,12 @@ def _row_of_simplexes(
 
 
 def frames_figure(path: ConflictPath, shown: Sequence[int], *, arms: Sequence[str] = ARMS) -> Figure:
-    """A row of simplexes: both constraints and their intersection, at the steps `shown` of the path."""
+    """Three simplexes to a row: both constraints and their intersection, at the steps `shown` of the path."""
+    rows = -(-len(shown) // 3)
     with style():
-        figure = Figure(figsize=(3.0 * len(shown), 3.1))
-        for column, step in enumerate(shown, start=1):
-            draw_conflict(simplex_axes(figure, (1, len(shown), column), arms), path, step, others=False)
+        figure = Figure(figsize=(9.0, 3.1 * rows))
+        for number, step in enumerate(shown, start=1):
+            draw_conflict(simplex_axes(figure, (rows, 3, number), arms), path, step, others=False)
     return figure
 
 

@@ -94,6 +94,7 @@ def test_the_region_and_dars_answer_are_drawn_at_the_same_four_steps(measured):
     assert region.axes[3].get_title().endswith("no policy satisfies both")
     best = np.exp(theory.optimum(REWARD, LOG_PI_0, measured.log_path, 0.4, 2.0).log_pi) @ REWARD
     for ax, step in zip(answer.axes, (0, 1, 2, 4), strict=True):
+        assert ax.get_title().startswith(f"step {step}: DAR")
         assert f"E[r] = {best[step]:.3f}" in ax.get_title()
     chosen = plots.conflict_figure(measured, shown=(3,)).axes
     assert [ax.get_title().split("\n")[0] for ax in chosen] == ["step 3"]
