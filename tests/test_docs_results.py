@@ -114,10 +114,10 @@ def test_half_the_annotations_can_come_out_either_way(dar, online_dpo, verdict):
 @pytest.mark.parametrize(
     ("tldr", "helpful", "verdict"),
     [
-        ((0.60, 0.61), (0.60, 0.60), "shows"),
-        ((0.60, 0.61), (0.40, 0.40), "partly"),
+        ((0.61, 0.61), (0.60, 0.60), "shows"),
+        ((0.61, 0.61), (0.40, 0.40), "partly"),
         ((0.40, 0.40), (0.40, 0.40), "does not"),
-        ((0.60, 0.61), (0.80, 0.40), "not testable here"),  # the seeds disagree
+        ((0.61, 0.61), (0.80, 0.40), "not testable here"),  # the seeds disagree
     ],
 )
 def test_one_completion_is_enough_where_it_is_within_two_points(tldr, helpful, verdict):
@@ -151,18 +151,17 @@ def test_the_verdicts_of_committed_results_follow_their_numbers():
 def test_a_trade_off_needs_as_many_settings_for_each_method():
     claims, frontier = script("claims"), content("frontier")
     assert claims.trade_off(frontier)[0] == "not testable here"
-    dar = [row for row in frontier["settings"] if row["group"].startswith("dar")]
-    rivals = [{**row, "group": rival, "runs": lowered(row["runs"])} for row in dar for rival in ("grpo", "rloo")]
-    assert claims.trade_off({**frontier, "settings": [*dar, *rivals]})[0] == "shows"
+    rivals = [row for row in frontier["settings"] if row["group"].startswith("dar")]
+    named = {method: [{**row, "group": method} for row in rivals] for method in ("grpo", "rloo")}
+    ahead = [{**row, "runs": [raised(run) for run in row["runs"]]} for row in rivals]
+    assert claims.trade_off({"settings": [*ahead, *named["grpo"], *named["rloo"]]})[0] == "shows"
+    assert claims.trade_off({"settings": [*rivals, *named["grpo"], *named["rloo"]]})[0] == "does not"
 
 
-def lowered(runs):
-    """The same runs with less reward after the start."""
-    worse = {"proxy": -9.0, "gold": -9.0}
-    return [
-        {**run, "evaluations": [run["evaluations"][0], *({**e, **worse} for e in run["evaluations"][1:])]}
-        for run in runs
-    ]
+def raised(run):
+    """The same run with more reward after its start."""
+    first, *later = run["evaluations"]
+    return {**run, "evaluations": [first, *({**e, "proxy": e["proxy"] + 9.0, "gold": e["gold"] + 9.0} for e in later)]}
 
 
 def test_a_statement_that_fails_takes_its_verdict_along():
