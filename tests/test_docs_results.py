@@ -37,6 +37,13 @@ def test_an_experiment_has_results_or_is_said_to_have_none():
     assert {name for name in tables.TABLES if not (DOCS / "results" / name).exists()} == NOT_RUN_YET
 
 
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_the_page_of_an_experiment_shows_its_table_or_says_that_there_is_none(name):
+    page = (DOCS / "results" / f"{name.removesuffix('-gold')}.md").read_text(encoding="utf-8")
+    shown, none = f'--8<-- "results/{name}/table.md"' in page, f"`dar-ref toy {name}` has not run yet" in page
+    assert (shown, none) == (name not in NOT_RUN_YET, name in NOT_RUN_YET)
+
+
 @pytest.mark.parametrize("name", sorted(set(tables.TABLES) - NOT_RUN_YET))
 def test_tables_of_an_experiment_are_those_of_its_results(name):
     written = content(name)
