@@ -101,6 +101,19 @@ def test_a_prompt_that_pays_c_more_has_a_mass_exp_c_over_beta_times_as_large_unl
     assert np.diff(log_louder)[0] - np.diff(log_m)[0] == pytest.approx(power * 1.7 / 0.6, abs=1e-12)
 
 
+def test_with_a_clip_a_prompt_far_above_the_mean_of_the_batch_asks_for_the_sampler_and_one_far_below_for_nothing() -> (
+    None
+):
+    reward, log_pi_0, log_pi_t = three_prompts(2, 3)
+    apart = reward + np.array([[-20.0], [20.0]])
+    target = sampled_target(apart, log_pi_0, log_pi_t, 0.3, 0.6, 1, 20.0, baseline="batch")
+    log_m = prompt_mass(apart, log_pi_0, log_pi_t, 0.3, 0.6, 1, 20.0, baseline="batch")
+    np.testing.assert_allclose(target[1], log_pi_t[1], rtol=0, atol=1e-14)
+    assert kl(target[0], log_pi_t[0]) > 0.1
+    assert log_m[1] == pytest.approx(np.log(20.0), rel=1e-14)
+    assert log_m[0] < -20.0
+
+
 def test_the_masses_weigh_what_a_policy_loses_on_each_prompt() -> None:
     """`E L(pi) - E L(pi') = 1/N sum_n m_n KL(pi'_n‖pi_n)`, the loss summed over every ordered batch."""
     reward, log_pi_0, log_pi_t = three_prompts(3, 2)
