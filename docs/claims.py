@@ -22,6 +22,7 @@ from scipy.stats import f
 from dar_ref import results
 from dar_ref.evaluation import TABLE_1, TABLE_2, Interval, student
 from dar_ref.toy.experiments.matched import advantages
+from dar_ref.toy.experiments.tables import collapsed
 
 HERE = Path(__file__).parent / "results"
 SHOWS, PARTLY, NOT, NOT_TESTABLE = VERDICTS = ("shows", "partly", "does not", "not testable here")
@@ -128,18 +129,13 @@ def best_alpha(of: Content) -> Judgement:
 
 def dao_unstable(of: Content) -> Judgement:
     """On the gold reward runs of DAO end below pi_0, and none of DAR; on fresh and on old samples. On one: partly."""
-
-    def collapsed(method: str, age: str) -> list[bool]:
-        settings = [row for row in of["settings"] if row["group"] == method and row["label"].endswith(age)]
-        return [run["final"]["gold"] < run["evaluations"][0]["gold"] for row in settings for run in row["runs"]]
-
     found, rows = 0, []
     for name, age in AGES.items():
-        dao, dar = collapsed("dao", age), collapsed("dar", age)
+        settings = [row for row in of["settings"] if row["label"].endswith(age)]
+        dao, dar = ([collapsed(run) for r in settings if r["group"] == m for run in r["runs"]] for m in ("dao", "dar"))
         found += any(dao) and not any(dar)
-        rows.append(
-            Row(f"runs that end below \\(\\pi_0\\), {name}", "", f"{sum(dao)} of {len(dao)}; of DAR {sum(dar)}")
-        )
+        counts = f"{sum(dao)} of {len(dao)}; of DAR {sum(dar)}"
+        rows.append(Row(f"runs that end below \\(\\pi_0\\), {name}", "", counts))
     return (NOT, PARTLY, SHOWS)[found], rows
 
 
