@@ -33,7 +33,7 @@ SESSION = re.compile(
 TABLE = re.compile(r"<table>.*?</table>", flags=re.DOTALL)
 HEADER, ROW = re.compile(r"<th[ >].*?</th>", flags=re.DOTALL), re.compile(r"<tr>\s*<td.*?</tr>", flags=re.DOTALL)
 INTERVAL = re.compile(r"(?<=>)(-?[\d.]+)( \[-?[\d.]+, -?[\d.]+\])(?=</td>)")
-MANY = 6  # columns; so many do not fit on a phone
+MANY = 5  # columns; so many do not fit on a phone
 WIDE = 1000  # pixels; a wider figure cannot be read on a phone
 
 
@@ -65,7 +65,9 @@ def arranged(table: str) -> str:
     titles = [html.escape(plain(title), quote=True) for title in HEADER.findall(table)]
     if len(titles) < MANY:
         return table
-    return ROW.sub(lambda row: named(row[0], titles), table.replace("<table>", "<table data-wide>", 1))
+    return ROW.sub(
+        lambda row: named(row[0], titles), table.replace("<table>", f'<table data-columns="{len(titles)}">', 1)
+    )
 
 
 def named(row: str, titles: list[str]) -> str:
