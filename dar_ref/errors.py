@@ -83,6 +83,12 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise NotADirectoryError if a file is where a folder is to be; it need not exist."""
+    if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise NotADirectoryError(f"{str(file)!r} is a file; pass a folder")
+
+
 def _argument(read: Callable[[str], T], text: str) -> T:
     try:
         return read(text)

@@ -11,7 +11,6 @@ Options of TRL and transformers keep their names. `methods.<name>` overrides gen
 """
 
 import dataclasses
-import difflib
 import json
 import os
 import traceback
@@ -23,10 +22,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from dar_ref import scalars
+from dar_ref.llm.first_checks import check_names, free_options
 from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.models.policy import lora_config, model_positions
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
+from dar_ref.llm.types_in_words import why
 
 HERE = Path(__file__).parents[1]
 Classes = tuple[type[Any], type[Any]]
@@ -85,21 +86,12 @@ def named_options(options: RunOptions) -> dict[str, Any]:
     types = get_type_hints(config_class)
     of_all = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
     arguments: dict[str, Any] = {name: value for name, value in of_all.items() if name in known}
-    sections = ("training", "generation", f"methods.{options.method}")
-    for section in sections if options.method in ONLINE else (sections[0], sections[2]):
-        for name, value in options.section(section).items():
-            if section == "generation" and options.method == "online_dpo":
-                name = {"max_completion_length": "max_new_tokens"}.get(name, name)
-                if name == "num_generations":  # always pairs
-                    continue
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 3)
-                hint = f"; did you mean {', '.join(close)}?" if close else ""
-                raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
-            _check_type(f"{section}.{name}", value, types[name])
-            if name in ("seed", "data_seed") and value is not None:
-                scalars.seed(f"{section}.{name}", value)
-            arguments[name] = value
+    check_names(options)
+    for key, name, value in free_options(options):
+        _check_type(key, value, types[name])
+        if name in ("seed", "data_seed") and value is not None:
+            scalars.seed(key, value)
+        arguments[name] = value
     if arguments.get("use_liger_kernel") and arguments.get("use_cpu"):
         raise ValueError("training.use_liger_kernel = True: its kernels are Triton's, for GPUs; leave it out on a CPU")
     if arguments.get("push_to_hub"):
@@ -159,7 +151,7 @@ def _check_type(name: str, value: Any, wanted: Any) -> None:
     try:
         TypeAdapter(wanted, config=strict).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise ValueError(f"{name} = {value!r}: {'; '.join(e['msg'] for e in error.errors())}") from None
+        raise ValueError(f"{name} = {value!r} {why(error.errors(), value)}") from None
 
 
 def check_steps(args: TrainingArguments, rows: int | None = None) -> None:

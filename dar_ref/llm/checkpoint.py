@@ -32,9 +32,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
+from dar_ref.llm.folder import MARK, checkpoints
 from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
 
-MARK = "pi_0.json"
 REMOVED = ".removed"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
     "model.name",
@@ -138,12 +138,6 @@ def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, A
             yield from _flattened(f"{prefix}{key}.", value)
         else:
             yield prefix + key, value
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder` by their steps, those that were cut off included."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None, str]:

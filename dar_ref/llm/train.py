@@ -41,12 +41,14 @@ from dar_ref.llm.checkpoint import (
     steps_per_buffer,
 )
 from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
+from dar_ref.llm.first_checks import checked_options, overrides
 from dar_ref.llm.folder import check_folder, first_process, held, save_policy
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.models.tokenizers import tokenizer_hash
-from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json, shown
+from dar_ref.llm.options import ONLINE, RunOptions, options_as_json, shown
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
+from dar_ref.parser import Parser
 
 ANSWER = "This is a sample."
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout", re.I)
@@ -200,20 +202,19 @@ def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> _Data:
     return _Data(prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run `dar-ref train` with parsed arguments, see `dar_ref.llm.arguments`; returns the exit status."""
-    overrides = list(arguments.options)
-    if arguments.method:
-        overrides.append(f"method={arguments.method}")
-    if arguments.random_init:
-        overrides.append("model.random_init=true")
-    options = load_options(arguments.config, overrides)
+def run(arguments: argparse.Namespace, options: RunOptions | None = None) -> int:
+    """Run `dar-ref train` with parsed arguments, see `dar_ref.llm.arguments`; returns the exit status.
+
+    Args:
+        options: `checked_options(arguments)`, where the caller has them.
+    """
+    options = options or checked_options(arguments)
     warnings.filterwarnings("ignore", r".*gradient_checkpointing.* is deprecated", FutureWarning)  # raised inside TRL
     if arguments.dry_run:
         from dar_ref.llm.dry_run import dry_run
 
         return dry_run(options, arguments.out, arguments.resume)
-    command = f"dar-ref train --config {arguments.config} " + " ".join(map(shown, overrides))
+    command = f"dar-ref train --config {arguments.config} " + " ".join(map(shown, overrides(arguments)))
     try:
         done = train(options, arguments.out, arguments.resume, command.strip())
     except Exception as error:
@@ -251,7 +252,7 @@ def _explained(error: Exception, options: RunOptions, out: Path) -> OSError | No
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m dar_ref.llm.train`: the same as `dar-ref train`, for `accelerate launch -m` and `torchrun -m`."""
-    parser = argparse.ArgumentParser(prog="python -m dar_ref.llm.train")
+    parser = Parser(prog="python -m dar_ref.llm.train")
     parser.add_argument("--debug", action="store_true", help="show the traceback of what stops it")
     add_arguments(parser)
     arguments = parser.parse_args(argv)

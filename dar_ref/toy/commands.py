@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from dar_ref import results, scalars
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
+from dar_ref.progress import reporting
 from dar_ref.toy.config import RunConfig, StartConfig, start_config
 from dar_ref.toy.exact import report, study
 from dar_ref.toy.exact.enumerate import exact_observer
@@ -109,13 +109,12 @@ def _trained(
     task: str, config: RunConfig, start_settings: StartConfig, folder: Path, checkpoint: Path
 ) -> tuple[Start, Run]:
     torch.set_num_threads(1)  # the number of threads sets the order of sums, and so the last digits
-    console = Console(stderr=True)
-    with console.status("SFT, comparisons, reward model (once per task and seed)"):
-        start = load_start(start_settings, folder)
-    with Progress(console=console) as progress:
-        bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
+    stage = f"{config.method} on {task}"
+    with reporting() as show:
+        start = load_start(start_settings, folder, show)
+        show(stage, 0, config.steps)
         observer = exact_observer(start, config) if task == "tiny" else None
-        done = train(start, config, checkpoint, None, lambda step: progress.update(bar, completed=step), observer)
+        done = train(start, config, checkpoint, None, lambda step: show(stage, step, config.steps), observer)
     return start, done
 
 
@@ -152,10 +151,9 @@ def exact(seed: int, folder: Path, out: Path) -> int:
     command = f"dar-ref toy exact --seed {seed}"
     torch.set_num_threads(1)
     with results.writing(out, command):
-        start = load_start(start_config("tiny", seed), folder)
-        with Progress(console=Console(stderr=True)) as progress:
-            bar = progress.add_task("exact", total=study.total_steps())
-            content = study.run(start, seed, lambda step: progress.update(bar, completed=step))
+        with reporting() as show:
+            start = load_start(start_config("tiny", seed), folder, show)
+            content = study.run(start, seed, lambda step: show("exact", step, study.total_steps()))
         header, *rows = report.table(content)
         table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
         results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")

@@ -21,6 +21,7 @@ from torch.nn.functional import logsigmoid
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
 from dar_ref.losses import sequence_logps
+from dar_ref.progress import Report, silent
 from dar_ref.toy import cache
 from dar_ref.toy.config import StartConfig
 from dar_ref.toy.policy import (
@@ -116,8 +117,8 @@ class Start:
         return [[self.task.vocabulary[i] for i in row] for row in completions.prompt_ids.tolist()]
 
 
-def load_start(config: StartConfig, folder: Path) -> Start:
-    """Load a start from the cache `folder`. Stages that are missing are made first.
+def load_start(config: StartConfig, folder: Path, report: Report = silent) -> Start:
+    """Load a start from the cache `folder`. Stages that are missing are made first, and reported.
 
     Raises:
         OSError: the cache cannot be written.
@@ -126,12 +127,14 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     task = TASKS[config.task]
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
     key = start_key(config)
-    sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
+    sft = cache.made(folder / "sft" / key, partial(_make_sft, report, config, task, prompts))
     pi_0 = cache.read(sft, lambda folder: load(Qwen2ForCausalLM, folder / "policy"))
-    preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
+    preferences = cache.made(
+        folder / "preferences" / key, partial(_make_comparisons, report, config, task, prompts, pi_0)
+    )
     content = cache.read(preferences, lambda folder: _read_json(folder / "comparisons.json"))
     comparisons = cache.read(preferences, lambda _: _comparisons(task, content["train"]))
-    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
+    reward = cache.made(folder / "reward" / key, partial(_make_reward, report, config, task, pi_0, content))
     reward_model = cache.read(reward, lambda folder: load(Qwen2ForSequenceClassification, folder / "reward_model"))
     metrics = cache.read(reward, lambda folder: _read_json(folder / "metrics.json"))
     return Start(config, task, prompts, pi_0, comparisons, reward_model, metrics)
@@ -180,7 +183,7 @@ def start_key(config: StartConfig) -> str:
     return cache.content_key({"start": asdict(config), "task": definition})
 
 
-def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -> None:
+def _make_sft(report: Report, config: StartConfig, task: Task, prompts: Prompts, folder: Path) -> None:
     rng = random.Random(f"demonstrations {config.seed}")
     asked = [prompt for prompt in prompts.train for _ in range(config.demonstrations)]
     answers = [noisy_answer(task, prompt, config.noise, rng) for prompt in asked]
@@ -192,11 +195,15 @@ def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -
         return -sequence_logps(per_token_logps(policy, batch), batch.mask).sum() / batch.mask.sum()
 
     generator = torch.Generator().manual_seed(config.seed)
-    _fit(policy, loss, len(asked), config.sft_steps, config.sft_batch, config.sft_learning_rate, generator)
+    shown = partial(report, "SFT")
+    _fit(policy, loss, len(asked), config.sft_steps, config.sft_batch, config.sft_learning_rate, generator, shown)
     save(policy, tokenizer(task), folder / "policy")
 
 
-def _make_comparisons(config: StartConfig, task: Task, prompts: Prompts, pi_0: Qwen2ForCausalLM, folder: Path) -> None:
+def _make_comparisons(
+    report: Report, config: StartConfig, task: Task, prompts: Prompts, pi_0: Qwen2ForCausalLM, folder: Path
+) -> None:
+    report("comparisons")
     generator = torch.Generator().manual_seed(config.seed + 1)
     content = {}
     for name, asked in (("train", prompts.train), ("validation", prompts.validation)):
@@ -227,7 +234,7 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 
 
 def _make_reward(
-    config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
+    report: Report, config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
     """Fit the reward model; beside it `metrics.json`, on validation prompts: the `agreement` of the reward model and of
     the gold reward with the labels, and the correlation of the two rewards."""
@@ -247,7 +254,8 @@ def _make_reward(
 
     generator = torch.Generator().manual_seed(config.seed + 2)
     count, rate = len(train.preferred), config.reward_learning_rate
-    _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
+    shown = partial(report, "reward model")
+    _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator, shown)
     prompts = [row["prompt"] for row in content["validation"]]
     proxy, gold = score(reward_model, held_out.completions), gold_rewards(task, prompts, held_out.completions)
     same = _identical(content["validation"], pairs)
@@ -330,11 +338,13 @@ def _fit(
     batch: int,
     learning_rate: float,
     generator: torch.Generator,
+    report: Callable[[int, int], None],
 ) -> None:
     """Minimise `loss` by Adam on random rows out of `count`; the learning rate decays to 0 along a cosine."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)))
-    for _ in range(steps):
+    for step in range(steps):
+        report(step, steps)
         optimizer.zero_grad()
         torch.autograd.backward(loss(torch.randint(count, (batch,), generator=generator)))
         optimizer.step()

@@ -145,7 +145,10 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["alfa=1"], "'alfa=1' is not an option; pass key=value with a key of method, steps"),
+        (
+            ["alfa=1"],
+            "'alfa=1' is not an option; did you mean alpha=...[?]; pass key=value with a key of method, steps",
+        ),
         (["alpha"], "'alpha' is not an option"),
         (["alpha=big"], "alpha: 'big' is not a number; write it in decimal digits"),
         (["steps=1.5"], "steps: '1.5' is not a whole number; write decimal digits"),
