@@ -49,7 +49,7 @@ docs-browser: .venv/browser docs ## check the site in headless Chromium without 
 	$(BIN)/python docs/browser_check.py site --shots out/screenshots
 
 benchmark: .venv/dev ## measure the speed ratios, each in one run
-	$(BIN)/python -m tests.benchmarks.ratios
+	$(BIN)/python -m tests.benchmarks.ratios --json docs/results/ratios.json
 
 benchmark-trl: .venv/llm ## samples per second of the toy engine and of TRL, and where the time goes
 	$(BIN)/python -m tests.benchmarks.toy_against_trl --json docs/results/speed.json
