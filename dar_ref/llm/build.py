@@ -21,12 +21,14 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from dar_ref import scalars
 from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.models.policy import lora_config, model_positions
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
+from dar_ref.llm.ranges import check_range
 
 HERE = Path(__file__).parents[1]
 Classes = tuple[type[Any], type[Any]]
@@ -71,7 +73,14 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
     arguments, config_class = named_options(options), classes(options.method)[0]
     if options.method == "online_dpo":
         _keep_whole(arguments, options.data.max_prompt_tokens, config_class)
-    return _constructed(config_class, output_dir=str(output_dir), **arguments)
+    made = _constructed(config_class, output_dir=str(output_dir), **arguments)
+    try:
+        get_reporting_integration_callbacks(made.report_to)
+    except ValueError as error:
+        raise ValueError(f"training.report_to = {made.report_to}: {error}") from None
+    if made.eval_strategy != "no":
+        _check_evaluation(options)
+    return made
 
 
 def named_options(options: RunOptions) -> dict[str, Any]:
@@ -99,6 +108,7 @@ def named_options(options: RunOptions) -> dict[str, Any]:
             _check_type(f"{section}.{name}", value, types[name])
             if name in ("seed", "data_seed") and value is not None:
                 scalars.seed(f"{section}.{name}", value)
+            check_range(f"{section}.{name}", value)
             arguments[name] = value
     if arguments.get("use_liger_kernel") and arguments.get("use_cpu"):
         raise ValueError("training.use_liger_kernel = True: its kernels are Triton's, for GPUs; leave it out on a CPU")
@@ -110,6 +120,16 @@ def named_options(options: RunOptions) -> dict[str, Any]:
     if options.model.trust_remote_code and "trust_remote_code" in known:
         arguments["trust_remote_code"] = True
     return arguments
+
+
+def _check_evaluation(options: RunOptions) -> None:
+    """Raise ValueError if there is nothing to evaluate on, or nobody who can."""
+    if options.method in ("online_dpo", "dpo", "dar_offline"):
+        raise ValueError(
+            f"training.eval_strategy: method = {options.method} is not evaluated while it is trained; leave it out"
+        )
+    if options.data.eval_prompts is None and options.data.eval_split is None:
+        raise ValueError("training.eval_strategy needs prompts; set data.eval_prompts or eval_split, or leave it out")
 
 
 def _constructed(config_class: Any, **arguments: Any) -> Any:
@@ -169,6 +189,11 @@ def check_steps(args: TrainingArguments, rows: int | None = None) -> None:
         raise ValueError(f"training.max_steps = {args.max_steps} is no number of steps; set 1 or more, or leave it out")
     if args.learning_rate == 0.0:
         raise ValueError("training.learning_rate = 0 changes no weight; set one above 0")
+    if args.warmup_steps and args.lr_scheduler_type == "constant":
+        raise ValueError(
+            f"training.warmup_steps = {args.warmup_steps} has no effect with lr_scheduler_type = constant; set"
+            " constant_with_warmup, or leave it out"
+        )
     if args.max_steps <= 0 and args.num_train_epochs <= 0:
         raise ValueError(
             f"training.num_train_epochs = {args.num_train_epochs} and max_steps = {args.max_steps} make 0 steps; set"

@@ -32,8 +32,6 @@ from dar_ref.llm.arguments import add_arguments
 from dar_ref.llm.build import check_lengths, check_steps, make_arguments, make_trainer, template_of
 from dar_ref.llm.checkpoint import (
     STOPPED,
-    Keeper,
-    NothingLeftError,
     check_save_steps,
     last_checkpoint,
     make_mark,
@@ -42,6 +40,7 @@ from dar_ref.llm.checkpoint import (
 )
 from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
 from dar_ref.llm.folder import check_folder, first_process, held, save_policy
+from dar_ref.llm.keeper import Keeper, NothingLeftError
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.models.tokenizers import tokenizer_hash
@@ -56,10 +55,12 @@ NOT_WRITTEN = re.compile(r"\(os error \d+\)|file write failed|failed writing fil
 
 
 class Trained(NamedTuple):
-    """A finished run. trainer: the method's trainer; stopped: whether SIGTERM ended the run early."""
+    """A finished run. trainer: the method's trainer; stopped: whether SIGTERM ended it early; unchanged: whether it changed
+    no weight."""
 
     trainer: Any
     stopped: bool
+    unchanged: bool
 
 
 def train(options: RunOptions, out: Path, resume: bool = False, command: str = "dar-ref train") -> Trained:
@@ -109,7 +110,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         except NothingLeftError:
             _say(f"{last} is the last step of the run: nothing is left to train")
         _write(trainer, options, out, data.summary, keeper, (command, began))
-    return Trained(trainer, keeper.stopped)
+    return Trained(trainer, keeper.stopped, keeper.unchanged)
 
 
 class _Data(NamedTuple):
@@ -225,7 +226,8 @@ def run(arguments: argparse.Namespace) -> int:
     if done.stopped:
         print(f"stopped by SIGTERM; `--resume` continues from step {done.trainer.state.global_step}", file=sys.stderr)
         return STOPPED
-    if reason := nothing_learned(split_log(done.trainer.state.log_history)[0]):
+    reason = nothing_learned(split_log(done.trainer.state.log_history)[0])
+    if reason := reason or ("no weight was changed" if done.unchanged else None):
         _say(f"nothing was learned: {reason}; the policy in {arguments.out / 'policy'} is no better than pi_0")
         return 1
     if done.trainer.is_world_process_zero():

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dar_ref.llm import checkpoint, train
+from dar_ref.llm import checkpoint, keeper, train
 from dar_ref.llm.checkpoint import STOPPED, content_hash
 from dar_ref.llm.options import make_options, options_as_json
 from tests.llm.training import options
@@ -204,9 +204,9 @@ def test_a_kill_before_the_mark_leaves_a_whole_checkpoint(exported, tmp_path, mo
             raise KilledError
         return usual(self, args, state, control)
 
-    usual = checkpoint.Keeper.on_save
+    usual = keeper.Keeper.on_save
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Keeper, "on_save", killed)
+        patch.setattr(keeper.Keeper, "on_save", killed)
         with pytest.raises(KilledError):
             train.train(chosen, tmp_path / "killed")
     marks = sorted(path.parent.name for path in (tmp_path / "killed" / "checkpoints").glob("*/pi_0.json"))
