@@ -25,7 +25,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from dar_ref import scalars
 from dar_ref.llm.models.kinds import check_positions
-from dar_ref.llm.models.policy import lora_config, model_positions
+from dar_ref.llm.models.policy import lora_config, model_positions, read_config
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
 from dar_ref.llm.ranges import check_range
@@ -160,9 +160,19 @@ def template_of(arguments: Any) -> dict[str, Any]:
     return getattr(arguments, "chat_template_kwargs", None) or {}
 
 
-def check_lengths(options: RunOptions, arguments: Any, folder: Path, longest: int) -> None:
+def check_model(options: RunOptions, arguments: Any, folder: Path, longest: int, largest_id: int = 0) -> None:
     """Raise ValueError if the longest prompt (of pairs: with its answer) and what is sampled behind it exceed the
-    positions of the model."""
+    positions of the model, if it has no embedding for a token, or if its own settings change what is sampled."""
+    from dar_ref.llm.config import refuse_the_model_s
+
+    if options.method in ONLINE:
+        refuse_the_model_s(folder)
+    rows = getattr(read_config(options.model, folder).get_text_config(), "vocab_size", None)
+    if rows is not None and largest_id >= rows:
+        raise ValueError(
+            f"the tokenizer of model.name = {options.model.name!r} reads the data as ids up to {largest_id}, and the"
+            f" model has {rows} embeddings; take the tokenizer that belongs to it, or resize its embeddings first"
+        )
     new = getattr(arguments, "max_completion_length", 0) or getattr(arguments, "max_new_tokens", 0)
     check_positions(longest, new, model_positions(options.model, folder), f"model.name = {options.model.name!r}")
 
@@ -226,15 +236,20 @@ def make_trainer(
     others: dict[str, Any] = {} if options.method == "dar_offline" else {"eval_dataset": eval_dataset}
     if reward is not None and options.method in ONLINE:
         others["reward_funcs"] = [reward]
-    trainer = classes(options.method)[1](
-        model=model,
-        args=arguments,
-        train_dataset=train_dataset,
-        processing_class=tokenizer,
-        peft_config=lora_config(options.lora),
-        callbacks=callbacks,
-        **others,
-    )
+    try:
+        trainer = classes(options.method)[1](
+            model=model,
+            args=arguments,
+            train_dataset=train_dataset,
+            processing_class=tokenizer,
+            peft_config=lora_config(options.lora),
+            callbacks=callbacks,
+            **others,
+        )
+    except ValueError as error:
+        if options.lora is None or "arget modules" not in str(error):
+            raise
+        raise ValueError(f"lora.target_modules = {options.lora.target_modules!r}: {error}") from error  # peft's words
     reader = PromptReader(tokenizer, template_of(arguments))
     if hasattr(trainer, "_tokenize_prompts"):
         trainer._tokenize_prompts = reader.for_trl

@@ -22,9 +22,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
-from dar_ref import results
+from dar_ref import arithmetic, results
 from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
 
 MARK = "pi_0.json"
@@ -125,7 +126,13 @@ def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dic
     named["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
     kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
-    return {"sha256": pi_0, "options": kept, "content": dict(content), "packages": results.packages()}
+    return {
+        "sha256": pi_0,
+        "options": kept,
+        "content": dict(content),
+        "packages": results.packages(),
+        "machine": _machine(),
+    }
 
 
 def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -155,15 +162,23 @@ def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None,
     if not whole:
         return None, f"{folder} holds no whole checkpoint{passed}; the run begins from the start"
     there = _check_mark(whole[-1], mark)
-    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_packages(there, mark)}"
+    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_arithmetic(there, mark)}"
 
 
-def _other_packages(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Which versions are others than those of the checkpoint, in words: the last digits may differ then."""
-    old, new = dict(there.get("packages") or {}), here["packages"]
-    changed = [name for name in ("torch", "transformers", "trl") if old.get(name) != new.get(name)]
+def _other_arithmetic(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Which versions, threads or processor are others than those of the checkpoint, in words: the last digits may
+    differ then."""
+    old, new = ({**(mark.get("packages") or {}), **(mark.get("machine") or {})} for mark in (there, here))
+    changed = [name for name in ("torch", "transformers", "trl", *here["machine"]) if old.get(name) != new.get(name)]
     words = ", ".join(f"{name} {old.get(name)} there and {new.get(name)} here" for name in changed)
-    return f"; not bit for bit, since versions changed: {words}" if changed else ""
+    return f"; not bit for bit, since the arithmetic changed: {words}" if changed else ""
+
+
+def _machine() -> dict[str, Any]:
+    """What the last digits of a sum depend on."""
+    device = torch.accelerator.current_accelerator()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else device and device.type
+    return {"threads": torch.get_num_threads(), "instructions": arithmetic.instruction_set(), "accelerator": gpu}
 
 
 def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> dict[str, Any]:

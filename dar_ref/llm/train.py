@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from dar_ref import results
 from dar_ref.errors import exit_status
 from dar_ref.llm.arguments import add_arguments
-from dar_ref.llm.build import check_lengths, check_steps, make_arguments, make_trainer, template_of
+from dar_ref.llm.build import check_model, check_steps, make_arguments, make_trainer, template_of
 from dar_ref.llm.checkpoint import (
     STOPPED,
     check_save_steps,
@@ -55,8 +56,8 @@ NOT_WRITTEN = re.compile(r"\(os error \d+\)|file write failed|failed writing fil
 
 
 class Trained(NamedTuple):
-    """A finished run. trainer: the method's trainer; stopped: whether SIGTERM ended it early; unchanged: whether it changed
-    no weight."""
+    """A run that ended. trainer: the method's trainer; stopped: whether SIGTERM ended it; unchanged: whether no weight
+    was changed."""
 
     trainer: Any
     stopped: bool
@@ -85,7 +86,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     tokenizer = policy_tokenizer(options.model, folder)
     data = _data(options, arguments, tokenizer)
     _say(str(data.summary))
-    check_lengths(options, arguments, folder, data.summary.longest_pair_kept or data.summary.longest_kept)
+    check_model(options, arguments, folder, data.longest, max(data.largest_id, tokenizer.pad_token_id))
     check_steps(arguments, len(data.train))
     content = {
         "rows": rows_hash(data.train),
@@ -94,6 +95,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     }
     if options.method in ONLINE:
         content["reward"] = _tried_reward(options, tokenizer, data.train)
+    _check_same(content)
     with held(out, resume):
         with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
             pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
@@ -114,9 +116,21 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
 
 
 class _Data(NamedTuple):
+    """train, evaluation: rows; summary: of those to train on; longest, largest_id: of both, in tokens."""
+
     train: Any
     evaluation: Any
     summary: Any
+    longest: int
+    largest_id: int
+
+
+def _check_same(content: dict[str, Any]) -> None:
+    """Raise ValueError if the processes, maybe on several machines, have read different things."""
+    of_all = gather_object([content])
+    for name in content:
+        if len({str(of_one[name]) for of_one in of_all}) > 1:
+            raise ValueError(f"the processes have different {name}: bring the same files to all machines")
 
 
 def _join(options: RunOptions) -> None:
@@ -194,11 +208,14 @@ def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> _Data:
     if options.method not in ONLINE:
         load = load_rated if options.method == "dar_offline" else load_preferences
         rows = load(options.data, tokenizer, arguments.max_length)
-        return _Data(rows.dataset, None, rows.summary)
+        summary = rows.summary
+        return _Data(rows.dataset, None, summary, summary.longest_pair_kept, summary.largest_id)
     template = template_of(arguments)
     prompts = load_prompts(options.data, tokenizer, template)
     held_out = load_eval_prompts(options.data, tokenizer, template)
-    return _Data(prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary)
+    both = [prompts.summary, *([] if held_out is None else [held_out.summary])]
+    longest, largest_id = max(s.longest_kept for s in both), max(s.largest_id for s in both)
+    return _Data(prompts.dataset, None if held_out is None else held_out.dataset, both[0], longest, largest_id)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -235,13 +252,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _explained(error: Exception, options: RunOptions, out: Path) -> OSError | None:
-    """What a library's error means where it has two known causes: another process, and the disk."""
+def _explained(error: Exception, options: RunOptions, out: Path) -> Exception | None:
+    """What a library's error means where it has a known cause: a policy of NaN, another process, the disk."""
     first = next(iter(str(error).splitlines()), "")[:200]
     if isinstance(error, RuntimeError) and PartialState().num_processes > 1 and LOST.search(str(error)):
         return ConnectionError(
             "another process of this run ended, which says why itself, or did not answer within training.ddp_timeout ="
             f" {options.training.get('ddp_timeout', 1800)} s ({first})"
+        )
+    if isinstance(error, RuntimeError) and first.startswith("probability tensor contains"):
+        return ValueError(
+            f"the probabilities of the next token are not finite any more ({first}): the policy diverged; lower"
+            " training.learning_rate, raise beta, or set w_clip"
         )
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or NOT_WRITTEN.search(first):
         return OSError(
