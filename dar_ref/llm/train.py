@@ -95,10 +95,10 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     }
     if options.method in ONLINE:
         content["reward"] = _tried_reward(options, tokenizer, data.train)
-    _check_same(content)
     with held(out, resume):
         with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
             pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
+        _check_same({"pi_0": pi_0.sha256, **content})
         mark = make_mark(pi_0.sha256, options, content)
         last = None
         if resume:
