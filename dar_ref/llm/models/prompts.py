@@ -49,6 +49,7 @@ class PromptReader:
         self.tokenizer, self.template = tokenizer, dict(template or {})
         self.of = f"model.name = {tokenizer.name_or_path!r}"
         self.largest_id = 0  # of all tokens read so far
+        self.dated = False  # whether the template was seen to write today's date
         if self.template:
             known = _variables(tokenizer) - NOT_A_USERS - set(tokenizer.special_tokens_map)
             for name in sorted(set(self.template) - known):
@@ -91,6 +92,8 @@ class PromptReader:
         answer = {"role": "assistant", "content": _PROBE}
         try:
             opened, closed = self.write([messages])[0], self.write([messages], answered=True)[0]
+            timeless = {**self.template, "strftime_now": lambda _: ""}
+            self.dated |= by_template(self.tokenizer, messages, self.of, generation_prompt=True, **timeless) != opened
             answered = self.write([[*messages, answer]], answered=True)[0]
             for number, message in enumerate(messages):
                 probed = [*messages[:number], {**message, "content": _PROBE}, *messages[number + 1 :]]

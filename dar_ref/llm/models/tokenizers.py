@@ -54,6 +54,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     if isinstance(pipeline, dict):  # these two are of its last call
         pipeline |= {"padding": None, "truncation": None}
     parts = [pipeline, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.model_max_length]
+    parts.append(getattr(tokenizer, "clean_up_tokenization_spaces", None))  # what a reward reads
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
