@@ -39,8 +39,8 @@ def test_a_line_of_the_log_loses_no_step_at_a_checkpoint(exported, tmp_path):
 def test_options_that_change_the_steps_are_refused(exported, tmp_path, change):
     rest = {**SAVED, "per_device_train_batch_size": 32}
     train.train(options(exported, "dpo", training={**rest, "max_steps": 2}), tmp_path / "run")
+    longer = options(exported, "dpo", training={**rest, "max_steps": 4, change: True})
     with pytest.raises(ValueError, match=rf"training\.{change} = "):
-        longer = options(exported, "dpo", training={**rest, "max_steps": 4, change: True})
         train.train(longer, tmp_path / "run", resume=True)
 
 

@@ -91,7 +91,7 @@ class DataSummary:
             )
         if self.dated:
             lines.append(
-                "  the chat template writes today's date, so tomorrow the prompts are others, also of a run that goes on;"
+                "  the chat template writes today's date, so tomorrow prompts are others, also of a run that goes on;"
                 " give it a fixed one by generation.chat_template_kwargs (date_string, for Llama's)"
             )
         return "\n".join(lines)

@@ -60,13 +60,13 @@ def test_broken_json_is_refused_by_the_file(folder, tmp_path, file):
 
 def test_a_tokenizer_without_a_vocabulary_is_refused(folder, tmp_path):
     (folder / "policy" / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match="reads no token in .*; see that its vocabulary is there"):
+    with pytest.raises(ValueError, match=r"reads no token in .*; see that its vocabulary is there"):
         train.train(options(folder), tmp_path / "out")
 
 
 def test_a_broken_tokenizer_is_refused(folder, tmp_path):
     (folder / "policy" / "tokenizer.json").write_text("{")
-    with pytest.raises(OSError, match="no tokenizer can be read from .*JSONDecodeError"):
+    with pytest.raises(OSError, match=r"no tokenizer can be read from .*JSONDecodeError"):
         train.train(options(folder), tmp_path / "out")
 
 
