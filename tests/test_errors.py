@@ -61,7 +61,7 @@ def test_no_command_repeats_a_password_in_an_address(capsys, address):
     _, said = ending(ValueError(f"{address} is not a folder; write to me@host or see https://host/a@b"), capsys)
     assert "secret" not in said
     assert "cret@" not in said
-    assert said.endswith("write to me@host or see https://host/a@b\n")
+    assert "write to me@host or see https://host/a@b;" in said
 
 
 def test_ctrl_c_is_one_line(capsys):
