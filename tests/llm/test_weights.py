@@ -56,7 +56,6 @@ TINY = ("learning_rate=1e-30", "max_grad_norm=1e-30", "adam_epsilon=1e30")
     [
         *(([f"training.{change}"], "no weight was changed") for change in TINY),
         (["method=dar_offline", "training.learning_rate=1e-30"], "no weight was changed"),
-        (["lora={r: 2, alpha: 4}", "training.learning_rate=1e-30"], "no weight was changed"),
         (["training.logging_steps=100", "reward.name=tests.llm.training:constant"], "had the same reward"),
         (["training.logging_strategy=no", "reward.name=tests.llm.training:constant"], "had the same reward"),
         (["method=online_dpo", "reward.name=tests.llm.training:constant"], "had the same reward"),
