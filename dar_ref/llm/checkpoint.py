@@ -27,6 +27,7 @@ from transformers import TrainingArguments
 
 from dar_ref import arithmetic, results
 from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
+from dar_ref.llm.rewards.reads import other_files
 
 MARK = "pi_0.json"
 REMOVED = ".removed"
@@ -162,7 +163,9 @@ def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None,
     if not whole:
         return None, f"{folder} holds no whole checkpoint{passed}; the run begins from the start"
     there = _check_mark(whole[-1], mark)
-    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_arithmetic(there, mark)}"
+    changed = other_files(there.get("read", {}))
+    others = f"; the reward reads other files than it did: {', '.join(changed)}" if changed else ""
+    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_arithmetic(there, mark)}{others}"
 
 
 def _other_arithmetic(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
 from dar_ref.llm.checkpoint import MARK, REMOVED, checkpoints, file_hashes
+from dar_ref.llm.rewards.reads import READ
 from dar_ref.llm.weights import check_finite, fingerprint
 
 CONSTANT = ("constant", "constant_with_warmup")  # schedules that do not ask how long a run is
@@ -98,7 +99,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
             return
         folder = Path(args.output_dir)
         new = folder / f"checkpoint-{state.global_step}"
-        results.write_json(new / MARK, {**self.mark, "files": file_hashes(new)})
+        results.write_json(new / MARK, {**self.mark, "files": file_hashes(new), "read": dict(READ)})
         for path in new.rglob("*") if self.limit else ():
             _on_disk(path)  # the old one goes: a power cut must not take the new one as well
         whole = [path for path in checkpoints(folder) if (path / MARK).exists()]

@@ -47,6 +47,7 @@ from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder,
 from dar_ref.llm.models.tokenizers import tokenizer_hash
 from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json, shown
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
+from dar_ref.llm.rewards.reads import READ
 
 ANSWER = "This is a sample."
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout", re.I)
@@ -79,6 +80,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     """
     began = time.time()
     check_folder(out, resume)
+    READ.clear()
     _join(options)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)

@@ -1,6 +1,7 @@
 """What may be another when a run goes on changes nothing; what changes something is refused, or said."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -76,3 +77,36 @@ def test_a_run_of_another_kind_that_was_killed_is_not_written_over(exported, tmp
     with pytest.raises(ValueError, match="holds what a run has written, and no checkpoints"):
         train.train(options(exported), tmp_path)
     assert not (tmp_path / "policy").exists()
+
+
+READS = """
+import importlib, json
+numbers = importlib.import_module("own" + "_numbers")
+AT_ONCE = json.load(open("at_once.json"))
+
+def score(completion_ids, **_):
+    later = json.load(open("later.json"))
+    return [float(sum(ids) % 5) * AT_ONCE + later * len(ids) + numbers.NUMBER for ids in completion_ids]
+"""
+
+
+@pytest.mark.parametrize("file", ["at_once.json", "later.json", "own_numbers.py", None])
+def test_files_that_a_reward_reads_are_compared_and_said(exported, tmp_path, monkeypatch, capsys, file):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    written = {"own_reads.py": READS, "at_once.json": "1", "later.json": "2", "own_numbers.py": "NUMBER = 3"}
+    for name, text in written.items():
+        (tmp_path / name).write_text(text)
+    for steps in (2, 4):
+        for module in ("own_reads", "own_numbers"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        content = options_as_json(options(exported, training={**SAVED, "max_steps": steps}))
+        content["reward"]["name"] = "own_reads:score"
+        train.train(make_options(content), tmp_path / "run", resume=steps == 4)
+        if file:
+            (tmp_path / file).write_text(written[file] + "0")
+    said = capsys.readouterr().err
+    assert ("the reward reads other files than it did" in said) == (file is not None)
+    assert file is None or f"than it did: {tmp_path / file}" in said
+    read = json.loads((tmp_path / "run" / "checkpoints" / "checkpoint-4" / "pi_0.json").read_text())["read"]
+    assert {str(tmp_path / name) for name in written} <= set(read)
