@@ -66,11 +66,12 @@ class PromptReader:
         """
         return self._tokenized(self.write(prompts), chat=not isinstance(prompts[0], str))
 
-    def write(self, prompts: Sequence[str] | Sequence[Messages], answered: bool = False) -> list[str]:
-        """Plain text as it is; messages in the chat template, with the beginning of the answer unless `answered`."""
+    def write(self, prompts: Sequence[str] | Sequence[Messages], answered: bool = False, **more: Any) -> list[str]:
+        """Plain text as it is; messages in the chat template, with the beginning of the answer unless `answered`.
+        `more`: as in transformers."""
         if isinstance(prompts[0], str):
             return list(prompts)  # type: ignore[arg-type]
-        return by_template(self.tokenizer, prompts, self.of, generation_prompt=not answered, **self.template)
+        return by_template(self.tokenizer, prompts, self.of, generation_prompt=not answered, **self.template, **more)
 
     def lengths(self, texts: list[str], chat: bool) -> list[int]:
         """Number of tokens of texts that are written."""
@@ -92,8 +93,8 @@ class PromptReader:
         answer = {"role": "assistant", "content": _PROBE}
         try:
             opened, closed = self.write([messages])[0], self.write([messages], answered=True)[0]
-            timeless = {**self.template, "strftime_now": lambda _: ""}
-            self.dated |= by_template(self.tokenizer, messages, self.of, generation_prompt=True, **timeless) != opened
+            timeless = self.tokenizer.get_chat_template().replace("strftime_now(", "(")
+            self.dated |= self.write([messages], chat_template=timeless)[0] != opened
             answered = self.write([[*messages, answer]], answered=True)[0]
             for number, message in enumerate(messages):
                 probed = [*messages[:number], {**message, "content": _PROBE}, *messages[number + 1 :]]

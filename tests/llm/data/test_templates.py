@@ -157,7 +157,8 @@ def with_bos(template=None):
 
 
 LLAMA = (  # the beginning of Llama 3.2's
-    "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}"
+    "{% if not date_string is defined %}{% if strftime_now is defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}"
     "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}Today is {{ date_string }} " + OPENED
 )
 
