@@ -59,7 +59,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         if state.global_step == state.max_steps:
             raise NothingLeftError
         check_finite(model, "before the first step; fetch the model again, or take an older checkpoint")
-        self._weights = fingerprint(model)
+        self._weights = [] if state.global_step else fingerprint(model)  # the steps before may have changed some
         if state.is_world_process_zero and state.global_step and args.lr_scheduler_type not in CONSTANT:
             _say_other_length(args, state)
         self._before = signal.signal(signal.SIGTERM, self._stop)
@@ -111,7 +111,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, *_: Any, model: Any = None, **__: Any) -> None:
         """Stop listening; see whether any weight was changed."""
-        self.unchanged = all(gather_object([fingerprint(model) == self._weights]))
+        self.unchanged = bool(self._weights) and all(gather_object([fingerprint(model) == self._weights]))
         signal.signal(signal.SIGTERM, self._before)
 
     def _stop(self, *_: Any) -> None:
