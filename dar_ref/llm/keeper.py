@@ -13,7 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.utils import RepeatSampler
 
 from dar_ref import results
@@ -123,7 +123,7 @@ def _say_other_length(args: TrainingArguments, state: TrainerState) -> None:
     checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
     before = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["max_steps"]
     if before != state.max_steps:
-        schedule = f"the schedule of the learning rate ({args.lr_scheduler_type})"
+        schedule = f"the schedule of the learning rate ({SchedulerType(args.lr_scheduler_type).value})"
         print(
             f"{schedule} was made for {before} steps and is for {state.max_steps} now: this is not the run of"
             f" {state.max_steps} steps at once",

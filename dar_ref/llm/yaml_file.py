@@ -66,14 +66,13 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        place: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, f"*{event.anchor} stands for another value; write the value itself", event.start_mark
-            )
+            words = f"*{event.anchor} stands for another value; write the value itself"
+            raise yaml.composer.ComposerError(None, None, words, place)
         if mark := event.anchor or getattr(event, "tag", None):
-            raise yaml.composer.ComposerError(
-                None, None, f"{mark!r} is no part of the value; leave it out, or quote the text", event.start_mark
-            )
+            words = f"{mark!r} is no part of the value; leave it out, or quote the text"
+            raise yaml.composer.ComposerError(None, None, words, place)
         return super().compose_node(parent, index)
 
     def construct_float(self, node: Any) -> float:

@@ -81,11 +81,12 @@ def test_a_run_of_another_kind_that_was_killed_is_not_written_over(exported, tmp
 
 READS = """
 import importlib, json
+from pathlib import Path
 numbers = importlib.import_module("own" + "_numbers")
-AT_ONCE = json.load(open("at_once.json"))
+AT_ONCE = json.loads(Path("at_once.json").read_text())
 
 def score(completion_ids, **_):
-    later = json.load(open("later.json"))
+    later = json.loads(Path("later.json").read_text())
     return [float(sum(ids) % 5) * AT_ONCE + later * len(ids) + numbers.NUMBER for ids in completion_ids]
 """
 
