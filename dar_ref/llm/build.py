@@ -25,7 +25,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from dar_ref import scalars
 from dar_ref.llm.models.kinds import check_positions
-from dar_ref.llm.models.policy import lora_config, model_positions, read_config
+from dar_ref.llm.models.policy import lora_config, model_positions, policy_config
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
 from dar_ref.llm.ranges import check_range
@@ -167,7 +167,7 @@ def check_model(options: RunOptions, arguments: Any, folder: Path, longest: int,
 
     if options.method in ONLINE:
         refuse_the_model_s(folder)
-    rows = getattr(read_config(options.model, folder).get_text_config(), "vocab_size", None)
+    rows = getattr(policy_config(options.model, folder).get_text_config(), "vocab_size", None)
     if rows is not None and largest_id >= rows:
         raise ValueError(
             f"the tokenizer of model.name = {options.model.name!r} reads the data as ids up to {largest_id}, and the"

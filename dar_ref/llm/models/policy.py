@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
 from dar_ref.llm.models.tokenizers import load_tokenizer
+from dar_ref.llm.models.whole import read_config, read_model
 from dar_ref.llm.options import LoraOptions, ModelOptions, no_such_model
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -36,7 +36,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     """
     folder = Path(options.name) if Path(options.name).is_dir() else _fetched(options, weights)
     check_weights("model.name", folder)
-    read_config(options, folder)
+    policy_config(options, folder)
     return folder
 
 
@@ -65,27 +65,17 @@ def load_policy(options: ModelOptions, folder: Path) -> Any:
         OSError: the folder has no config or no weights.
         ValueError: its weights are damaged, or not those of its config.
     """
-    try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, options.dtype),
-            attn_implementation=options.attn_implementation,
-            trust_remote_code=options.trust_remote_code,
-            use_safetensors=True,
-            quantization_config=quantization_config(options),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below
-            **without_dropout(folder),
-        )
-    except SafetensorError as error:
-        raise ValueError(f"the weights in {folder} cannot be read ({error}); fetch the model again") from error
-    if lacking := sorted([*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]):
-        raise ValueError(
-            f"model.name = {options.name!r} lacks weights of the right shape for {', '.join(lacking[:3])}"
-            f"{f' and {len(lacking) - 3} more' if lacking[3:] else ''}: they would be random; pass a whole causal"
-            " language model"
-        )
-    return model
+    return read_model(
+        f"model.name = {options.name!r}",
+        AutoModelForCausalLM,
+        folder,
+        "they would be random; pass a whole causal language model",
+        dtype=getattr(torch, options.dtype),
+        attn_implementation=options.attn_implementation,
+        trust_remote_code=options.trust_remote_code,
+        quantization_config=quantization_config(options),
+        **without_dropout(folder),
+    )
 
 
 def quantization_config(options: ModelOptions) -> BitsAndBytesConfig | None:
@@ -127,16 +117,12 @@ def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizer
 
 def model_positions(options: ModelOptions, folder: Path) -> int | None:
     """How many positions the model of a folder has; None if its config does not say."""
-    return getattr(read_config(options, folder).get_text_config(), "max_position_embeddings", None)
+    return getattr(policy_config(options, folder).get_text_config(), "max_position_embeddings", None)
 
 
-def read_config(options: ModelOptions, folder: Path) -> Any:
-    """The config of a model; ValueError if transformers cannot make one of it: it raises errors of many types."""
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    except Exception as error:
-        words = " ".join(str(error).split())
-        raise ValueError(f"model.name = {options.name!r}: its config.json cannot be read: {words:.400}") from error
+def policy_config(options: ModelOptions, folder: Path) -> Any:
+    """The config of a model, see `read_config`."""
+    return read_config(f"model.name = {options.name!r}", folder, trust_remote_code=options.trust_remote_code)
 
 
 def without_dropout(folder: Path) -> dict[str, float]:
@@ -162,7 +148,7 @@ def lora_config(options: LoraOptions | None) -> LoraConfig | None:
 
 def _drawn(options: ModelOptions, folder: Path, seed: int, scratch: Path) -> Path:
     if not list(scratch.glob("*.safetensors")):
-        config = read_config(options, folder)
+        config = policy_config(options, folder)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(
             config, dtype=getattr(torch, options.dtype), trust_remote_code=options.trust_remote_code
