@@ -14,10 +14,14 @@ from torch import Tensor
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers by their size in bytes
 
 
+@torch.no_grad()
 def check_finite(model: Any, when: str) -> None:
-    """Raise ValueError, which says `when`, if a weight is NaN or infinite."""
-    if not all(torch.isfinite(weight).all() for weight in _here(model.parameters())):
-        raise ValueError(f"a weight of the policy is not finite {when}")
+    """Raise ValueError, which says `when`, if a weight is NaN or infinite. The sum tells, and is quick; it may also
+    overflow."""
+    for weight in _here(model.parameters()):
+        total = weight.sum(dtype=torch.promote_types(weight.dtype, torch.float32))
+        if not torch.isfinite(total) and not torch.isfinite(weight).all():
+            raise ValueError(f"a weight of the policy is not finite {when}")
 
 
 @torch.no_grad()

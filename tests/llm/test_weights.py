@@ -43,7 +43,7 @@ def test_frozen_weights_are_not_looked_at():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_weight_that_is_no_number_is_refused(bad):
-    check_finite(model([1.0], [3e38]), "now")
+    check_finite(model([1.0], [3e38, 3e38]), "now")  # their sum overflows
     with pytest.raises(ValueError, match="a weight of the policy is not finite now"):
         check_finite(model([1.0], [0.0, bad]), "now")
 
