@@ -40,7 +40,7 @@ def test_an_experiment_has_results_or_is_said_to_have_none():
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_the_page_of_an_experiment_shows_its_table_or_says_that_there_is_none(name):
     page = (DOCS / "results" / f"{name.removesuffix('-gold')}.md").read_text(encoding="utf-8")
-    shown, none = f'--8<-- "results/{name}/table.md"' in page, f"`dar-ref toy {name}` has not run yet" in page
+    shown, none = f'--8<-- "results/{name}/table.md:5"' in page, f"`dar-ref toy {name}` has not run yet" in page
     assert (shown, none) == (name not in NOT_RUN_YET, name in NOT_RUN_YET)
 
 
@@ -184,15 +184,15 @@ def test_the_runs_about_a_missing_eos_are_shown_as_they_were():
     assert table("missing-eos") == script("missing_eos").table(content("missing-eos"))
 
 
-def test_the_caption_of_the_home_picture_names_its_settings():
-    figures, home = script("figures"), (DOCS / "index.md").read_text(encoding="utf-8")
+def test_the_caption_of_the_picture_of_t6_names_its_settings():
+    figures, page = script("figures").home, (DOCS / "theory" / "t6.md").read_text(encoding="utf-8")
     pi_0 = r",\,".join(f"{probability:.2f}" for probability in np.exp(figures.LOG_PI_0))
     reward = r",\,".join(f"{value:g}" for value in figures.REWARD)
     tilts = r",\ ".join(map(str, figures.TILTS))
-    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in home
+    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in page
     assert (
         rf"at \(\tau={tilts}\), both radii {figures.EPS}, \(\alpha={figures.ALPHA:g}\), \(\beta={figures.BETA:g}\)"
-        in home
+        in page
     )
 
 
