@@ -32,7 +32,7 @@ def check_folder(out: Path, resume: bool) -> None:
     """Raise ValueError if a run would write over what another has written."""
     if checkpoints(out / "checkpoints") and not resume:
         raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
-    finished = (out / "results.json").exists() or (out / "policy").exists()
+    finished = any((out / name).exists() for name in ("results.json", "policy", "checkpoint.pt"))
     if finished and not _has_whole_checkpoint(out):
         what = "no whole checkpoint to go on from" if resume else "no checkpoints"
         raise ValueError(f"{out} holds what a run has written, and {what}; pass another --out, or remove it")

@@ -24,9 +24,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dar_ref import scalars
+from dar_ref.errors import HIDDEN, without_passwords
 from dar_ref.llm.keys import SECTIONS, hint, section_keys
 from dar_ref.llm.types_in_words import why
-from dar_ref.llm.yaml_file import read_value, read_yaml
+from dar_ref.llm.yaml_file import read_one_value, read_value, read_yaml
 
 Method = Literal[
     "dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo", "dar_offline"
@@ -195,13 +196,11 @@ class RunOptions:
         return self.methods.get(name.removeprefix("methods."), {}) if "." in name else getattr(self, name)
 
 
-HIDDEN = "***"
 SECRET = re.compile(
     r"(^|[_-])((api|access|private|secret)[_-]?key|passw(or)?d|secret|credentials?|authorization)$"
     r"|^token$|(hub|hf|api|auth|access|bearer)[_-]token$",
     re.I,
 )
-IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")  # user and password
 _ELSEWHERE = {"trust_remote_code", "dtype", "attn_implementation", "revision"}
 
 
@@ -240,7 +239,7 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
                 raise ValueError(f"{shown(override)!r} and {'.'.join(other)}=... both set {key}; leave one of them out")
         seen.append(keys)
         try:
-            _put(changed, keys, read_value(value))
+            _put(changed, keys, read_one_value(value))
         except ValueError as error:
             raise ValueError(f"{shown(override)!r}: {error}") from None
     try:
@@ -272,7 +271,7 @@ def without_secrets(content: Any) -> Any:
             k: HIDDEN if v is not None and SECRET.search(str(k)) else without_secrets(v) for k, v in content.items()
         }
     if isinstance(content, str):
-        return IN_URL.sub(HIDDEN, content)
+        return without_passwords(content)
     return [without_secrets(value) for value in content] if isinstance(content, list | tuple) else content
 
 
@@ -288,7 +287,7 @@ def shown(override: str) -> str:
     try:
         value = read_value(text)
     except ValueError:
-        return IN_URL.sub(HIDDEN, override)
+        return without_passwords(override)
     cleaned = without_secrets(value)
     return override if cleaned == value else f"{key}={json.dumps(cleaned)}"
 

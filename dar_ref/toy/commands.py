@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,16 @@ EXACT = {  # metric of `exact.enumerate.ExactMetrics` -> title
     "objective": "J(pi)",
     "objective_optimum": "J(pi*)",
 }
+DUAL_KL = ("dar", "dao", "dual_ppo")
+ONLY: dict[str, tuple[str, ...]] = {  # options that some methods have
+    "alpha": DUAL_KL,
+    "beta": DUAL_KL,
+    "w_clip": ("dar",),
+    "epsilon": ("grpo", "ppo", "dual_ppo"),
+    "kl_coef": ("grpo", "rloo", "ppo"),
+    "dpo_beta": ("dpo", "online_dpo", "ipo"),
+    "gae_lambda": ("ppo", "dual_ppo"),
+}
 SAMPLES = 5  # prompts shown before and after
 
 
@@ -68,7 +79,11 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
         if name in values:
             raise ValueError(f"{option!r}: {name} is set twice, also to {values[name]!r}; leave one of them out")
         values[name] = _parsed(name, text, types[name])
-    return RunConfig(**values)
+    config = RunConfig(**values)
+    for name in values:
+        if config.method not in ONLY.get(name, (config.method,)):
+            raise ValueError(f"{name} has no effect on {config.method}, only on {', '.join(ONLY[name])}; leave it out")
+    return config
 
 
 def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
@@ -77,7 +92,7 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
     A run that was stopped resumes from `out/checkpoint.pt`.
 
     Returns:
-        0, or 1 if the run diverged.
+        0, or 1 if the run diverged or changed no weight.
 
     Raises:
         ValueError: `out` is in use, or holds the results of another run.
@@ -91,11 +106,13 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
         results.write_json(out / "results.json", _content(task, config, start, done))
         results.write_json(out / "run.json", results.run_info(command, began))
         (out / "checkpoint.pt").unlink(missing_ok=True)
+    if unchanged := all(map(torch.equal, start.pi_0.state_dict().values(), done.policy.state_dict().values())):
+        print("nothing was learned: no weight was changed; raise learning_rate", file=sys.stderr)
     _print_run(done, samples(start, done))
     if done.observations:
         _print_metrics(done.observations, EXACT)
     Console().print(f"written to {out}; {elapsed(began)}", highlight=False, markup=False)
-    return 0 if done.diverged is None else 1
+    return 0 if done.diverged is None and not unchanged else 1
 
 
 def _run_command(task: str, config: RunConfig) -> str:
