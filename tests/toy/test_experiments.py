@@ -13,17 +13,11 @@ from dar_ref.evaluation import markdown
 from dar_ref.toy import tasks
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.experiments import tables
+from dar_ref.toy.experiments.conduct import conduct
 from dar_ref.toy.experiments.figures import FIGURES
 from dar_ref.toy.experiments.runner import Job
-from dar_ref.toy.experiments.settings import (
-    EXPERIMENTS,
-    LEARNING_RATES,
-    METHODS,
-    TASKS,
-    VALIDATION_SEEDS,
-    conduct,
-    tune,
-)
+from dar_ref.toy.experiments.settings import EXPERIMENTS, METHODS, TASKS
+from dar_ref.toy.experiments.tuning import LEARNING_RATES, VALIDATION_SEEDS, tune
 
 SEEDS = (0, 1, 2)
 BEST = {"dar": 3e-4, "grpo": 1e-3}  # in other cases all rates are equally good
