@@ -204,6 +204,7 @@ def test_tables_of_a_statement_are_those_of_its_results(name):
 
 def test_the_tables_of_the_lean_update_are_those_of_their_results():
     assert table("update") == update.table(content("update"))
+    assert (DOCS / "results/update/head.md").read_text(encoding="utf-8") == update.head_table(content("update"))
     assert table("skipping") == skipping_curves.table(content("skipping")["runs"])
 
 
