@@ -120,7 +120,8 @@ def _ask(folder: Path) -> int:
         concurrency=1,
     )
     reward = make_reward(chosen, device="cpu", eos_token_ids=[9])
-    reward._scorer._client.base_url = stub.address  # the port changes; the cache knows the address that was given
+    client = reward._scorer.endpoint.client
+    client.base_url = stub.address  # the port changes; the cache knows the address that was given
     prompts, answers = [f"question {i}" for i in range(ASKED)], ["word " * (i + 1) for i in range(ASKED)]
     scores = reward(prompts=prompts, completions=answers, completion_ids=[[1, 9]] * ASKED)
     with (folder / "paid").open("a", encoding="utf-8") as file:
