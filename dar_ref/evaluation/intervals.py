@@ -36,6 +36,15 @@ class Interval(NamedTuple):
     level: float
 
 
+class NotAnInterval(NamedTuple):
+    """`estimate`, without an interval, and the `reason`: data of one unit, or of equal values, do not show how they
+    vary. That is no interval of width 0."""
+
+    estimate: float
+    reason: str
+    level: float
+
+
 def mean(values: ArrayLike) -> float:
     """The mean of all values, as a float: the default statistic of `bootstrap`."""
     return float(np.asarray(values, dtype=np.float64).mean())
@@ -48,7 +57,7 @@ def bootstrap(
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
-) -> Interval:
+) -> Interval | NotAnInterval:
     """Percentile bootstrap interval: quantiles of the statistic over resampled data.
 
     The ends are the `(1 -+ level)/2` quantiles of `statistic(samples[drawn])`, where `drawn` is, by `resample`:
@@ -67,7 +76,8 @@ def bootstrap(
         seed: at least 0; the same seed draws the same units for every method, which keeps methods comparable.
 
     Returns:
-        `Interval(estimate, low, high, level)`; the estimate is the statistic of the original samples.
+        `Interval(estimate, low, high, level)`; the estimate is the statistic of the original samples. `NotAnInterval`
+        with one unit, or where the statistic is the same in every resample.
 
     Raises:
         TypeError, ValueError: bad input, shapes that differ in a resampled axis, an unknown `resample`, or a statistic
@@ -78,6 +88,8 @@ def bootstrap(
     >>> low, high = bootstrap([1.0, 2.0, 3.0, 4.0])[1:3]
     >>> 1.0 <= low < 2.5 < high <= 4.0
     True
+    >>> bootstrap([1.0, 1.0]).reason
+    'the statistic is the same in each of 2000 resamples of 2 units'
     """
     if not samples:
         raise ValueError("no samples given: nothing to resample; pass at least one array")
@@ -96,6 +108,12 @@ def bootstrap(
             f"statistic gave {estimate!r} on the samples, or a value that is not finite on a resample (which may repeat"
             " one unit only); pass a statistic that is finite on every resample"
         )
+    if math.prod(shape) == 1:
+        return NotAnInterval(estimate, "one unit: nothing varies", level)
+    if drawn.min() == drawn.max():
+        units = " x ".join(map(str, shape))
+        reason = f"the statistic is the same in each of {resamples} resamples of {units} units"
+        return NotAnInterval(estimate, reason, level)
     low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level)
 
