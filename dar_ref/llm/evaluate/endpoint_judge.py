@@ -12,18 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 from dar_ref.llm.evaluate import questions
 from dar_ref.llm.evaluate.judges import EMPTY, NO_ANSWER, NONSENSE, Grade, Pair, Verdict, is_empty
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards.annotator import flat_text
+from dar_ref.llm.rewards import flat_text
 from dar_ref.llm.rewards.annotator_score import THOUGHTS, TokenChoice, read_score
 from dar_ref.llm.rewards.endpoint import Answer, Endpoint
-
-Task = Literal["tldr", "helpful", "harmless"]
-TASKS: tuple[str, ...] = get_args(Task)
 
 CRITERIA = {
     "tldr": """\

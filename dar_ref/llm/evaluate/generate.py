@@ -22,15 +22,13 @@ from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
 from dar_ref.llm.checkpoint import rows_hash
 from dar_ref.llm.data.load import load_eval_prompts, load_prompts
-from dar_ref.llm.evaluate import questions
+from dar_ref.llm.evaluate import ANSWERS, COMPLETIONS, questions
 from dar_ref.llm.evaluate.policies import PI_0, Answers, Model, find_answers, find_model, is_answers, load_model
 from dar_ref.llm.evaluate.sampling import Sampler, Sampling
 from dar_ref.llm.evaluate.store import Row, Work
 from dar_ref.llm.models.policy import model_folder, model_positions, policy_tokenizer
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions
-
-COMPLETIONS = "completions"
 
 
 def generate(
@@ -58,7 +56,7 @@ def generate(
         if answered and file is not None:
             raise ValueError(f"{name}={source}: questions of two turns are put to models only; pass a checkpoint")
         sources[name] = find_answers(source, prompts) if answered and source else find_model(options.model, source)
-    kind = COMPLETIONS if file is None else questions.ANSWERS
+    kind = COMPLETIONS if file is None else ANSWERS
     shared = {"prompts": rows_hash(prompts), **drawn.head()}
     shown = []
     with results.locked(out):
@@ -119,7 +117,7 @@ def _sample_all(
         return
     policy, tokenizer = load_model(options.model, source)
     device = "cpu" if options.training.get("use_cpu") else torch.accelerator.current_accelerator() or "cpu"
-    sampler = Sampler(policy.to(device), tokenizer, drawn, model_positions(options.model, source.base))
+    sampler = Sampler(name, policy.to(device), tokenizer, drawn, model_positions(options.model, source.base))
     ids = {row["id"]: tokens for row, tokens in zip(prompts, sampler.read(prompts), strict=True)}
     units = [(row, k) for row in sorted(prompts, key=lambda row: -len(ids[row["id"]])) for k in range(drawn.samples)]
     missing = [(row, k) for row, k in units if (row["id"], k) not in work.rows]

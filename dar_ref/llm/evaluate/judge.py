@@ -21,17 +21,13 @@ from rich.progress import Progress
 
 from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
-from dar_ref.llm.evaluate import store
-from dar_ref.llm.evaluate.endpoint_judge import TASKS, EndpointJudge
-from dar_ref.llm.evaluate.generate import COMPLETIONS
+from dar_ref.llm.evaluate import ANSWERS, COMPLETIONS, GRADES, TASKS, TURNS, VERDICTS, VERSUS, store
+from dar_ref.llm.evaluate.endpoint_judge import EndpointJudge
 from dar_ref.llm.evaluate.judges import NO_ANSWER, FunctionJudge, Judge, Pair, RewardJudge, compares
-from dar_ref.llm.evaluate.questions import ANSWERS, TURNS
 from dar_ref.llm.evaluate.statistics import compared, graded
 from dar_ref.llm.evaluate.store import Row, Work
 from dar_ref.llm.options import RewardOptions, RunOptions, options_as_json
 
-VERDICTS, GRADES = "verdicts", "grades"
-VERSUS = ".vs."
 CHUNK = 32  # pairs between two savings
 GIVE_UP = 64  # pairs without a single verdict
 NOT_THE_VERDICT = {"base_url", "cache", "concurrency", "retries", "timeout", "batch_size"}  # options that may change

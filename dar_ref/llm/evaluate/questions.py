@@ -12,15 +12,16 @@ Source: Zheng et al., arXiv 2306.05685.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dar_ref.llm.data.json_rows import json_rows
-from dar_ref.llm.evaluate.sampling import Sampler
+from dar_ref.llm.evaluate import TURNS
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.models.prompts import PromptReader
 
-ANSWERS = "answers"
-TURNS = 2
+if TYPE_CHECKING:
+    from dar_ref.llm.evaluate.sampling import Sampler
+
 LOWEST, HIGHEST = 1, 10
 
 GRADE = """\
@@ -60,7 +61,7 @@ def load(file: Path, reader: PromptReader) -> tuple[list[Row], list[str]]:
     return list(rows.values()), [f"questions: {again} left out, their question_id stands twice"] if again else []
 
 
-def answered(sampler: Sampler, rows: Sequence[Row], samples: Sequence[int]) -> list[Row]:
+def answered(sampler: "Sampler", rows: Sequence[Row], samples: Sequence[int]) -> list[Row]:
     """Both answers to each question: lists `completions`, `ids` and `finished`."""
     turn: list[Row] = [{**row, "id": f"{row['id']} turn 1"} for row in rows]
     first = sampler.rows(turn, samples)

@@ -18,14 +18,11 @@ import numpy as np
 
 from dar_ref import results
 from dar_ref.evaluation import Interval, NotAnInterval, alpaca_eval_rows, repetition
-from dar_ref.llm.evaluate import run_log, store
-from dar_ref.llm.evaluate.endpoint_judge import TASKS
-from dar_ref.llm.evaluate.generate import COMPLETIONS
-from dar_ref.llm.evaluate.judge import GRADES, VERDICTS, VERSUS
+from dar_ref.llm.evaluate import COMPLETIONS, GRADES, TASKS, VERDICTS, VERSUS, run_log, store
 from dar_ref.llm.evaluate.report_tables import markdown_report
 from dar_ref.llm.evaluate.statistics import compared, grade_interval, graded, intervals, mean_of_tasks, outcomes_of
 from dar_ref.llm.evaluate.store import Row
-from dar_ref.llm.rewards.annotator import flat_text
+from dar_ref.llm.rewards import flat_text
 
 
 def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command: str) -> int:

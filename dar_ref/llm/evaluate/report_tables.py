@@ -40,8 +40,8 @@ def markdown_report(found: Mapping[str, Any]) -> str:
             markdown(_table_1(rows, found["means"], judge, reference)),
         ]
     for judge in dict.fromkeys(row["judge"] for row in (*found["grades"], *found["comparisons"])):
-        if table := _table_2(found, judge):
-            parts += [f"## Judge {judge}, in the layout of the paper's Table 2\n", markdown(table)]
+        if second := _table_2(found, judge):
+            parts += [f"## Judge {judge}, in the layout of the paper's Table 2\n", markdown(second)]
     if found["completions"]:
         parts += ["## Completions\n", markdown(_completions(found["completions"]))]
     for name, run in found["runs"].items():

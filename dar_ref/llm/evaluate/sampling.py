@@ -3,10 +3,11 @@
     token = arg max (logits / temperature + Gumbel noise)
 
 is a sample of the softmax (Gumbel's trick), and the noise of a row comes from a generator with a seed of its own: the
-hash of the seed, the prompt's id and the number of the answer. So a prompt gets the same answer beside others, alone,
-after a stop, and on another device, up to rounding: a batch of another shape adds in another order, and where two
-tokens are as good as equal the other one may win. Policies get the same noise for the same prompt, which makes their
-comparison less noisy. No top-k and no top-p, whatever a model's generation_config says: the policy is what was trained.
+hash of the seed, the policy's name, the prompt's id and the number of the answer. So a prompt gets the same answer
+beside others, alone, after a stop, and on another device, up to rounding: a batch of another shape adds in another
+order, and where two tokens are as good as equal the other one may win. Two policies get different noise: a win rate is
+one of independent answers, and with the same noise close policies would mostly tie. No top-k and no top-p, whatever a
+model's generation_config says: the policy is what was trained.
 """
 
 import dataclasses
@@ -19,12 +20,10 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from dar_ref import scalars
-from dar_ref.llm.build import named_options
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions
-from dar_ref.llm.train import eos_token_ids
 
 MAX_NEW_TOKENS, TEMPERATURE = 256, 1.0  # of TRL's configurations
 SMALLEST = torch.finfo(torch.float64).tiny
@@ -52,6 +51,8 @@ def sampling_of(options: RunOptions, samples: int, seed: int, batch_size: int) -
     Raises:
         ValueError, TypeError: an option that does not fit.
     """
+    from dar_ref.llm.build import named_options  # loads TRL
+
     named_options(options)  # refuses what the method does not have
     given = {**options.generation, **options.section(f"methods.{options.method}")}
     return Sampling(
@@ -67,8 +68,10 @@ def sampling_of(options: RunOptions, samples: int, seed: int, batch_size: int) -
 class Sampler:
     """One policy with its tokenizer: texts in, rows out."""
 
-    def __init__(self, policy: Any, tokenizer: Any, drawn: Sampling, positions: int | None) -> None:
-        self.policy, self.tokenizer, self.drawn, self.positions = policy, tokenizer, drawn, positions
+    def __init__(self, name: str, policy: Any, tokenizer: Any, drawn: Sampling, positions: int | None) -> None:
+        from dar_ref.llm.train import eos_token_ids  # loads TRL
+
+        self.name, self.policy, self.tokenizer, self.drawn, self.positions = name, policy, tokenizer, drawn, positions
         self.reader, self.eos = PromptReader(tokenizer, drawn.template), eos_token_ids(policy, tokenizer)
 
     def read(self, rows: Sequence[Row]) -> list[list[int]]:
@@ -83,7 +86,7 @@ class Sampler:
         answers = sample(
             self.policy,
             self.read(rows),
-            [row_seed(drawn.seed, row["id"], k) for row, k in zip(rows, samples, strict=True)],
+            [row_seed(drawn.seed, self.name, row["id"], k) for row, k in zip(rows, samples, strict=True)],
             pad=self.tokenizer.pad_token_id,
             eos=self.eos,
             max_new_tokens=drawn.max_new_tokens,
@@ -110,9 +113,9 @@ class RowNoise(LogitsProcessor):  # type: ignore[misc]
         return scores.float() / self.temperature + noise.float().to(scores.device)
 
 
-def row_seed(seed: int, prompt: str, sample: int) -> int:
+def row_seed(seed: int, policy: str, prompt: str, sample: int) -> int:
     """The seed of one answer."""
-    digest = hashlib.sha256(f"{seed} {sample} {prompt}".encode(errors="surrogatepass")).digest()
+    digest = hashlib.sha256(f"{seed} {sample} {policy} {prompt}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:7], "big")
 
 

@@ -21,7 +21,7 @@ from dar_ref.evaluation import (
     wilson,
     win_rate,
 )
-from dar_ref.llm.evaluate.questions import TURNS
+from dar_ref.llm.evaluate import TURNS
 from dar_ref.llm.evaluate.store import Row
 
 MISSING = "missing"

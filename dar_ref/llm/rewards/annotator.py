@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards import Text
+from dar_ref.llm.rewards import Text, flat_text, response_text
 from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
 from dar_ref.llm.rewards.endpoint import Endpoint
 
@@ -109,15 +109,3 @@ class Annotator:
         self._counts["cut"] += score is None and answer.get("cut", False)
         self._counts["written"] += score is not None and not score.expected
         return None if score is None else score.value
-
-
-def flat_text(text: Text) -> str:
-    """A text, or the messages of a chat as lines `role: content`."""
-    return text if isinstance(text, str) else "\n".join(f"{m['role']}: {m['content']}" for m in text)
-
-
-def response_text(completion: Text) -> str:
-    """The completion as text; a single message without its role."""
-    if isinstance(completion, str) or len(completion) != 1:
-        return flat_text(completion)
-    return str(completion[0]["content"])

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards import Text
-from dar_ref.llm.rewards.annotator import Annotator, flat_text
+from dar_ref.llm.rewards import Text, flat_text
+from dar_ref.llm.rewards.annotator import Annotator
 from dar_ref.llm.rewards.imported import described, imported, module_name
 from dar_ref.llm.rewards.model import RewardModel
 from dar_ref.llm.rewards.module_hash import module_hash
