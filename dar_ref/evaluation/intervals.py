@@ -25,6 +25,7 @@ from dar_ref.evaluation import checks
 from dar_ref.evaluation.checks import Array
 
 Resample = Literal["units", "crossed"]
+ROUNDING = 1e-12  # relative: resamples that differ by less are the same, added in another order
 
 
 class Interval(NamedTuple):
@@ -110,7 +111,7 @@ def bootstrap(
         )
     if math.prod(shape) == 1:
         return NotAnInterval(estimate, "one unit: nothing varies", level)
-    if drawn.min() == drawn.max():
+    if np.ptp(drawn) <= ROUNDING * (1.0 + abs(estimate)):
         units = " x ".join(map(str, shape))
         reason = f"the statistic is the same in each of {resamples} resamples of {units} units"
         return NotAnInterval(estimate, reason, level)
