@@ -21,6 +21,7 @@ from dar_ref.evaluation import (
     wilson,
     win_rate,
 )
+from dar_ref.evaluation.intervals import ROUNDING
 from dar_ref.llm.evaluate import TURNS
 from dar_ref.llm.evaluate.store import Row
 
@@ -123,7 +124,7 @@ def mean_of_tasks(parts: "Sequence[tuple[Sequence[str], np.ndarray[Any, Any]]]")
 
     draws = np.array([rate() for _ in range(RESAMPLES)])
     estimate = float(np.mean([outcomes.mean() for _, outcomes in parts]))
-    if np.ptp(draws) == 0.0:
+    if np.ptp(draws) <= ROUNDING:
         return NotAnInterval(estimate, f"the statistic is the same in each of {RESAMPLES} resamples", LEVEL)
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(estimate, float(low), float(high), LEVEL)
