@@ -112,6 +112,10 @@ class EndpointJudge:
         places = {"prompt": flat_text(prompt), "a": a, "b": b}  # type: ignore[arg-type]
         return re.sub(r"\{(prompt|a|b)\}", lambda place: places[place[1]], self.rubric)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.endpoint.close()
+
     def _grade(self, answer: Answer | None, paid: "Paid") -> Grade:
         if answer is None:
             return Grade(None, NO_ANSWER)

@@ -7,6 +7,7 @@ The judge is the section `reward` of a configuration, see `judges`. A verdict is
 command goes on after a stop, and asks again about what had no answer. Pairs that lack one of both answers are counted.
 """
 
+import contextlib
 import re
 import time
 from collections import Counter
@@ -107,34 +108,36 @@ class Jobs:
         """Judge each policy against the reference."""
         theirs = store.read(self.out / COMPLETIONS / reference)
         ours = {policy: store.read(self.out / COMPLETIONS / policy) for policy in policies}
-        asked = self._judge([row for found in (theirs, *ours.values()) for row in found.rows])
-        common = {**self.head(asked), "reference": theirs.sha256}
+        rows = [row for found in (theirs, *ours.values()) for row in found.rows]
         shown = []
-        for policy, found in ours.items():
-            pairs, lacking = paired(found.rows, theirs.rows)
-            head = {**common, "policy": found.sha256, "missing": lacking}
-            work = Work(self.out / VERDICTS / self.name / f"{policy}{VERSUS}{reference}", head, KEY)
-            self._do(work, asked, pairs, policy)
-            rates = compared(list(work.rows.values()), lacking)
-            values = (_percent(rates["win_rate"]), rates, _percent(rates["first_share"]))
-            shown.append(self._shown(policy, reference, *values))
-        self.counts += asked.counts
+        with contextlib.closing(self._judge(rows)) as asked:
+            common = {**self.head(asked), "reference": theirs.sha256}
+            for policy, found in ours.items():
+                pairs, lacking = paired(found.rows, theirs.rows)
+                head = {**common, "policy": found.sha256, "missing": lacking}
+                work = Work(self.out / VERDICTS / self.name / f"{policy}{VERSUS}{reference}", head, KEY)
+                self._do(work, asked, pairs, policy)
+                rates = compared(list(work.rows.values()), lacking)
+                values = (_percent(rates["win_rate"]), rates, _percent(rates["first_share"]))
+                shown.append(self._shown(policy, reference, *values))
+            self.counts += asked.counts
         return shown
 
     def grades(self, policies: Sequence[str]) -> list[Shown]:
         """Grade both turns of each policy's answers."""
-        asked = self._judge([])
-        if isinstance(asked, RewardJudge):
-            raise ValueError(f"{self.options.name!r} gives rewards, not grades from 1 to 10; take another judge")
-        common, shown = self.head(asked), []
-        for policy in policies:
-            ours = store.read(self.out / ANSWERS / policy)
-            work = Work(self.out / GRADES / self.name / policy, {**common, "policy": ours.sha256}, KEY)
-            self._do(work, asked, ours.rows, policy)
-            found = graded(list(work.rows.values()))
-            mean = "none" if found["score"] is None else f"{found['score']:.2f}"
-            shown.append(self._shown(policy, "", mean, found, ""))
-        self.counts += asked.counts
+        shown = []
+        with contextlib.closing(self._judge([])) as asked:
+            if isinstance(asked, RewardJudge):
+                raise ValueError(f"{self.options.name!r} gives rewards, not grades from 1 to 10; take another judge")
+            common = self.head(asked)
+            for policy in policies:
+                ours = store.read(self.out / ANSWERS / policy)
+                work = Work(self.out / GRADES / self.name / policy, {**common, "policy": ours.sha256}, KEY)
+                self._do(work, asked, ours.rows, policy)
+                found = graded(list(work.rows.values()))
+                mean = "none" if found["score"] is None else f"{found['score']:.2f}"
+                shown.append(self._shown(policy, "", mean, found, ""))
+            self.counts += asked.counts
         return shown
 
     def _shown(self, policy: str, reference: str, value: str, found: dict[str, Any], first_share: str) -> Shown:

@@ -64,6 +64,8 @@ class Judge(Protocol):
 
     def content(self) -> str: ...
 
+    def close(self) -> None: ...
+
 
 class RewardJudge:
     """A reward, which scores each completion by itself: no place to prefer, so both orders agree."""
@@ -81,6 +83,9 @@ class RewardJudge:
     def content(self) -> str:
         """A hash of the reward."""
         return self.reward.content()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """Score both completions of each pair."""
@@ -111,6 +116,9 @@ class FunctionJudge:
     def content(self) -> str:
         """A hash of the function's module."""
         return module_hash(module_name(self.name))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """Ask about each pair in both orders."""

@@ -57,7 +57,7 @@ def grade(turns, answers, turn, reference):
 
 def run_file(folder, exported, **sections):
     """Write the configuration of a run on the exported toy task; returns its path."""
-    chosen = {"generation": {"max_completion_length": 6}, "lora": None} | sections
+    chosen = {"generation": {"max_completion_length": TINY.max_new_tokens}, "lora": None} | sections
     content = options_as_json(options(exported, **chosen))
     content["data"]["prompts"] = str(exported / "prompts" / "test.jsonl")
     file = Path(folder) / "run.yaml"
