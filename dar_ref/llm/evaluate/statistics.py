@@ -169,4 +169,4 @@ def by_prompt(
     def of_drawn(drawn: "np.ndarray[Any, Any]") -> float:
         return statistic(np.concatenate([units[int(i)] for i in drawn]))
 
-    return bootstrap(np.arange(len(units)), statistic=of_drawn)
+    return bootstrap(np.arange(len(units)), statistic=of_drawn, resamples=RESAMPLES)
