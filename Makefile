@@ -84,7 +84,7 @@ numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 di
 fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
 	$(BIN)/python -m tests.fuzz.table
 
-faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, cache and endpoint; writes docs/results/faults (about half an hour)
+faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, evaluate, cache and endpoint; writes docs/results/faults (about half an hour)
 	$(BIN)/python -m tests.faults
 
 simulated-judges: .venv/dev ## judges with a known bias of place or length, 1,000 times; writes docs/results/simulated-judges (minutes)

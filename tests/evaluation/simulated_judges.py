@@ -38,7 +38,7 @@ CONSTANT, SLOPE, LONGER = 0.3, 1.5, 0.8  # LONGER: mean difference of the length
 
 
 class Case(NamedTuple):
-    """A judge: the rate that one order, or no control, is expected to show, and the one that is meant."""
+    """A judge: the rate that one order, or no control, is predicted to show, and the one expected when corrected."""
 
     name: str
     predicted_raw: float
@@ -46,8 +46,8 @@ class Case(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Of all simulations: mean rates, and how often the interval of the corrected rate, and of the raw one, held what is expected
-    of the corrected one."""
+    """Of all simulations: mean rates, raw and corrected, what each is expected to be, and how often the interval of
+    either held what is expected of the corrected one."""
 
     name: str
     predicted_raw: float

@@ -28,6 +28,7 @@ from dar_ref.llm.evaluate.sampling import Sampler, Sampling
 from dar_ref.llm.evaluate.store import Row, Work
 from dar_ref.llm.models.policy import model_folder, model_positions, policy_tokenizer
 from dar_ref.llm.models.prompts import PromptReader
+from dar_ref.llm.models.tokenizers import tokenizer_hash
 from dar_ref.llm.options import RunOptions
 
 
@@ -61,9 +62,7 @@ def generate(
     shown = []
     with results.locked(out):
         works = {
-            name: Work(
-                out / kind / name, {"policy": found.sha256, "dtype": options.model.dtype, **shared}, ("id", "sample")
-            )
+            name: Work(out / kind / name, {**_made_from(options, found, reader), **shared}, ("id", "sample"))
             for name, found in sources.items()
         }
         for name, found in sources.items():
@@ -78,6 +77,12 @@ def generate(
     header = ("policy", "answers", "there before", "missing", "tokens, mean", "without an end", "empty")
     print(plain_text(Table(header, tuple(shown), tuple(notes))), end="")
     return 0
+
+
+def _made_from(options: RunOptions, found: Model | Answers, reader: PromptReader) -> dict[str, str]:
+    """The policy's part of what its rows are made from."""
+    own = policy_tokenizer(options.model, found.base) if isinstance(found, Model) else reader.tokenizer
+    return {"policy": found.sha256, "tokenizer": tokenizer_hash(own), "dtype": options.model.dtype}
 
 
 def _prompts(options: RunOptions, tokenizer: Any, drawn: Sampling) -> tuple[list[Row], list[str]]:

@@ -148,7 +148,8 @@ class Endpoint:
         try:
             kept = json.loads((self._cache / f"{key}.json").read_text(encoding="utf-8"))
             _check(kept["answer"])
-            return kept["answer"] if _content_key(kept["request"]) == key else None
+            whole = _content_key(kept["request"]) == key and _content_key(kept["answer"]) == kept["sha256"]
+            return kept["answer"] if whole else None
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
         except OSError as error:
@@ -163,7 +164,8 @@ class Endpoint:
         if self._cache is not None:
             own = self._cache / f"{key}.{os.getpid()}"  # two processes with one request must not write one file at once
             try:
-                results.write_text(own, json.dumps({"request": request, "answer": answer}, indent=1, allow_nan=False))
+                kept = {"request": request, "answer": answer, "sha256": _content_key(answer)}
+                results.write_text(own, json.dumps(kept, indent=1, allow_nan=False))
                 os.replace(own, self._cache / f"{key}.json")
             except OSError as error:
                 raise _of_cache(error) from None
