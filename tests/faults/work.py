@@ -150,11 +150,11 @@ def _two_policies(folder: Path) -> None:
 
 def _evaluate(folder: Path) -> int:
     """Sample, judge by a language model and by a function, report; each step only if the one before it succeeded."""
-    common = ["--config", folder / "run.yaml", "--out", folder / "out", "data.limit=6"]
+    common = ["--config", folder / "run.yaml", "--out", folder / "out"]
     stub = Stub(_prefers_the_longer)
     threading.Thread(target=stub.serve_forever, args=(0.01,), daemon=True).start()
     steps = (
-        ["generate", *common, "--policy", f"other={folder / 'other'}", "--batch-size", "2"],
+        ["generate", *common, "--policy", f"other={folder / 'other'}", "--batch-size", "2", "data.limit=6"],
         ["judge", *common, "--judge", "model", (folder / "judge").read_text(encoding="utf-8")],
         ["judge", *common, "--judge", "longer", "reward={kind: function, name: tests.llm.evaluate.setting:longer}"],
         ["report", folder / "out", "--out", folder / "report"],
