@@ -32,7 +32,7 @@ from dar_ref.evaluation import (
     markdown,
 )
 
-PROMPTS, RESAMPLES = 200, 400
+PROMPTS, RESAMPLES = 200, 200
 BIAS = 0.3
 CONSTANT, SLOPE, LONGER = 0.3, 1.5, 0.8  # LONGER: mean difference of the lengths in standard deviations
 
