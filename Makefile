@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -49,7 +49,7 @@ docs-browser: .venv/browser docs ## check the site in headless Chromium without 
 	$(BIN)/python docs/browser_check.py site --shots out/screenshots
 
 benchmark: .venv/dev ## measure the speed ratios, each in one run
-	$(BIN)/python -m tests.benchmarks.ratios
+	$(BIN)/python -m tests.benchmarks.ratios --json docs/results/ratios.json
 
 benchmark-trl: .venv/llm ## samples per second of the toy engine and of TRL, and where the time goes
 	$(BIN)/python -m tests.benchmarks.toy_against_trl --json docs/results/speed.json
@@ -59,6 +59,12 @@ benchmark-llm: .venv/llm ## every method of the script on the toy export, compar
 
 benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens per second of a 7B step, compared with the plan and TRL's GRPO
 	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
+
+benchmark-update: .venv/llm ## DAR's update with each piece on and off, and TRL's GRPO, RLOO and SFT; writes docs/results/update (about ten minutes)
+	$(BIN)/python -m tests.benchmarks.update
+
+skipping-curves: .venv/dev ## learning curves of the toy engine with and without completions of negligible weight; writes docs/results/skipping
+	$(BIN)/python -m tests.benchmarks.skipping_curves
 
 benchmark-plan: .venv/dev ## compare `dar-ref plan` with the measured memory of runs (about half an hour)
 	$(BIN)/python -m tests.benchmarks.plan_against_measured

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_ref.errors import path, whole
+from dar_ref.parser import Parser
 
 OUT = Path("out/evaluate")
 POLICIES = """sources of --policy NAME=SOURCE
@@ -22,7 +23,7 @@ JUDGES = """the judge is the section `reward` of the configuration; KEY=VALUE ch
 """
 
 
-def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add `evaluate` and everything under it."""
     parser = commands.add_parser(
         "evaluate",
@@ -35,13 +36,11 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_report(jobs)
 
 
-def _add(
-    jobs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, **texts: Any
-) -> argparse.ArgumentParser:
+def _add(jobs: "argparse._SubParsersAction[Parser]", name: str, **texts: Any) -> Parser:
     return jobs.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
 
 
-def _add_generate(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_generate(jobs: "argparse._SubParsersAction[Parser]") -> None:
     parser = _add(
         jobs,
         "generate",
@@ -58,7 +57,7 @@ def _add_generate(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=_generate)
 
 
-def _add_judge(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_judge(jobs: "argparse._SubParsersAction[Parser]") -> None:
     parser = _add(
         jobs,
         "judge",
@@ -76,7 +75,7 @@ def _add_judge(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.set_defaults(run=_judge)
 
 
-def _add_report(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_report(jobs: "argparse._SubParsersAction[Parser]") -> None:
     parser = _add(
         jobs,
         "report",
@@ -89,7 +88,7 @@ def _add_report(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.set_defaults(run=_report)
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
+def _add_config(parser: Parser) -> None:
     parser.add_argument("--config", required=True, metavar="FILE", help="of a training run, or a name in this package")
     parser.add_argument("--out", type=path, default=OUT, help="folder of the evaluation (default: %(default)s)")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="change single options of the configuration")

@@ -1,14 +1,18 @@
 """Configuration of DAR and of the methods on its trainer: TRL's `GRPOConfig` with the options that DAR adds.
 
-DAR's fields are `alpha`, `beta` and `w_clip`. All others are TRL's and keep TRL's meaning. To set an option of TRL that
-DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is worse. A value that
-changes nothing in TRL either is no error, see `NEUTRAL`.
+DAR's fields are `alpha`, `beta` and `w_clip`, and four that make an update fast: `fused_loss`, `skip_tolerance`,
+`sort_by_length` and `sampler_logps`, see `dar_ref.llm.lean`. All others are TRL's and keep TRL's meaning. To set an
+option of TRL that DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is
+worse. A value that changes nothing in TRL either is no error, see `NEUTRAL`.
 
 One default is not TRL's: `max_grad_norm` is 0, no clipping. The norm of DAR's gradient is far above TRL's 1, which
 would clip every step and hide the scale of the weights; `w_clip` bounds them.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from trl import GRPOConfig
@@ -66,6 +70,7 @@ HARMLESS = {  # their values that do not; the other keys are off at None, False 
     **dict.fromkeys(("top_k", "min_p"), 0),
     "do_sample": True,
 }
+SET_BY_TRL = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "eos_token_id")
 STOPS = ("stop_strings", "stop", "stop_token_ids")  # keys of generation_kwargs that end a completion early
 
 
@@ -100,7 +105,8 @@ class DualKLConfig(GRPOConfig):  # type: ignore[misc]
 
 @dataclass
 class DARConfig(DualKLConfig):
-    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`; everything else as in TRL's `GRPOConfig`.
+    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`, and those of a fast update; everything else as in TRL's
+    `GRPOConfig`.
 
     Raises:
         ValueError, TypeError: a value outside its range, or an option of TRL that has no meaning here.
@@ -109,11 +115,26 @@ class DARConfig(DualKLConfig):
     """
 
     w_clip: float = field(default=20.0, metadata={"help": "Upper bound of the weight, > 0; inf for none."})
+    skip_tolerance: float = field(
+        default=1e-3,
+        metadata={"help": "Share of the sum of weights that an update may leave out, in [0, 1); 0 leaves out nothing."},
+    )
+    fused_loss: bool = field(
+        default=True, metadata={"help": "Loss and gradients of the head in one, without logits, where the model fits."}
+    )
+    sort_by_length: bool = field(
+        default=True, metadata={"help": "Micro-batches of similar length, each cut to its own longest row."}
+    )
+    sampler_logps: bool = field(
+        default=True, metadata={"help": "Take log-probs of pi_t from the sampler (transformers), where it has them."}
+    )
 
     def __post_init__(self) -> None:
         if self.w_clip is None:
             raise TypeError("w_clip = None; pass a number above 0, or .inf for no clip")
         scalars.positive("w_clip", self.w_clip, or_infinite=True, single=True)
+        if scalars.fraction("skip_tolerance", self.skip_tolerance, single=True) == 1.0:
+            raise ValueError("skip_tolerance = 1 would leave out every completion; pass less, 0.001 for example")
         super().__post_init__()
 
 
@@ -166,14 +187,30 @@ def refuse_what_reshapes(config: DualKLConfig) -> None:
     given: dict[str, Any] = config.generation_kwargs or {}
     if not isinstance(given, dict):  # TRL reads text that begins with { as JSON
         raise ValueError(f"generation_kwargs = {given!r} is not a mapping; pass key: value pairs, or leave it out")
-    harmless = {"temperature": config.temperature, **HARMLESS}
-    for name in sorted(set(RESHAPING.split()) & set(given)):
-        value = given[name]
-        if value != harmless[name] if name in harmless else value:
-            raise ValueError(f"generation_kwargs[{name!r}] = {value!r}: {_UNSCORED}; leave it out")
+    for name in reshaping(given, config.temperature):
+        raise ValueError(f"generation_kwargs[{name!r}] = {given[name]!r}: {_UNSCORED}; leave it out")
     stops = [name for name in STOPS if given.get(name)]
     if stops and config.mask_truncated_completions:
         raise ValueError(
             f"generation_kwargs[{stops[0]!r}] and mask_truncated_completions = True: TRL takes a completion that does"
             " not end in EOS for cut off, so none of those that stopped would count; leave one of the two out"
+        )
+
+
+def reshaping(given: Mapping[str, Any], temperature: float) -> list[str]:
+    """The names of `given`, options of transformers' or vLLM's sampling, by which other completions are drawn."""
+    harmless = {"temperature": temperature, **HARMLESS}
+    names = sorted(set(RESHAPING.split()) & set(given))
+    return [name for name in names if (given[name] != harmless[name] if name in harmless else given[name])]
+
+
+def refuse_the_model_s(folder: Path) -> None:
+    """Raise ValueError if a model's generation_config.json changes what is drawn. TRL sets the options that it knows,
+    and transformers takes the others from there."""
+    file = folder / "generation_config.json"
+    given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name in reshaping({name: value for name, value in given.items() if name not in SET_BY_TRL}, 1.0):
+        raise ValueError(
+            f"{file} sets {name} = {given[name]!r}: {_UNSCORED}; take it out of a copy of the folder, and put it back"
+            " into that of the trained policy"
         )

@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from dar_ref.llm.evaluate import questions
 from dar_ref.llm.evaluate.judges import EMPTY, NO_ANSWER, NONSENSE, Grade, Pair, Verdict, is_empty
@@ -20,6 +19,7 @@ from dar_ref.llm.options import RewardOptions
 from dar_ref.llm.rewards import flat_text
 from dar_ref.llm.rewards.annotator_score import THOUGHTS, TokenChoice, read_score
 from dar_ref.llm.rewards.endpoint import Answer, Endpoint
+from dar_ref.llm.rewards.rubric import read_rubric
 
 CRITERIA = {
     "tldr": """\
@@ -65,19 +65,13 @@ class EndpointJudge:
     """Asks the model `options.name`; `task` chooses our words, `options.rubric` is a file with your own.
 
     Raises:
-        ValueError: no such task, no key, or a rubric without {prompt}, {a} and {b}.
-        OSError: the rubric's file cannot be read.
+        ValueError: no key, or a rubric that cannot be read or lacks {prompt}, {a} or {b}.
     """
 
     def __init__(self, options: RewardOptions, task: str) -> None:
         self.options, self._counts = options, Counter[str]()
-        if options.rubric is None:
-            self.rubric = FRAME.replace("{criteria}", CRITERIA[task])
-        else:
-            self.rubric = Path(options.rubric).read_text(encoding="utf-8")
-        for place in ("{prompt}", "{a}", "{b}"):
-            if place not in self.rubric:
-                raise ValueError(f"reward.rubric = {options.rubric!r} has no place for {place}; write {place} in it")
+        words = FRAME.replace("{criteria}", CRITERIA[task])
+        self.rubric = read_rubric(options.rubric, words, ("{prompt}", "{a}", "{b}"))
         self.endpoint = Endpoint(options)
 
     @property

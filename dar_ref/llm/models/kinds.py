@@ -6,7 +6,7 @@ from typing import Any
 
 
 def check_weights(option: str, name: str | Path) -> None:
-    """Raise ValueError if a folder holds an adapter or a quantised model; hub names are not looked at.
+    """Raise ValueError if a folder holds an adapter, a quantised model or no JSON; hub names are not looked at.
 
     Args:
         option: that names the folder, for the message.
@@ -19,6 +19,8 @@ def check_weights(option: str, name: str | Path) -> None:
             f"{option} = {str(name)!r} is an adapter of {base!r} and no model; merge it into its base first: load it by"
             " peft's AutoPeftModel..., call merge_and_unload(), and pass the folder you save that to"
         )
+    if (folder / "generation_config.json").is_file():
+        _json(folder / "generation_config.json")  # transformers passes over one that is broken, and so over its EOS
     if (folder / "config.json").is_file():
         check_quantization(f"{option} = {str(name)!r}", _json(folder / "config.json").get("quantization_config"))
 

@@ -181,9 +181,10 @@ class Endpoint:
                 f"{self.address} answered with no JSON ({error}); see that it is a chat server"
             ) from None
         if not isinstance(response, ChatCompletion) or not response.choices:
-            begin = f": {response!r:.60}" if isinstance(response, str) else ""
+            said = response if isinstance(response, str) else getattr(response, "model_extra", None)
+            words = self._without_key(f": {said!r:.200}") if said else ""
             raise ConnectionError(
-                f"{self.address} answered with no chat completion{begin}; pass the address that ends in /v1"
+                f"{self.address} answered with no chat completion{words}; pass the address that ends in /v1"
             )
         try:
             answer = _content(response.choices[0]) | {"usage": _usage(response)}
@@ -196,8 +197,7 @@ class Endpoint:
         return answer
 
     def _explained(self, error: openai.APIError) -> Exception:
-        reason = f"{type(error).__name__}: {error.message}"[:400]
-        reason = reason.replace(self._key, "***") if len(self._key) >= SHORTEST_KEY else reason
+        reason = self._without_key(f"{type(error).__name__}: {error.message}")[:400]
         where = f"annotator {self.options.name!r} at {self.address}"
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if status is None or status in (408, 409, 429) or status >= 500:
@@ -211,6 +211,9 @@ class Endpoint:
         for word, other in REMEDIES.items():
             remedy = other if word in reason else remedy
         return ValueError(f"{where} refuses the request, status {status}: {reason}; {remedy}")
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if len(self._key) >= SHORTEST_KEY else text
 
 
 def _content(choice: Choice) -> dict[str, Any]:

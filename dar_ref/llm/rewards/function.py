@@ -24,6 +24,7 @@ from dar_ref.llm.rewards.annotator import Annotator
 from dar_ref.llm.rewards.imported import described, imported, module_name
 from dar_ref.llm.rewards.model import RewardModel
 from dar_ref.llm.rewards.module_hash import module_hash
+from dar_ref.llm.rewards.reads import watched
 
 LARGEST = 1e18  # of a reward's size
 
@@ -139,7 +140,10 @@ class FunctionReward:
     ) -> list[float | None]:
         """What the function returns, as floats; ValueError if that is no list of one number or None a completion."""
         try:
-            returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+            with watched():
+                returned = self.function(
+                    prompts=prompts, completions=completions, completion_ids=completion_ids, **columns
+                )
         except (Exception, SystemExit) as error:  # whatever a user's code raises
             raise ValueError(f"reward function {self.name} failed with {described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dar_ref.llm.rewards.reads import watched
+
 _STANDARD = sysconfig.get_path("stdlib")
 
 
@@ -32,7 +34,8 @@ def imported(name: str) -> Callable[..., Any]:
     if folder not in sys.path:
         sys.path.append(folder)
     try:
-        module = importlib.import_module(module_name(name))
+        with watched():
+            module = importlib.import_module(module_name(name))
     except (Exception, SystemExit) as error:  # ImportError, or whatever the module's own code raises
         raise ValueError(
             f"reward.name = {name!r} cannot be imported, {described(error)}; pass a module that is installed or in the"
