@@ -23,6 +23,7 @@ from dar_ref.llm.evaluate.report_tables import markdown_report
 from dar_ref.llm.evaluate.statistics import compared, grade_interval, graded, intervals, mean_of_tasks, outcomes_of
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.rewards import flat_text
+from dar_ref.plots.style import save_png
 
 
 def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command: str) -> int:
@@ -54,7 +55,7 @@ def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command
         for name, rows in exports.items():
             results.write_text(out / "alpaca_eval" / f"{name}.json", json.dumps(rows, indent=1) + "\n")
         for name, log in logs.items():
-            run_log.draw(log, name, out / f"hacking-{name}.png")
+            save_png(run_log.figure(log, name), out / f"hacking-{name}.png")
         text = markdown_report(found)
         results.write_text(out / "report.md", text)
         results.write_json(out / "results.json", _plain(found))

@@ -8,10 +8,11 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
+
 from dar_ref.evaluation import HackingVerdict, Sign, hacking_verdict
 from dar_ref.evaluation.hacking_verdict import KL, LENGTH, REWARD, SHARE
 from dar_ref.plots.panels import panels_figure
-from dar_ref.plots.style import save_png
 
 OF_TRAIN = {  # name in the verdict -> name in the log
     "proxy": "reward",
@@ -67,12 +68,12 @@ def read(folder: Path) -> RunLog:
         raise ValueError(f"{file} is no log of a run that samples ({error}); pass a folder of dar-ref train") from None
 
 
-def draw(log: RunLog, name: str, file: Path) -> None:
-    """Draw the series, and what the verdict compares them with."""
+def figure(log: RunLog, name: str) -> Figure:
+    """The series, and what the verdict compares them with."""
     panels = {title: log.series[key] for key, title in TITLES.items() if key in log.series}
     heights = {TITLES[sign.name]: _height(sign, log.series) for sign in log.verdict.signs}
     title = f"{name}: {log.verdict.verdict} ({log.verdict.reason}); dashed: thresholds"
-    save_png(panels_figure(log.steps, panels, "step", title, levels=heights), file)
+    return panels_figure(log.steps, panels, "step", title, levels=heights)
 
 
 def _height(sign: Sign, series: dict[str, list[float]]) -> float:
