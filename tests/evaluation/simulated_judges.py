@@ -32,7 +32,8 @@ from dar_ref.evaluation import (
     markdown,
 )
 
-PROMPTS, RESAMPLES = 200, 200
+PROMPTS, RESAMPLES = 200, 2_000
+FITS = 200  # resamples where each is fitted
 BIAS = 0.3
 CONSTANT, SLOPE, LONGER = 0.3, 1.5, 0.8  # LONGER: mean difference of the lengths in standard deviations
 
@@ -93,7 +94,7 @@ def length(rng):
     def rate(y, ours, theirs):
         return length_controlled_win_rate(y, ours, theirs).rate
 
-    return interval(outcomes), bootstrap(outcomes, lengths, reference, statistic=rate, resamples=RESAMPLES)
+    return interval(outcomes), bootstrap(outcomes, lengths, reference, statistic=rate, resamples=FITS)
 
 
 def interval(outcomes):

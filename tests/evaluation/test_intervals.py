@@ -221,3 +221,10 @@ def test_a_bootstrap_that_cannot_vary_is_no_interval_of_width_zero(data, reason)
     found = bootstrap(data, resamples=50)
     assert found == NotAnInterval(float(np.mean(data)), reason, 0.95)
     assert not hasattr(found, "low")
+
+
+@pytest.mark.parametrize("n", [2, 7, 300])
+def test_many_means_at_once_are_the_means_one_by_one(n):
+    data = np.random.default_rng(n).normal(size=n)
+    one_by_one = bootstrap(data, statistic=lambda x: float(x.mean()), resamples=150)
+    assert bootstrap(data, resamples=150) == pytest.approx(one_by_one, rel=1e-13, abs=1e-15)
