@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -90,8 +90,11 @@ numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 di
 fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
 	$(BIN)/python -m tests.fuzz.table
 
-faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, cache and endpoint; writes docs/results/faults (about half an hour)
+faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, evaluate, cache and endpoint; writes docs/results/faults (about half an hour)
 	$(BIN)/python -m tests.faults
+
+simulated-judges: .venv/dev ## judges with a known bias of place or length, 1,000 times; writes docs/results/simulated-judges (minutes)
+	$(BIN)/python -m tests.evaluation.simulated_judges
 
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run
