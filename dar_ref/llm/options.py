@@ -33,6 +33,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 ONLINE = METHODS[:-2]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
+REAL_MODEL = "out/real-model"  # where `make real-model` writes
 
 _STRICT = ConfigDict(extra="forbid", strict=True)  # strict: true is no number, 1 no truth value, "5" no 5
 
@@ -304,10 +305,10 @@ def find_config(path: str | Path) -> Path:
 
 def no_such_model(option: str, name: str, error: Exception) -> OSError:
     """The error for a model that is neither a folder here nor on the hub."""
-    return OSError(
-        f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
-        " check it, or download it where there is a network and pass its folder"
-    )
+    remedy = "check it, or download it where there is a network and pass its folder"
+    if name == REAL_MODEL or "SmolLM2-135M-Instruct" in name:
+        remedy = f"`make real-model` writes SmolLM2-135M-Instruct without a hub: pass model.name={REAL_MODEL} then"
+    return OSError(f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error}); {remedy}")
 
 
 def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:

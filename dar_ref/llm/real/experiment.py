@@ -1,0 +1,169 @@
+"""The comparison on real text: `python -m dar_ref.llm.real.experiment`, or `make real-experiment`.
+
+Every run is one `dar-ref train` of a configuration `smollm2-135m-*`, in a folder of its own, and its checkpoints are
+measured on the test prompts. The command can be stopped at any moment and started again: a run goes on from its last
+checkpoint, what is measured is not measured twice. Results are written after every run, so they stand with whatever
+runs are there; `--updates 40` prolongs runs of 20.
+
+    OUT/TASK/RUN/seed-S/             what `dar-ref train` writes
+    OUT/TASK/RUN/seed-S/measured.json
+    REPORT/results.json, run.json, table.md, gold.png, panel.png
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from dar_ref import results
+from dar_ref.errors import exit_status, path, whole
+from dar_ref.llm.data.load import load_prompts
+from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenizer
+from dar_ref.llm.models.prompts import PromptReader
+from dar_ref.llm.options import RunOptions, load_options
+from dar_ref.llm.real import report
+from dar_ref.llm.real.measure import answers, fluency_floor, judged, with_adapter
+
+SEED = 1  # of the answers to the test prompts
+
+
+class Run(NamedTuple):
+    """One row of the table. seeds: how many are planned."""
+
+    task: str
+    name: str
+    label: str
+    overrides: tuple[str, ...]
+    seeds: int
+
+
+RUNS = (  # in the order in which they are done; all seeds 0 first
+    Run("sentiment", "dar", "DAR, the paper's values", ("method=dar",), 3),
+    Run("sentiment", "dar-alpha-1", "DAR, alpha 1", ("method=dar", "methods.dar.alpha=1.0"), 3),
+    Run("sentiment", "dar-alpha-0", "DAR, alpha 0", ("method=dar", "methods.dar.alpha=0.0"), 3),
+    Run("sentiment", "grpo", "GRPO", ("method=grpo",), 3),
+    Run("sentiment", "rloo", "RLOO", ("method=rloo",), 1),
+    Run("sentiment", "dao", "DAO", ("method=dao",), 1),
+    Run("tldr", "dar", "DAR, the paper's values", ("method=dar",), 1),
+    Run("tldr", "grpo", "GRPO", ("method=grpo",), 1),
+)
+
+
+def do(run: Run, seed: int, updates: int, out: Path) -> None:
+    """Train one run and measure its checkpoints, as far as that is not done."""
+    folder = out / run.task / run.name / f"seed-{seed}"
+    overrides = [*run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
+    if not (folder / "checkpoints" / f"checkpoint-{updates}").is_dir() or not (folder / "results.json").is_file():
+        train = ["-m", "dar_ref.llm.train", "--config", f"smollm2-135m-{run.task}", "--out", str(folder), "--resume"]
+        subprocess.run([sys.executable, *train, *overrides], check=True)
+    options = load_options(f"smollm2-135m-{run.task}", overrides)
+    start = pi_0(run.task, out)
+    file = folder / "measured.json"
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"checkpoints": []}
+    for step in range(options.training["save_steps"], updates + 1, options.training["save_steps"]):
+        if step not in [point["step"] for point in content["checkpoints"]]:
+            checkpoint = folder / "checkpoints" / f"checkpoint-{step}"
+            content["checkpoints"].append(measured(options, run.task, checkpoint, step, start["floor"]))
+            results.write_json(file, content)
+
+
+def pi_0(task: str, out: Path) -> dict[str, Any]:
+    """What is measured of pi_0 on a task, once."""
+    file = out / task / "pi_0.json"
+    if not file.is_file():
+        options = load_options(f"smollm2-135m-{task}")
+        base, tokenizer, texts, _ = _loaded(options, task)
+        floor = fluency_floor(answers(base, tokenizer, texts, options.generation["max_completion_length"], SEED))
+        results.write_json(file, {"floor": floor} | measured(options, task, None, 0, floor))
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def measured(options: RunOptions, task: str, checkpoint: Path | None, step: int, floor: float) -> dict[str, Any]:
+    """The panel of one checkpoint on the test prompts, its answers, and greedy answers to the prompts that are shown.
+
+    Args:
+        options: of the run.
+        task: sentiment or tldr.
+        checkpoint: folder of an adapter; None for pi_0.
+        step: updates so far.
+        floor: see `judged`.
+    """
+    base, tokenizer, texts, rows = _loaded(options, task)
+    model = with_adapter(base, checkpoint)
+    tokens = options.generation["max_completion_length"]
+    found = answers(model, tokenizer, texts, tokens, SEED)
+    each = judged(task, rows, found, floor)
+    shown = report.shown(texts)
+    greedy = answers(model, tokenizer, [texts[i] for i in shown], tokens, None)
+    if checkpoint is not None:
+        model.unload()
+    return {
+        "step": step,
+        "panel": {name: fmean(row[name] for row in each) for name in each[0]},
+        "answers": [{"text": answer.text} | row for answer, row in zip(found, each, strict=True)],
+        "greedy": [
+            {"prompt": rows[i]["prompt"][-1]["content"], "answer": answer.text}
+            for i, answer in zip(shown, greedy, strict=True)
+        ],
+    }
+
+
+@cache
+def _base(folder: Path) -> Any:
+    return load_policy(load_options("smollm2-135m-sentiment").model, folder).eval()
+
+
+def _loaded(options: RunOptions, task: str) -> tuple[Any, Any, list[str], list[dict[str, Any]]]:
+    """pi_0, its tokenizer, and the test prompts: as the model reads them, and as rows."""
+    folder = model_folder(options.model)
+    tokenizer = policy_tokenizer(options.model, folder)
+    test = replace(options.data, prompts=str(Path(options.data.prompts).with_name("test.jsonl")))
+    rows = list(load_prompts(test, tokenizer).dataset)
+    texts = PromptReader(tokenizer).write([row["prompt"] for row in rows])
+    return _base(folder), tokenizer, texts, rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do all runs that are asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dar_ref.llm.real.experiment",
+        description="Train SmolLM2-135M-Instruct on real text with several methods, measure, and write a report.",
+    )
+    parser.add_argument("--out", type=path, default=Path("out/real-experiment"), help="of the runs (%(default)s)")
+    parser.add_argument("--report", type=path, help="folder of results, table and figures (default: OUT/report)")
+    parser.add_argument("--task", choices=sorted({run.task for run in RUNS}), help="only this one")
+    parser.add_argument("--runs", nargs="+", choices=sorted({run.name for run in RUNS}), help="only these")
+    parser.add_argument("--seeds", type=whole, default=3, help="at most so many of each run (default: %(default)s)")
+    parser.add_argument("--updates", type=whole, default=20, help="of each run (default: %(default)s)")
+    parser.add_argument(
+        "--only-report", action="store_true", help="do no run; write the report of those that are there"
+    )
+    arguments = parser.parse_args(argv)
+    return exit_status("dar_ref.llm.real.experiment", lambda: _all(arguments))
+
+
+def _all(arguments: argparse.Namespace) -> int:
+    began = time.time()
+    folder = arguments.report or arguments.out / "report"
+    command = "python -m dar_ref.llm.real.experiment " + " ".join(sys.argv[1:])
+    for seed in range(0 if arguments.only_report else arguments.seeds):
+        for run in RUNS:
+            wanted = arguments.task in (None, run.task) and (arguments.runs is None or run.name in arguments.runs)
+            if wanted and seed < run.seeds:
+                print(f"{run.task}, {run.label}, seed {seed}", file=sys.stderr)
+                do(run, seed, arguments.updates, arguments.out)
+                report.write(arguments.out, folder, RUNS, command, began)
+    report.write(arguments.out, folder, RUNS, command, began)
+    print(folder / "results.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
