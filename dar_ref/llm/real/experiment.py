@@ -62,7 +62,11 @@ def do(run: Run, seed: int, updates: int, out: Path) -> None:
     overrides = [*run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
     if not (folder / "checkpoints" / f"checkpoint-{updates}").is_dir() or not (folder / "results.json").is_file():
         train = ["-m", "dar_ref.llm.train", "--config", f"smollm2-135m-{run.task}", "--out", str(folder), "--resume"]
-        subprocess.run([sys.executable, *train, *overrides], check=True)
+        status = subprocess.run([sys.executable, *train, *overrides], check=False).returncode
+        if status:
+            raise ChildProcessError(
+                f"{folder}: training ended with {status}, see above; the same command goes on from it"
+            )
     options = load_options(f"smollm2-135m-{run.task}", overrides)
     start = pi_0(run.task, out)
     file = folder / "measured.json"
@@ -79,7 +83,7 @@ def pi_0(task: str, out: Path) -> dict[str, Any]:
     file = out / task / "pi_0.json"
     if not file.is_file():
         options = load_options(f"smollm2-135m-{task}")
-        base, tokenizer, texts, _ = _loaded(options, task)
+        base, tokenizer, texts, _ = _loaded(options)
         floor = fluency_floor(answers(base, tokenizer, texts, options.generation["max_completion_length"], SEED))
         results.write_json(file, {"floor": floor} | measured(options, task, None, 0, floor))
     return json.loads(file.read_text(encoding="utf-8"))
@@ -95,7 +99,7 @@ def measured(options: RunOptions, task: str, checkpoint: Path | None, step: int,
         step: updates so far.
         floor: see `judged`.
     """
-    base, tokenizer, texts, rows = _loaded(options, task)
+    base, tokenizer, texts, rows = _loaded(options)
     model = with_adapter(base, checkpoint)
     tokens = options.generation["max_completion_length"]
     found = answers(model, tokenizer, texts, tokens, SEED)
@@ -120,7 +124,7 @@ def _base(folder: Path) -> Any:
     return load_policy(load_options("smollm2-135m-sentiment").model, folder).eval()
 
 
-def _loaded(options: RunOptions, task: str) -> tuple[Any, Any, list[str], list[dict[str, Any]]]:
+def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, Any]]]:
     """pi_0, its tokenizer, and the test prompts: as the model reads them, and as rows."""
     folder = model_folder(options.model)
     tokenizer = policy_tokenizer(options.model, folder)

@@ -1,8 +1,8 @@
 """The task `sentiment`: a short answer to a question about an everyday topic.
 
     proxy   VADER's compound score of the answer, in [-1, 1]: what is trained on
-    gold    TextBlob, with another lexicon by other authors, calls the answer positive, and the answer is as fluent under
-            pi_0 as pi_0's own answers
+    gold    TextBlob, with another lexicon by other authors, calls the answer positive, and under pi_0 the answer is as
+            fluent as pi_0's own
 
 VADER adds up the words it knows, so a heap of kind words scores higher than any sentence. TextBlob takes their mean.
 The splits have different topics: a policy is not tested on a topic it was trained on.
@@ -14,6 +14,8 @@ Source: Hutto and Gilbert, "VADER" (2014), package vaderSentiment; the lexicon o
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from dar_ref.llm.real.text import of_answer
 from dar_ref.llm.rewards import Text
@@ -70,13 +72,11 @@ def positive(answer: str) -> bool:
 
 @cache
 def _vader() -> Any:
-    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
     return SentimentIntensityAnalyzer()
 
 
 @cache
 def _textblob() -> Any:
-    from textblob.en.sentiments import PatternAnalyzer
+    from textblob.en.sentiments import PatternAnalyzer  # here, since it loads nltk, and the reward does not need it
 
     return PatternAnalyzer()

@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
 from dar_ref.llm.real.text import of_answer, words
 from dar_ref.llm.rewards import Text
 
@@ -31,53 +33,6 @@ SECTION = re.compile(  # what ends a description: a heading with a line under it
 MARKUP = re.compile(r"[`*$\\{}|]|\[\d+\]")
 FIRST_WORDS, POST_WORDS = (4, 16), (25, 80)  # least and most
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
-STOP = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "each",
-        "for",
-        "from",
-        "given",
-        "has",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "no",
-        "not",
-        "of",
-        "on",
-        "one",
-        "or",
-        "same",
-        "set",
-        "such",
-        "that",
-        "the",
-        "then",
-        "this",
-        "to",
-        "use",
-        "used",
-        "using",
-        "was",
-        "when",
-        "where",
-        "which",
-        "whose",
-        "with",
-    ]
-)
 
 
 class Post(NamedTuple):
@@ -107,9 +62,7 @@ def posts() -> list[Post]:
     found: list[Post] = []
     seen: set[str] = set()
     for package in PACKAGES:
-        spec = find_spec(package)
-        assert spec is not None and spec.origin is not None  # noqa: PT018; this package depends on them
-        root = Path(spec.origin).parent
+        root = Path(str(find_spec(package).origin)).parent  # type: ignore[union-attr]  # we depend on them
         for file in sorted(root.rglob("*.py")):
             if "tests" not in file.parts:
                 for post in of_file(file, str(file.relative_to(root.parent))):
@@ -172,7 +125,7 @@ def _half(reference: str, held_out: bool) -> set[str]:
 
 def _stems(text: str) -> list[str]:
     """Content words without the plural or verb ending s."""
-    return [word.removesuffix("s") for word in words(text) if word not in STOP and len(word) > 2]
+    return [word.removesuffix("s") for word in words(text) if word not in ENGLISH_STOP_WORDS and len(word) > 2]
 
 
 def _description(rest: str) -> str:
