@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from dar_ref import results
 from dar_ref.errors import exit_status, path, whole
@@ -30,30 +30,9 @@ from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions, load_options
 from dar_ref.llm.real import report
 from dar_ref.llm.real.measure import answers, fluency_floor, judged, with_adapter
+from dar_ref.llm.real.runs import RUNS, Run
 
 SEED = 1  # of the answers to the test prompts
-
-
-class Run(NamedTuple):
-    """One row of the table. seeds: how many are planned."""
-
-    task: str
-    name: str
-    label: str
-    overrides: tuple[str, ...]
-    seeds: int
-
-
-RUNS = (  # in the order in which they are done; all seeds 0 first
-    Run("sentiment", "dar", "DAR, the paper's values", ("method=dar",), 3),
-    Run("sentiment", "dar-alpha-1", "DAR, alpha 1", ("method=dar", "methods.dar.alpha=1.0"), 3),
-    Run("sentiment", "dar-alpha-0", "DAR, alpha 0", ("method=dar", "methods.dar.alpha=0.0"), 3),
-    Run("sentiment", "grpo", "GRPO", ("method=grpo",), 3),
-    Run("sentiment", "rloo", "RLOO", ("method=rloo",), 1),
-    Run("sentiment", "dao", "DAO", ("method=dao",), 1),
-    Run("tldr", "dar", "DAR, the paper's values", ("method=dar",), 1),
-    Run("tldr", "grpo", "GRPO", ("method=grpo",), 1),
-)
 
 
 def do(run: Run, seed: int, updates: int, out: Path) -> None:
@@ -68,7 +47,7 @@ def do(run: Run, seed: int, updates: int, out: Path) -> None:
                 f"{folder}: training ended with {status}, see above; the same command goes on from it"
             )
     options = load_options(f"smollm2-135m-{run.task}", overrides)
-    start = pi_0(run.task, out)
+    start = pi_0(options, run.task, out)
     file = folder / "measured.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"checkpoints": []}
     for step in range(options.training["save_steps"], updates + 1, options.training["save_steps"]):
@@ -78,11 +57,10 @@ def do(run: Run, seed: int, updates: int, out: Path) -> None:
             results.write_json(file, content)
 
 
-def pi_0(task: str, out: Path) -> dict[str, Any]:
+def pi_0(options: RunOptions, task: str, out: Path) -> dict[str, Any]:
     """What is measured of pi_0 on a task, once."""
     file = out / task / "pi_0.json"
     if not file.is_file():
-        options = load_options(f"smollm2-135m-{task}")
         base, tokenizer, texts, _ = _loaded(options)
         floor = fluency_floor(answers(base, tokenizer, texts, options.generation["max_completion_length"], SEED))
         results.write_json(file, {"floor": floor} | measured(options, task, None, 0, floor))

@@ -7,17 +7,15 @@ seeds. With several seeds, Student's over the seeds.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dar_ref import results
 from dar_ref.evaluation import Column, Interval, bootstrap, comparison_table, markdown, student
+from dar_ref.llm.real.runs import Run
 from dar_ref.llm.real.sentiment import QUESTIONS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save_png, style
-
-if TYPE_CHECKING:
-    from dar_ref.llm.real.experiment import Run
 
 Content = dict[str, Any]
 QUESTION = "What do DAR and others make of a real model, and does the anchor hold?"
@@ -58,7 +56,7 @@ def shown(prompts: Sequence[str]) -> list[int]:
     return [0, len(prompts) // 3, 2 * len(prompts) // 3]
 
 
-def gathered(out: Path, runs: "Sequence[Run]") -> Content:
+def gathered(out: Path, runs: Sequence[Run]) -> Content:
     """The content of results.json: the checkpoints of every run that is there, and the answers at its end."""
     found = []
     for run in runs:
@@ -174,7 +172,7 @@ def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> An
     return figure
 
 
-def write(out: Path, folder: Path, runs: "Sequence[Run]", command: str, began: float) -> None:
+def write(out: Path, folder: Path, runs: Sequence[Run], command: str, began: float) -> None:
     """Write results, tables, samples and figures of the runs in `out` to `folder`."""
     content = gathered(out, runs)
     results.write_json(folder / "results.json", content)
