@@ -19,6 +19,7 @@ from dar_ref.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILI
 
 Content = dict[str, Any]
 QUESTION = "What do DAR and others make of a real model, and does the anchor hold?"
+TITLES = {"sentiment": "Sentiment", "tldr": "TL;DR of documentation"}
 LOOKS = {  # of a run: colour, marker
     "dar": (BLUE, "o"),
     "dar-alpha-1": (SKY, "v"),
@@ -85,6 +86,27 @@ def _kept(points: Sequence[Content]) -> Content:
 
 def _tasks(runs: Sequence[Content]) -> list[str]:
     return list(dict.fromkeys(run["task"] for run in runs))
+
+
+def tables(content: Content) -> str:
+    """All that the page shows of the results: for each task a table, two figures, and answers."""
+    lines = []
+    for task, title in TITLES.items():
+        lines += [f"### {title}", ""]
+        if task not in content["pi_0"]:
+            lines += ["Not run.", ""]
+            continue
+        lines += [
+            table(content, task),
+            f"![{title}: proxy and gold against KL to pi_0](real-model/{task}-gold.png)",
+            "",
+            f"![{title}: fluency, repetition, length and missing EOS along the updates](real-model/{task}-panel.png)",
+            "",
+            "Greedy answers to the first prompt of each third of the test prompts, before and after:",
+            "",
+            samples(content, task),
+        ]
+    return "\n".join(lines)
 
 
 def table(content: Content, task: str) -> str:
@@ -178,9 +200,8 @@ def write(out: Path, folder: Path, runs: Sequence[Run], command: str, began: flo
     results.write_json(folder / "results.json", content)
     times = {f"{r['task']}/{r['run']}/seed-{r['seed']}": _times(out, r) for r in content["runs"]}
     results.write_json(folder / "run.json", results.run_info(command, began) | {"runs": times})
+    results.write_text(folder / "table.md", tables(content))
     for task in content["pi_0"]:
-        results.write_text(folder / f"{task}.md", table(content, task))
-        results.write_text(folder / f"{task}-samples.md", samples(content, task))
         save_png(gold_figure(content, task), folder / f"{task}-gold.png")
         save_png(panel_figure(content, task), folder / f"{task}-panel.png")
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import Qwen2Config
 
 from dar_ref.llm.real import experiment, prompts, report
-from tests.llm.models.small_lm import save_small_lm
+from tests.llm.models.small_lm import HEADS, SIZES, save_small_lm
 
 ROOT = str(Path(experiment.__file__).parents[3])
 PYTHONPATH = os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])
@@ -19,7 +20,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SMALLER = (
-    *("generation.max_completion_length=4", "data.max_prompt_tokens=600", "training.save_steps=1"),
+    *("generation.max_completion_length=4", "data.max_prompt_tokens=1000", "training.save_steps=1"),
     "reward.name=tests.llm.training:reward",  # bytes at random are no words, and all rewards would be equal
 )
 
@@ -28,7 +29,8 @@ SMALLER = (
 def place(tmp_path_factory):
     """A folder with a tiny model and the prompts, where `make real-model` would write them."""
     folder = tmp_path_factory.mktemp("place")
-    save_small_lm(folder / "out" / "real-model", template=CHATML)
+    config = Qwen2Config(vocab_size=258, **SIZES | {"max_position_embeddings": 1024}, **HEADS)
+    save_small_lm(folder / "out" / "real-model", config, template=CHATML)
     prompts.write(folder / "out" / "real-prompts")
     for file in folder.glob("out/real-prompts/*/test.jsonl"):
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:12]))
