@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from dar_ref import results
@@ -29,7 +28,7 @@ from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenize
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions, load_options
 from dar_ref.llm.real import report
-from dar_ref.llm.real.measure import answers, fluency_floor, judged, with_adapter
+from dar_ref.llm.real.measure import answers, of_tokens, with_adapter
 from dar_ref.llm.real.runs import RUNS, Run
 
 SEED = 1  # of the answers to the test prompts
@@ -43,53 +42,39 @@ def do(run: Run, seed: int, updates: int, out: Path) -> None:
         train = ["-m", "dar_ref.llm.train", "--config", f"smollm2-135m-{run.task}", "--out", str(folder), "--resume"]
         status = subprocess.run([sys.executable, *train, *overrides], check=False).returncode
         if status:
-            raise ChildProcessError(
-                f"{folder}: training ended with {status}, see above; the same command goes on from it"
-            )
+            raise ChildProcessError(f"{folder}: training ended with {status}, see above; the same command resumes it")
     options = load_options(f"smollm2-135m-{run.task}", overrides)
-    start = pi_0(options, run.task, out)
+    start = out / run.task / "pi_0.json"
+    if not start.is_file():
+        results.write_json(start, measured(options, None, 0))
     file = folder / "measured.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"checkpoints": []}
     for step in range(options.training["save_steps"], updates + 1, options.training["save_steps"]):
         if step not in [point["step"] for point in content["checkpoints"]]:
             checkpoint = folder / "checkpoints" / f"checkpoint-{step}"
-            content["checkpoints"].append(measured(options, run.task, checkpoint, step, start["floor"]))
+            content["checkpoints"].append(measured(options, checkpoint, step))
             results.write_json(file, content)
 
 
-def pi_0(options: RunOptions, task: str, out: Path) -> dict[str, Any]:
-    """What is measured of pi_0 on a task, once."""
-    file = out / task / "pi_0.json"
-    if not file.is_file():
-        base, tokenizer, texts, _ = _loaded(options)
-        floor = fluency_floor(answers(base, tokenizer, texts, options.generation["max_completion_length"], SEED))
-        results.write_json(file, {"floor": floor} | measured(options, task, None, 0, floor))
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def measured(options: RunOptions, task: str, checkpoint: Path | None, step: int, floor: float) -> dict[str, Any]:
-    """The panel of one checkpoint on the test prompts, its answers, and greedy answers to the prompts that are shown.
+def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[str, Any]:
+    """The answers of one checkpoint to the test prompts, and greedy answers to the prompts that are shown.
 
     Args:
         options: of the run.
-        task: sentiment or tldr.
         checkpoint: folder of an adapter; None for pi_0.
         step: updates so far.
-        floor: see `judged`.
     """
     base, tokenizer, texts, rows = _loaded(options)
     model = with_adapter(base, checkpoint)
     tokens = options.generation["max_completion_length"]
-    found = answers(model, tokenizer, texts, tokens, SEED)
-    each = judged(task, rows, found, floor)
     shown = report.shown(texts)
+    found = answers(model, tokenizer, texts, tokens, SEED)
     greedy = answers(model, tokenizer, [texts[i] for i in shown], tokens, None)
     if checkpoint is not None:
         model.unload()
     return {
         "step": step,
-        "panel": {name: fmean(row[name] for row in each) for name in each[0]},
-        "answers": [{"text": answer.text} | row for answer, row in zip(found, each, strict=True)],
+        "answers": of_tokens(found),
         "greedy": [
             {"prompt": rows[i]["prompt"][-1]["content"], "answer": answer.text}
             for i, answer in zip(shown, greedy, strict=True)
@@ -106,7 +91,7 @@ def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, An
     """pi_0, its tokenizer, and the test prompts: as the model reads them, and as rows."""
     folder = model_folder(options.model)
     tokenizer = policy_tokenizer(options.model, folder)
-    test = replace(options.data, prompts=str(Path(options.data.prompts).with_name("test.jsonl")))
+    test = replace(options.data, prompts=str(report.test_prompts(options.data.prompts)))
     rows = list(load_prompts(test, tokenizer).dataset)
     texts = PromptReader(tokenizer).write([row["prompt"] for row in rows])
     return _base(folder), tokenizer, texts, rows

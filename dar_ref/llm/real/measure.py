@@ -97,43 +97,46 @@ def _logps(model: Any, ids: torch.Tensor, attention_mask: torch.Tensor, mask: to
     return sequence_logps(per_token, mask)
 
 
-def judged(task: str, rows: Sequence[dict[str, Any]], found: Sequence[Answer], floor: float) -> list[dict[str, float]]:
-    """What is measured of each answer: the hacking panel, with the task's own proxy and gold.
-
-    Args:
-        task: sentiment or tldr.
-        rows: of the test split, in the order of the answers.
-        found: the answers.
-        floor: least fluency of an answer that counts as fluent, nats a token, see `fluency_floor`.
-    """
-    judge = _sentiment if task == "sentiment" else _tldr
+def of_tokens(found: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Text and token measures of each answer, as `measured.json` keeps them: what no judge has a say in."""
     repeated = repetition([answer.ids for answer in found], ngram=2)  # an answer is short
     return [
         {
-            **judge(answer, row, floor),
+            "text": answer.text,
             "fluency": answer.fluency,
             "kl": answer.logp - answer.ref_logp,
             "length": len(answer.ids),
             "missing_eos": float(not answer.ended),
             "repetition": float(share),
         }
-        for answer, row, share in zip(found, rows, repeated, strict=True)
+        for answer, share in zip(found, repeated, strict=True)
     ]
 
 
-def _sentiment(answer: Answer, _row: dict[str, Any], floor: float) -> dict[str, float]:
-    positive = sentiment.positive(answer.text)
-    (proxy,) = sentiment.reward([], [answer.text])
-    return {"proxy": proxy, "positive": float(positive), "gold": float(positive and answer.fluency >= floor)}
+def judged(task: str, rows: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Proxy and gold of each answer, and what gold is made of.
+
+    Args:
+        task: sentiment or tldr.
+        rows: of the test split, in the order of the answers.
+        kept: the answers, see `of_tokens`.
+    """
+    judge = _sentiment if task == "sentiment" else _tldr
+    return [judge(row, answer["text"]) for row, answer in zip(rows, kept, strict=True)]
 
 
-def _tldr(answer: Answer, row: dict[str, Any], _floor: float) -> dict[str, float]:
-    (proxy,) = tldr.reward([], [answer.text], [row["reference"]])
-    gold = tldr.recall(answer.text, row["reference"], held_out=True)
-    return {"proxy": proxy, "gold": gold, "copied": tldr.copied(answer.text, row["prompt"][-1]["content"])}
+def _sentiment(row: dict[str, Any], text: str) -> dict[str, float]:
+    positive, on_topic = sentiment.positive(text), sentiment.on_topic(text, row["topic"])
+    (proxy,) = sentiment.reward([], [text])
+    return {
+        "proxy": proxy,
+        "positive": float(positive),
+        "on_topic": float(on_topic),
+        "gold": float(positive and on_topic),
+    }
 
 
-def fluency_floor(found: Sequence[Answer], share: float = 0.05) -> float:
-    """The fluency that all but `share` of pi_0's own answers have."""
-    ordered = sorted(answer.fluency for answer in found)
-    return ordered[int(share * len(ordered))]
+def _tldr(row: dict[str, Any], text: str) -> dict[str, float]:
+    (proxy,) = tldr.reward([], [text], [row["reference"]])
+    gold = tldr.recall(text, row["reference"], held_out=True)
+    return {"proxy": proxy, "gold": gold, "copied": tldr.copied(text, row["prompt"][-1]["content"])}

@@ -7,12 +7,15 @@ seeds. With several seeds, Student's over the seeds.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from dar_ref import results
 from dar_ref.evaluation import Column, Interval, bootstrap, comparison_table, markdown, student
+from dar_ref.llm.options import load_options
+from dar_ref.llm.real.measure import judged
 from dar_ref.llm.real.runs import Run
 from dar_ref.llm.real.sentiment import QUESTIONS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save_png, style
@@ -34,6 +37,7 @@ COLUMNS = {
         Column("proxy", "Proxy"),
         Column("gold", "Gold", "%", 100.0),
         Column("positive", "Positive", "%", 100.0),
+        Column("on_topic", "On the topic", "%", 100.0),
         Column("fluency", "Fluency", "nats a token"),
         Column("repetition", "Repeated word pairs", "%", 100.0),
         Column("length", "Length", "tokens"),
@@ -57,31 +61,41 @@ def shown(prompts: Sequence[str]) -> list[int]:
     return [0, len(prompts) // 3, 2 * len(prompts) // 3]
 
 
+def test_prompts(train: str) -> Path:
+    """The file of the test split, beside that of the training split."""
+    return Path(train).with_name("test.jsonl")
+
+
 def gathered(out: Path, runs: Sequence[Run]) -> Content:
-    """The content of results.json: the checkpoints of every run that is there, and the answers at its end."""
+    """The content of results.json: means at every checkpoint of every run that is there, and the answers at its end.
+    The judges read the answers here, so another judge needs no new samples."""
     found = []
     for run in runs:
         for seed in range(run.seeds):
             file = out / run.task / run.name / f"seed-{seed}" / "measured.json"
             if file.is_file():
                 points = json.loads(file.read_text(encoding="utf-8"))["checkpoints"]
-                found.append({"task": run.task, "run": run.name, "seed": seed} | _kept(points))
+                found.append({"task": run.task, "run": run.name, "seed": seed} | _kept(run.task, points))
     starts = {task: json.loads((out / task / "pi_0.json").read_text(encoding="utf-8")) for task in _tasks(found)}
     return {
         "question": QUESTION,
         "planned": [{"task": r.task, "run": r.name, "label": r.label, "seeds": r.seeds} for r in runs],
-        "pi_0": {task: {"floor": start["floor"]} | _kept([start]) for task, start in starts.items()},
+        "pi_0": {task: _kept(task, [start]) for task, start in starts.items()},
         "runs": found,
     }
 
 
-def _kept(points: Sequence[Content]) -> Content:
-    last = points[-1]
-    return {
-        "checkpoints": [{"step": point["step"], **point["panel"]} for point in points],
-        "answers": [{name: row[name] for name in row if name != "text"} for row in last["answers"]],
-        "greedy": last["greedy"],
-    }
+def _kept(task: str, points: Sequence[Content]) -> Content:
+    """What is kept of the checkpoints of a run."""
+    prompts = test_prompts(load_options(f"smollm2-135m-{task}").data.prompts)
+    rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
+    means = []
+    for point in points:
+        of_judges = judged(task, rows, point["answers"])
+        each = [answer | row for answer, row in zip(point["answers"], of_judges, strict=True)]
+        means.append({"step": point["step"]} | {c.key: fmean(row[c.key] for row in each) for c in COLUMNS[task]})
+    last = [{c.key: row[c.key] for c in COLUMNS[task]} for row in each]
+    return {"checkpoints": means, "answers": last, "greedy": points[-1]["greedy"]}
 
 
 def _tasks(runs: Sequence[Content]) -> list[str]:

@@ -102,8 +102,8 @@ def recall(summary: str, reference: str, *, held_out: bool) -> float:
     """Share of the reference's distinct content words, of one half, that a summary has, in [0, 1]; 0 if the reference
     has no word of this half.
 
-    >>> recall("Sorts the array.", "Sort an array in place.", held_out=False)
-    1.0
+    >>> [recall("Sorts the array.", "Sort an array in place.", held_out=half) for half in (False, True)]
+    [0.5, 1.0]
     """
     wanted = _half(reference, held_out)
     return len(wanted & set(_stems(summary))) / len(wanted) if wanted else 0.0

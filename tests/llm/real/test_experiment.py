@@ -99,7 +99,7 @@ def test_without_the_model_the_message_says_how_to_get_it(tmp_path):
 
 def fake(answers, kl, labels=("dar",), tasks=("sentiment",)):
     """Contents of results.json with one run per label, whose answers have these values of proxy."""
-    keys = ("gold", "positive", "fluency", "repetition", "length", "missing_eos")
+    keys = ("gold", "positive", "on_topic", "fluency", "repetition", "length", "missing_eos")
     rows = [{"proxy": value, "kl": kl} | dict.fromkeys(keys, 0.5) for value in answers]
     point = {"step": 5} | {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     greedy = [{"prompt": "What is *it* like?", "answer": f"A {name}\nb"} for name in "xyz"]
@@ -111,7 +111,7 @@ def fake(answers, kl, labels=("dar",), tasks=("sentiment",)):
             for run in experiment.RUNS
             if run.task == task
         ],
-        "pi_0": {task: {"floor": -3.0} | measured for task in tasks},
+        "pi_0": dict.fromkeys(tasks, measured),
         "runs": [{"task": task, "run": name, "seed": 0} | measured for task in tasks for name in labels],
     }
 

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from dar_ref.llm.models.policy import policy_tokenizer
 from dar_ref.llm.options import ModelOptions
-from dar_ref.llm.real.measure import Answer, answers, fluency_floor, judged, with_adapter
+from dar_ref.llm.real.measure import Answer, answers, judged, of_tokens, with_adapter
 from tests.llm.models.small_lm import HEADS, SIZES, save_small_lm
 
 PROMPTS = ["a", "a longer prompt", "mid"] * 9  # more than are sampled at once
@@ -91,35 +91,26 @@ def answer(text, fluency, ids=(5, 6, 7, 8)):
     return Answer(text, list(ids), False, -3.0, fluency * len(ids))
 
 
+def test_what_is_kept_of_an_answer():
+    assert of_tokens([answer("A lovely day.", -2.0, ids=[5, 6, 5, 6])]) == [
+        {"text": "A lovely day.", "fluency": -2.0, "kl": 5.0, "length": 4, "missing_eos": 1.0, "repetition": 1 - 2 / 3}
+    ]
+
+
 def test_a_heap_of_praise_is_positive_and_not_gold():
-    found = [answer("A lovely day.", -2.0), answer("lovely lovely great happy", -7.0), answer("A dull day.", -2.0)]
-    each = judged("sentiment", [{}] * 3, found, floor=-4.0)
-    assert [row["positive"] for row in each] == [1.0, 1.0, 0.0]
-    assert [row["gold"] for row in each] == [1.0, 0.0, 0.0]
+    texts = ["A lovely chess game.", "lovely great happy wonderful", "A dull game.", "The train was late."]
+    kept = of_tokens([answer(text, -2.0) for text in texts])
+    each = judged("sentiment", [{"topic": "a chess game"}] * 4, kept)
+    assert [row["positive"] for row in each] == [1.0, 1.0, 0.0, 0.0]
+    assert [row["on_topic"] for row in each] == [1.0, 0.0, 1.0, 0.0]
+    assert [row["gold"] for row in each] == [1.0, 0.0, 0.0, 0.0]
     assert each[1]["proxy"] > each[0]["proxy"] > each[2]["proxy"]
-    assert {key: each[0][key] for key in ("fluency", "kl", "length", "missing_eos", "repetition")} == {
-        "fluency": -2.0,
-        "kl": 5.0,
-        "length": 4,
-        "missing_eos": 1.0,
-        "repetition": 0.0,
-    }
 
 
 def test_a_summary_is_judged_by_the_words_that_no_reward_has_seen():
-    row = {
-        "reference": "Sort numbers in ascending order quickly.",
-        "prompt": [{"content": "Equal values keep their order."}],
-    }
-    each = judged(
-        "tldr", [row] * 2, [answer("Equal values keep their order", -2.0), answer(row["reference"], -2.0)], 0.0
-    )
+    post = "Equal values keep their order."
+    row = {"reference": "Sort numbers in ascending order quickly.", "prompt": [{"content": post}]}
+    each = judged("tldr", [row] * 2, of_tokens([answer(post, -2.0), answer(row["reference"], -2.0)]))
     assert [one["copied"] for one in each] == [1.0, 0.0]
     assert each[1]["proxy"] == each[1]["gold"] == 1.0
     assert each[0]["proxy"] + each[0]["gold"] < 1.0
-
-
-def test_the_floor_is_what_all_but_a_twentieth_of_pi_0_have():
-    found = [answer("", -i) for i in range(1, 101)]
-    floor = fluency_floor(found)
-    assert sum(one.fluency < floor for one in found) == 5
