@@ -15,6 +15,7 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +58,8 @@ def prompts(split: str) -> list[dict[str, Any]]:
     ]
 
 
-def posts() -> list[Post]:
+@cache
+def posts() -> tuple[Post, ...]:
     """Every usable docstring of `PACKAGES`, sorted by place, no reference and no text twice."""
     found: list[Post] = []
     seen: set[str] = set()
@@ -69,7 +71,7 @@ def posts() -> list[Post]:
                     if not seen & {post.reference, post.text}:
                         seen |= {post.reference, post.text}
                         found.append(post)
-    return found
+    return tuple(found)
 
 
 def of_file(file: Path, name: str) -> Iterator[Post]:
