@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -117,17 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _all(arguments: argparse.Namespace) -> int:
-    began = time.time()
     folder = arguments.report or arguments.out / "report"
-    command = "python -m dar_ref.llm.real.experiment " + " ".join(sys.argv[1:])
     for seed in range(0 if arguments.only_report else arguments.seeds):
         for run in RUNS:
             wanted = arguments.task in (None, run.task) and (arguments.runs is None or run.name in arguments.runs)
             if wanted and seed < run.seeds:
                 print(f"{run.task}, {run.label}, seed {seed}", file=sys.stderr)
                 do(run, seed, arguments.updates, arguments.out)
-                report.write(arguments.out, folder, RUNS, command, began)
-    report.write(arguments.out, folder, RUNS, command, began)
+                report.write(arguments.out, folder, RUNS)
+    report.write(arguments.out, folder, RUNS)
     print(folder / "results.json")
     return 0
 

@@ -5,6 +5,7 @@ seeds. With several seeds, Student's over the seeds.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -21,6 +22,7 @@ from dar_ref.llm.real.sentiment import QUESTIONS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save_png, style
 
 Content = dict[str, Any]
+COMMAND = "python -m dar_ref.llm.real.experiment"
 QUESTION = "What do DAR and others make of a real model, and does the anchor hold?"
 TITLES = {"sentiment": "Sentiment", "tldr": "TL;DR of documentation"}
 LOOKS = {  # of a run: colour, marker
@@ -208,12 +210,12 @@ def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> An
     return figure
 
 
-def write(out: Path, folder: Path, runs: Sequence[Run], command: str, began: float) -> None:
-    """Write results, tables, samples and figures of the runs in `out` to `folder`."""
-    content = gathered(out, runs)
+def write(out: Path, folder: Path, runs: Sequence[Run]) -> None:
+    """Write results, tables and figures of the runs in `out` to `folder`."""
+    began, content = time.time(), gathered(out, runs)
     results.write_json(folder / "results.json", content)
     times = {f"{r['task']}/{r['run']}/seed-{r['seed']}": _times(out, r) for r in content["runs"]}
-    results.write_json(folder / "run.json", results.run_info(command, began) | {"runs": times})
+    results.write_json(folder / "run.json", results.run_info(COMMAND, began) | {"runs": times})
     results.write_text(folder / "table.md", tables(content))
     for task in content["pi_0"]:
         save_png(gold_figure(content, task), folder / f"{task}-gold.png")
@@ -221,9 +223,9 @@ def write(out: Path, folder: Path, runs: Sequence[Run], command: str, began: flo
 
 
 def _times(out: Path, run: Content) -> Content:
-    """Mean seconds of the parts of an update, where the method logs them, and versions of the run."""
+    """What run.json says of a run: command, commit, seconds, and the mean of an update's parts where they are logged."""
     file = out / run["task"] / run["run"] / f"seed-{run['seed']}" / "run.json"
     written = json.loads(file.read_text(encoding="utf-8"))
     parts = [row for row in written["times"] if "seconds/update" in row]
     means = {name: float(np.mean([row[name] for row in parts])) for name in parts[0] if name != "step"} if parts else {}
-    return {"command": written["command"], "seconds": written["seconds"], "mean": means}
+    return {name: written[name] for name in ("command", "commit", "finished", "seconds")} | {"mean": means}
