@@ -223,7 +223,7 @@ def write(out: Path, folder: Path, runs: Sequence[Run]) -> None:
 
 
 def _times(out: Path, run: Content) -> Content:
-    """What run.json says of a run: command, commit, seconds, and the mean of an update's parts where they are logged."""
+    """What run.json says of a run: command, commit, seconds, and the mean of an update's parts if they are logged."""
     file = out / run["task"] / run["run"] / f"seed-{run['seed']}" / "run.json"
     written = json.loads(file.read_text(encoding="utf-8"))
     parts = [row for row in written["times"] if "seconds/update" in row]
