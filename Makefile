@@ -56,7 +56,7 @@ real-experiment: real-model ## train it with DAR and others, measure proxy and g
 	$(BIN)/python -m dar_ref.llm.real.experiment --updates $(or $(UPDATES),20) --seeds $(or $(SEEDS),3)
 
 benchmark: .venv/dev ## measure the speed ratios, each in one run
-	$(BIN)/python -m tests.benchmarks.ratios
+	$(BIN)/python -m tests.benchmarks.ratios --json docs/results/ratios.json
 
 benchmark-trl: .venv/llm ## samples per second of the toy engine and of TRL, and where the time goes
 	$(BIN)/python -m tests.benchmarks.toy_against_trl --json docs/results/speed.json

@@ -1,7 +1,8 @@
 """Tables: our results with intervals, the paper's numbers beside them in columns of their own, never mixed.
 
-Results are `method -> task -> Interval`. What is absent says "not measured" (ours) or "not reported" (the paper's). The
-paper's numbers are written here, once, and in no file of results.
+A column whose title ends with "(paper)" holds the paper's numbers; every other one holds ours. Results are
+`method -> task -> Interval`. What is absent says "not measured" (ours) or "not reported" (the paper's). The paper's
+numbers are written here, once, and in no file of results.
 """
 
 import math
@@ -133,17 +134,17 @@ def comparison_table(
 
     >>> table = comparison_table({"dar": {}}, TABLE_1_COLUMNS[:1], ours="toy, 5 seeds", paper=TABLE_1)
     >>> table.header, table.rows[0]
-    (('method', 'TL;DR, % (ours)', 'TL;DR, % (paper)'), ('dar', 'not measured', '98.27'))
+    (('method', 'TL;DR, %', 'TL;DR, % (paper)'), ('dar', 'not measured', '98.27'))
     """
     reported = {} if paper is None else paper.values
     methods = list(dict.fromkeys([*results, *reported]))
     if not methods or not columns:
         raise ValueError(f"{len(methods)} methods and {len(columns)} columns: no table; pass at least one of each")
     _check_keys(results, columns)
-    header, origins = ["method"], ["ours"] if paper is None else ["ours", "paper"]
+    header = ["method"]
     for column in columns:
         title = f"{column.title}, {column.unit}" if column.unit else column.title
-        header += [f"{title} ({origin})" for origin in origins]
+        header += [title] if paper is None else [title, f"{title} (paper)"]
     rows = []
     for method in methods:
         row = [method]

@@ -8,6 +8,7 @@ stand-in or since it is of another version, says nothing about ours.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,8 @@ def table(found):
         rows = {}
         for trainer in ours:
             for reason, tests in found[trainer]["reasons"].get(outcome, {}).items():
-                rows.setdefault(reason, {})[trainer] = len(tests)
+                common = re.sub(r"D(AR|AO)(?=Config|Trainer)", "", reason)  # one row for both trainers
+                rows.setdefault(common, {})[trainer] = len(tests)
         if rows:
             title = titles[outcome]
             lines += [

@@ -8,7 +8,7 @@ FROM_GGUF = "`python -m dar_ref.llm.models.gguf FILE FOLDER` writes a folder tha
 
 
 def check_weights(option: str, name: str | Path) -> None:
-    """Raise ValueError if a folder holds an adapter, a GGUF file or a quantised model; hub names are not looked at.
+    """Raise ValueError if a folder holds an adapter, GGUF, a quantised model or no JSON; hub names are not looked at.
 
     Args:
         option: that names the folder, for the message.
@@ -23,6 +23,8 @@ def check_weights(option: str, name: str | Path) -> None:
         )
     if not (folder / "config.json").is_file() and any(folder.glob("*.gguf")):
         raise ValueError(f"{option} = {str(name)!r} holds a GGUF file and no config.json; {FROM_GGUF}")
+    if (folder / "generation_config.json").is_file():
+        _json(folder / "generation_config.json")  # transformers passes over one that is broken, and so over its EOS
     if (folder / "config.json").is_file():
         check_quantization(f"{option} = {str(name)!r}", _json(folder / "config.json").get("quantization_config"))
 

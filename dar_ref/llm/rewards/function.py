@@ -28,6 +28,7 @@ from dar_ref.llm.rewards import Text
 from dar_ref.llm.rewards.annotator import Annotator, flat_text
 from dar_ref.llm.rewards.model import RewardModel
 from dar_ref.llm.rewards.module_hash import module_hash
+from dar_ref.llm.rewards.reads import watched
 
 LARGEST = 1e18  # of a reward's size
 _STANDARD = sysconfig.get_path("stdlib")
@@ -143,7 +144,10 @@ class FunctionReward:
     ) -> list[float | None]:
         """What the function returns, as floats; ValueError if that is no list of one number or None a completion."""
         try:
-            returned = self.function(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+            with watched():
+                returned = self.function(
+                    prompts=prompts, completions=completions, completion_ids=completion_ids, **columns
+                )
         except (Exception, SystemExit) as error:  # whatever a user's code raises
             raise ValueError(f"reward function {self.name} failed with {_described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
@@ -263,7 +267,8 @@ def _imported(name: str) -> Callable[..., Any]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        module = importlib.import_module(module_name)
+        with watched():
+            module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # ImportError, or whatever the module's own code raises
         raise ValueError(
             f"reward.name = {name!r} cannot be imported, {_described(error)}; pass a module that is installed or in the"

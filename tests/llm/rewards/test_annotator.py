@@ -286,6 +286,13 @@ def test_an_answer_that_is_no_chat_completion_stops_the_run(reward_at):
         ask(reward, "a")
 
 
+def test_an_error_with_status_200_is_said_without_the_key(reward_at, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "0123456789")
+    _, reward = reward_at(lambda *_: (200, {"error": {"message": "sk-0123456789 is over its budget"}}))
+    with pytest.raises(ConnectionError, match=r"no chat completion: .*\*\*\* is over its budget"):
+        ask(reward, "a")
+
+
 def log_probs(*alternatives, own=-0.1):
     """An answer "7" whose one token has these log-probs beside its own."""
     body = completion("7")
@@ -527,3 +534,10 @@ def test_a_rubric_without_a_place_for_the_material_is_refused(reward_at, tmp_pat
     (tmp_path / "rubric").write_text(text)
     with pytest.raises(ValueError, match="has no place for"):
         reward_at(always("1"), rubric=str(tmp_path / "rubric"))
+
+
+def test_a_rubric_that_is_no_text_is_refused_by_the_option(reward_at, tmp_path):
+    (tmp_path / "rubric").write_bytes("bewerte die Güte: {prompt} {response}".encode("latin-1"))
+    for place in (tmp_path / "rubric", tmp_path, tmp_path / "none"):
+        with pytest.raises(ValueError, match=r"reward\.rubric = .* cannot be read: .*; pass a text file in UTF-8"):
+            reward_at(always("1"), rubric=str(place))
