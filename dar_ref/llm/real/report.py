@@ -19,7 +19,7 @@ from dar_ref.llm.options import load_options
 from dar_ref.llm.real.measure import judged
 from dar_ref.llm.real.runs import Run
 from dar_ref.llm.real.sentiment import QUESTIONS
-from dar_ref.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save_png, style
+from dar_ref.plots.style import BLACK, BLUE, GREEN, LABELS, ORANGE, PURPLE, SKY, VERMILION, save_png, style
 
 Content = dict[str, Any]
 COMMAND = "python -m dar_ref.llm.real.experiment"
@@ -203,8 +203,8 @@ def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> An
                         alpha=1.0 if first else 0.5,
                         label=labels[run["run"]] if first else None,
                     )
-            ax.plot(start[across], scales[key] * start[key], "*", color=BLACK, markersize=9, label="pi_0")
-            ax.set(title=titles[key], xlabel="KL(pi‖pi_0), nats" if across == "kl" else "update")
+            ax.plot(start[across], scales[key] * start[key], "*", color=BLACK, markersize=9, label=LABELS["pi_0"])
+            ax.set(title=titles[key], xlabel="KL(π‖π₀), nats" if across == "kl" else "update")
         axes[0].legend(fontsize="small")
     plt.close(figure)
     return figure
