@@ -41,7 +41,7 @@ MAY_IMPORT = {  # from the ground up: each folder and each single file, and the 
     "exercises": {"theory"},
     "bandit": {"theory", "losses", "evaluation", "plots", "optimizers"},
     "toy": {"theory", "losses", "evaluation", "plots", "optimizers"},
-    "llm": {"losses", "evaluation"},
+    "llm": {"losses", "evaluation", "plots"},
     "demo": {"verify", "plots", "bandit"},
     "cli": {"__init__", "verify", "toy", "llm", "demo"},
 }

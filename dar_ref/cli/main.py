@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dar_ref import __version__, arithmetic, results
+from dar_ref.cli.evaluate import add_evaluate
 from dar_ref.cli.llm import add_configs, add_plan, add_train
 from dar_ref.cli.toy import add_toy
 from dar_ref.errors import exit_status, path, refuse_file, whole
@@ -57,6 +58,7 @@ def build_parser() -> Parser:
     add_toy(commands)
     add_plan(commands)
     add_train(commands)
+    add_evaluate(commands)
     add_configs(commands)
     return parser
 
