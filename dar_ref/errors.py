@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from dar_ref import scalars
 
+HIDDEN = "***"
 HERE = Path(__file__).parent
 T = TypeVar("T")
 OTHER_NAMES = {"yaml": "pyyaml"}  # packages that are installed by another name than they are imported by
@@ -42,8 +43,17 @@ def exit_status(command: str, work: Callable[[], int], debug: bool = False) -> i
     except (Exception, SystemExit) as error:  # code that a user names may call sys.exit(0): no success of ours
         if debug:
             raise
-        print(f"{command}: {in_one_line(error)}", file=sys.stderr)
+        print(f"{command}: {without_passwords(in_one_line(error))}", file=sys.stderr)
         return 2
+
+
+def without_passwords(text: str) -> str:
+    """`text` with `HIDDEN` in the place of user and password in an address.
+
+    >>> without_passwords("https://me:p@ss@host/x is no file")
+    'https://***@host/x is no file'
+    """
+    return re.sub(r"(?<=://)[^/\s]+(?=@)", HIDDEN, text)
 
 
 def in_one_line(error: BaseException) -> str:
@@ -81,6 +91,12 @@ def path(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} names no file or folder; write . for this folder")
     return Path(text)
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise NotADirectoryError if a file is where a folder is to be; it need not exist."""
+    if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise NotADirectoryError(f"{str(file)!r} is a file; pass a folder")
 
 
 def _argument(read: Callable[[str], T], text: str) -> T:

@@ -47,7 +47,10 @@ def locked(out: Path) -> Iterator[None]:
         ValueError: another process has it; says which.
         OSError: the folder is not writable.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{out} cannot be a folder to write to ({error}); pass another --out") from None
     lock, holder = FileLock(out / LOCK, timeout=0), out / f"{LOCK}.holder"
     try:
         lock.acquire()
@@ -83,7 +86,7 @@ def writing(out: Path, command: str, result: str = "results.json") -> Iterator[N
     """
     with locked(out):
         there = _command(out)
-        if there != command and any((out / name).exists() for name in (result, "checkpoint.pt")):
+        if there != command and any((out / name).exists() for name in (result, "checkpoint.pt", "checkpoints")):
             raise ValueError(f"{out} holds what `{there}` has written; remove it, or pass another --out")
         begin(out, command, result)
         yield

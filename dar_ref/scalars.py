@@ -1,5 +1,6 @@
 """Checks of scalar options, shared by all layers. Each error gives value, reason and remedy in one line."""
 
+import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -80,8 +81,32 @@ def choice(name: str, value: str, choices: Iterable[str]) -> str:
     """Return the option `name` if it is one of `choices`; ValueError that lists them otherwise."""
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(choices)}")
+        meant = did_you_mean(close(str(value), choices))
+        raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(choices)}{meant}")
     return value
+
+
+def close(word: str, choices: Iterable[str]) -> list[str]:
+    """The choices that `word` may stand for, at most three: spelt alike, its initials, or with it as a part.
+
+    >>> close("lr", ["alpha", "learning_rate"]), close("clip", ["w_clip"]), close("alfa", ["alpha"]), close("x", ["y"])
+    (['learning_rate'], ['w_clip'], ['alpha'], [])
+    """
+    choices = list(choices)
+    pieces = {choice: choice.split("_") for choice in choices if len(word) > 1}
+    initials = [choice for choice, parts in pieces.items() if word == "".join(part[:1] for part in parts)]
+    with_it = [choice for choice, parts in pieces.items() if word in parts]
+    return list(dict.fromkeys([*initials, *difflib.get_close_matches(word, choices, 3), *with_it]))[:3]
+
+
+def did_you_mean(words: Iterable[str]) -> str:
+    """The end of a message about an unknown word; empty if no word is close to it.
+
+    >>> did_you_mean(["alpha", "alpha_0"]), did_you_mean([])
+    ('; did you mean alpha or alpha_0?', '')
+    """
+    text = " or ".join(words)
+    return f"; did you mean {text}?" if text else ""
 
 
 def finite(name: str, value: float) -> float:

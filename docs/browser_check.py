@@ -3,9 +3,10 @@
     python docs/browser_check.py [site] [--pages home theory] [--shots out/screenshots]
 
 Each page is opened at desktop and phone width. It fails on: a request that fails or leaves localhost, an error in the
-console, a formula left as text, a page wider than the screen, an image without alt text, text with a contrast below
-4.5:1 (3:1 if large) in the light or the dark palette. On the home page the search, the keyboard and the interactive
-simplex are tried as well. Screenshots are for you to look at. Needs Chromium; set `CHROMIUM` if it is not on the path.
+console, a formula left as text, a page wider than the screen, a notebook's code wider than its place, an image without
+alt text, text with a contrast below 4.5:1 (3:1 if large) in the light or the dark palette. On the home page the search,
+the keyboard and the interactive simplex are tried as well. Screenshots are for you to look at. Needs Chromium; set
+`CHROMIUM` if it is not on the path.
 """
 
 import argparse
@@ -31,7 +32,8 @@ DESKTOP, PHONE = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
 SHOTS = {
     "home": "index.html",
     "theory": "theory/t6.html",
-    "notebook": "notebooks/03_shrinking_region.html",
+    "region": "notebooks/03_shrinking_region.html",
+    "iterating": "notebooks/06_iterating.html",
     "method": "methods/dar.html",
 }
 TALLEST = 6000  # pixels; a screenshot is cut there
@@ -104,6 +106,7 @@ def check_page(page: Page, address: str, faults: list[str]) -> None:
         page.wait_for_timeout(SETTLE)
         faults += [f"{fault} [{palette}]" for fault in page.evaluate("probes.contrast()")]
     faults += page.evaluate("probes.overflow()")
+    faults += page.evaluate("probes.scrollingCells()")
     page.set_viewport_size(PHONE)
     page.wait_for_timeout(SETTLE)
     faults += page.evaluate("probes.overflow()")

@@ -68,8 +68,9 @@ def keyboard(page: Page) -> list[str]:
 
 def simplex(page: Page) -> list[str]:
     """Buttons, arrow keys, the mouse and sliders change the simplex, and its numbers are those of the theory."""
+    page.locator(".simplex-more > summary").click()
     faults = [fault for stage, tilt in enumerate(TILTS) for fault in _stage(page, stage, tilt)]
-    page.locator("[data-stage='0']").click()  # room around both
+    page.locator("[data-stage='0']").first.click()  # room around both
     page.wait_for_timeout(50)
     for name in ("initial policy pi_0", "current policy pi_t"):
         handle = page.get_by_role("slider", name=name)
@@ -85,11 +86,15 @@ def simplex(page: Page) -> list[str]:
         page.wait_for_timeout(50)
         faults += [] if np.allclose(_center(handle), (x + 30, y - 25), atol=3) else [f"the mouse does not move {name}"]
     for key in ("alpha", "beta", "eps0", "epsT"):
-        before = page.locator(".simplex-numbers").inner_text()
+        before = page.locator(".simplex-numbers").all_inner_texts()
         page.locator(f"#simplex-{key}").press("ArrowRight")
         page.wait_for_timeout(50)
-        faults += [f"{key} changes nothing"] if page.locator(".simplex-numbers").inner_text() == before else []
-    return faults
+        faults += [f"{key} changes nothing"] if page.locator(".simplex-numbers").all_inner_texts() == before else []
+    target = page.locator("[data-number='piStar']").inner_text()
+    page.locator("[data-step]").click()
+    page.wait_for_timeout(50)
+    moved = page.locator("[data-number='piT']").inner_text()
+    return faults if moved == target else [*faults, f"one DAR step from {target!r} ends at {moved!r}"]
 
 
 def touch(page: Page) -> list[str]:
@@ -113,7 +118,7 @@ def _center(handle: Locator) -> tuple[float, float]:
 
 
 def _stage(page: Page, stage: int, tilt: float) -> list[str]:
-    page.locator(f"[data-stage='{stage}']").click()
+    page.locator(f"[data-stage='{stage}']").last.click()
     page.locator("#simplex-alpha").fill(str(ALPHA))
     page.wait_for_timeout(50)
     log_pi_t = theory.optimum(ADVANTAGE, LOG_PI_0, LOG_PI_0, 1.0, 1.0 / tilt).log_pi

@@ -32,6 +32,12 @@ const probes = (() => {
     return [`${document.documentElement.scrollWidth} px wide on ${width}: ${wide.slice(0, 3).map(name).join(", ")}`];
   }
 
+  /** Code of a notebook that scrolls sideways. */
+  function scrollingCells() {
+    const wide = [...document.querySelectorAll(".highlight-ipynb")].filter((cell) => cell.scrollWidth > cell.clientWidth + 1 && seen(cell));
+    return wide.map((cell) => `a code cell scrolls: ${cell.textContent.trim().slice(0, 60)}`);
+  }
+
   function imagesWithoutAlt() {
     const images = [...document.querySelectorAll("img")].filter((image) => /^(No description.*)?$/.test(image.alt.trim()));
     const drawings = [...document.querySelectorAll("svg[role=img]")].filter((drawing) => !drawing.getAttribute("aria-label"));
@@ -102,5 +108,5 @@ const probes = (() => {
     return [...faults.values()];
   }
 
-  return { rawMathematics, overflow, imagesWithoutAlt, contrast };
+  return { rawMathematics, overflow, scrollingCells, imagesWithoutAlt, contrast };
 })();

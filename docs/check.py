@@ -75,6 +75,8 @@ class Page(HTMLParser):
             self.resources += [first or second for first, second in CSS_URL.findall(data)]
         elif "script" in tags:
             self.faults += [f"script reaches outside: {found}" for found in IN_SCRIPT.findall(data)]
+        elif "IPython.core.display" in data:  # also in code, where the template puts what it cannot show
+            self.faults.append(f"an output that no browser shows: {data.strip()[:60]}")
         elif not NOT_TEXT.intersection(tags) and not any(mathematics for _, mathematics in self.open):
             self.text.append(data)
 

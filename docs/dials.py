@@ -93,7 +93,7 @@ def budgets_pictures(content: Content) -> dict[str, Figure]:
     curves = {f"budgets {EPS_0} and {eps_t}": path["kl"] for eps_t, path in content["paths"].items()}
     soft = content["normalised"]
     curves[f"A / std, alpha {soft['alpha']}, beta {soft['beta']:.2f}"] = soft["kl"]
-    path = line_figure(range(STEPS + 1), curves, "step t", "KL(pi_t‖pi_0), nats", ylim=(0.0, 2.5))
+    path = line_figure(range(STEPS + 1), curves, "step t", "KL(πₜ‖π₀), nats", ylim=(0.0, 2.5))
     small = [r for r in content["sampled"] if r["budget"] == BUDGETS[0]]
     spread = {
         f"{name} rewards, 5 % {side}": [r[key] for r in small if r["rewards"] == name]

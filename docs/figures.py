@@ -1,47 +1,46 @@
-"""The pictures of the site: `.venv/bin/python docs/figures.py` writes docs/images/*.png in a few seconds."""
+"""The pictures of the site: `.venv/bin/python docs/figures.py [NAME ...]` writes docs/images/*.png in some seconds."""
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from dar_ref import plots, theory
+sys.path.insert(0, str(Path(__file__).parent))
+from pictures import findings, home, methods, theory
 
+from dar_ref import plots
+
+METHODS = ("dar", "dao", "grpo", "rloo", "ppo", "dual_ppo", "dpo", "ipo", "slic", "best_of_n")
 IMAGES = Path(__file__).parent / "images"
-
-# The example of the home page: arm 3 has the highest reward and is rare at first.
-LOG_PI_0 = np.log([0.15, 0.75, 0.10])
-REWARD = np.array([0.5, 0.0, 1.0])
-TILTS = (1.2, 2.7, 4.2)  # pi_t ∝ pi_0 exp(tilt * reward): three policies, each trained longer on the reward
-EPS = 0.2
-ALPHA, BETA = 0.5, 1.0
-
-
-def main_picture(rows: int, columns: int) -> Figure:
-    """Three stages of a run, where the shared region is wide, tiny, and empty, with DAR's optimum in each."""
-    with plots.style():
-        figure = Figure(figsize=(2.9 * columns, 2.75 * rows + 0.3))
-        for panel, tilt in enumerate(TILTS):
-            log_pi_t = theory.optimum(REWARD, LOG_PI_0, LOG_PI_0, 1.0, 1.0 / tilt).log_pi
-            ax = plots.simplex_axes(figure, (rows, columns, panel + 1))
-            plots.draw_region(ax, LOG_PI_0, log_pi_t, EPS, EPS)
-            best = theory.optimum(REWARD, LOG_PI_0, log_pi_t, ALPHA, BETA).log_pi
-            for policy, name in ((LOG_PI_0, "pi_0"), (log_pi_t, "pi_t"), (best, "pi_star")):
-                plots.draw_policy(ax, policy, name)
-            needed = float(theory.chernoff(LOG_PI_0, log_pi_t).information)
-            verdict = "both: the hatched region" if needed <= EPS else "nothing satisfies both"
-            ax.set_title(f"radius {EPS}, needed {needed:.2f}\n{verdict}", pad=20)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "conflict": partial(home.stages, 1, 3),
+    "conflict_narrow": partial(home.stages, 3, 1),
+    "loop": partial(home.loop, 1, 4),
+    "loop_narrow": partial(home.loop, 2, 2),
+    "t1": theory.two_kls,
+    "t2": theory.optimum,
+    "t3": theory.weighted_samples,
+    "t4": theory.clipped_target,
+    "t5": theory.contraction,
+    "t7": theory.best_inside,
+    "t8": theory.noise,
+    "t9": theory.trust_regions,
+    "t10": theory.own_sample,
+    "t11": theory.coverage,
+    "normalised": findings.normalised,
+    "switch": findings.switch,
+    "certificate": findings.certificate,
+    **{name: getattr(methods, name) for name in METHODS},
+}
 
 
-def main() -> None:
-    """Write every picture."""
-    pictures = {"conflict": main_picture(1, len(TILTS)), "conflict_narrow": main_picture(len(TILTS), 1)}
-    for name, figure in pictures.items():
-        print(plots.save_png(figure, IMAGES / f"{name}.png"))
+def main(names: list[str]) -> None:
+    """Write the pictures that are named; every picture without a name."""
+    for name in names or PICTURES:
+        print(plots.save_png(PICTURES[name](), IMAGES / f"{name}.png"))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -13,6 +13,7 @@ from dar_ref.theory import (
     noise_to_signal,
     objective,
     optimum,
+    prompt_mass,
     regression_target,
     sampled_target,
 )
@@ -157,6 +158,24 @@ def test_false_beta_k_over_k_minus_one_also_describes_the_clipped_target() -> No
     claimed = regression_target(reward - 0.5, EVEN, EVEN, 0.0, 2.0, w_clip=1.0)
     assert sampled[0] - sampled[1] == pytest.approx(-math.log((1 + math.exp(-0.5)) / 2), rel=1e-13)
     assert claimed[0] - claimed[1] == pytest.approx(0.25, rel=1e-13)
+
+
+def test_false_the_batch_mean_as_baseline_changes_nothing_but_beta() -> None:
+    """K = 1, two prompts with one reward turned round, the second pays 1 more; a policy that does not see the prompt.
+
+    Both prompts ask for as much, in opposite directions. With their own means the best such policy is even; with the
+    batch's mean the second counts e^2 times as much at beta 1/2, and the policy leans to its arm.
+    """
+    reward, even = np.array([[1.0, 0.0], [1.0, 2.0]]), np.tile(EVEN, (2, 1))
+    shared = {}
+    for baseline, completions in (("leave_one_out", 2), ("batch", 1)):
+        options = {"baseline": baseline}
+        target = np.exp(sampled_target(reward, even, even, 0.1, 0.5, completions, **options))
+        log_m = prompt_mass(reward, even, even, 0.1, 0.5, completions, **options)
+        shared[baseline] = np.exp(log_m - log_m.max()) @ target / np.exp(log_m - log_m.max()).sum()
+    np.testing.assert_allclose(shared["leave_one_out"], [0.5, 0.5], rtol=1e-13)
+    leaning = (1.0 / (1.0 + math.e) * math.exp(2.0) + math.e / (1.0 + math.e)) / (1.0 + math.exp(2.0))  # beta' = 1
+    assert shared["batch"][0] == pytest.approx(leaning, rel=1e-13)
 
 
 def test_false_a_normalised_group_still_knows_how_much_better_an_arm_is() -> None:

@@ -92,11 +92,37 @@ def test_the_navigation_names_every_page_and_no_other():
     assert set(named) == {*map(name, PAGES), *notebooks}
 
 
-def checker():
-    spec = importlib.util.spec_from_file_location("check", DOCS / "check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+PICTURE = re.compile(r"!\[([^\]]+)\]\(|<img[^>]* alt=\"([^\"]+)\"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if path.match("theory/t*.md") or path.parent.name in ("findings", "methods")],
+    ids=name,
+)
+def test_statements_findings_and_methods_have_a_picture_that_is_described(path):
+    text = path.read_text(encoding="utf-8")
+    if path.parent.name == "theory":
+        text = text.partition("## Statement")[0]
+        assert re.search(r"^\*\*.+\*\*$", text, flags=re.MULTILINE), "no plain sentence before the statement"
+    if path.name != "index.md":
+        descriptions = [first or second for first, second in PICTURE.findall(text)]
+        assert descriptions
+        assert min(map(len, descriptions)) >= 60
+
+
+def test_every_picture_is_made_by_the_command_and_shown():
+    made = set(script("figures").PICTURES)
+    pages = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    assert {path.stem for path in (DOCS / "images").glob("*.png")} == made
+    assert {picture for picture in made if f"images/{picture}.png" in pages} == made
+
+
+def script(module):
+    spec = importlib.util.spec_from_file_location(module, DOCS / f"{module}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 @pytest.mark.parametrize(
@@ -116,6 +142,7 @@ def checker():
         ('<a href="other.html#gone">a</a>', "dead anchor: other.html#gone"),
         ("<p>[<code>f</code>][dar_ref.gone]</p>", "reference left as text: dar_ref.gone"),
         ("<ul><li>seed: <blockquote><p>= 0</p></blockquote></li></ul>", "a line that begins with > became a quotation"),
+        ("<pre>&lt;IPython.core.display.Image object&gt;</pre>", "an output that no browser shows: <IPython.core"),
         (r"<p>costs $5</p>", "mathematics left as text: '$5"),
         (r"<p>the weight \(w\)</p>", "mathematics left as text: '\\\\(w"),
         (r'<div class="jupyter-wrapper"><p>the weight $w</p></div>', "odd number of $ in the text: 1"),
@@ -125,15 +152,15 @@ def test_the_checker_finds(fault, found, tmp_path):
     (tmp_path / "other.html").write_text('<p id="here">other</p>', encoding="utf-8")
     (tmp_path / "here.css").write_text("p { color: red }", encoding="utf-8")
     (tmp_path / "index.html").write_text(f"<body>{fault}</body>", encoding="utf-8")
-    faults = checker().check(tmp_path)
+    faults = script("check").check(tmp_path)
     assert len(faults) == 1
     assert faults[0].startswith(f"index.html: {found}")
 
 
 def test_the_checker_passes_a_sound_page_and_refuses_an_empty_site(tmp_path):
-    assert checker().check(tmp_path) == [f"no page in {tmp_path.resolve()}: build first"]
+    assert script("check").check(tmp_path) == [f"no page in {tmp_path.resolve()}: build first"]
     page = r"""<a href="https://arxiv.org/abs/2602.11523">paper</a> <a href="#here">here</a> <a href="">top</a>
     <p id="here"><span class="arithmatex">\(w\)</span> <code>$HOME</code> <code>[text][dar_ref.name]</code></p>
     <img src="data:image/png;base64," alt="dot">"""
     (tmp_path / "index.html").write_text(page, encoding="utf-8")
-    assert checker().check(tmp_path) == []
+    assert script("check").check(tmp_path) == []

@@ -23,6 +23,7 @@ FAULTS = {
     "<p>Let $x$ be</p>": "formula left as text: Let $x$ be",
     '<p class="wide" style="width: 700px">a</p>': "700 px wide on 390: p.wide",
     '<p class="wide" style="width: 1300px">a</p>': "1300 px wide on 1280: p.wide",
+    '<div class="highlight-ipynb" style="width: 300px; overflow: auto"><pre>' + 90 * "x": "a code cell scrolls: xxx",
     '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">': "no alt text: data:image/gif",
     '<p style="color: #777">grey</p>': "contrast of p in main.md-content: 4.48 (grey)",
     '<div style="opacity: 0.6"><p>faint</p></div>': "contrast of p in div",

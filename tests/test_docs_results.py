@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.stats import chi2
 
 from dar_ref import theory
 from dar_ref.evaluation import markdown
+from dar_ref.llm.real import report
 from dar_ref.toy.experiments import tables
 from tests.benchmarks import skipping_curves, update
 
@@ -38,6 +40,13 @@ def test_an_experiment_has_results_or_is_said_to_have_none():
     assert {name for name in tables.TABLES if not (DOCS / "results" / name).exists()} == NOT_RUN_YET
 
 
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_the_page_of_an_experiment_shows_its_table_or_says_that_there_is_none(name):
+    page = (DOCS / "results" / f"{name.removesuffix('-gold')}.md").read_text(encoding="utf-8")
+    shown, none = f'--8<-- "results/{name}/table.md:5"' in page, f"`dar-ref toy {name}` has not run yet" in page
+    assert (shown, none) == (name not in NOT_RUN_YET, name in NOT_RUN_YET)
+
+
 @pytest.mark.parametrize("name", sorted(set(tables.TABLES) - NOT_RUN_YET))
 def test_tables_of_an_experiment_are_those_of_its_results(name):
     written = content(name)
@@ -45,57 +54,155 @@ def test_tables_of_an_experiment_are_those_of_its_results(name):
     assert table(name).startswith(f"{written['question']}\n")
 
 
+def test_the_page_of_the_real_model_is_made_of_its_results():
+    assert table("real-model") == report.tables(content("real-model"))
+    shown = re.findall(r"\]\((real-model/[\w-]+\.png)\)", table("real-model"))
+    assert len(shown) == 2 * len(content("real-model")["pi_0"])
+    assert all((DOCS / "results" / picture).is_file() for picture in shown)
+
+
 def test_the_claims_are_judged_by_the_results():
     assert table("claims") == script("claims").table()
 
 
-def test_a_verdict_follows_the_numbers(monkeypatch):
+def test_every_claim_has_one_verdict_and_none_from_an_experiment_without_results():
     claims = script("claims")
-    paper = claims.settings("compare")
-    for (_, method), row in paper.items():
-        for run in row["runs"]:
-            run["final"]["win_rate"] += 0.3 * (method == "dar")
-    monkeypatch.setattr(claims, "settings", lambda _name: paper)
-    assert claims.lead()[0] == "shows"
+    for claim in claims.CLAIMS:
+        assert claim.judge.__doc__
+        verdict, rows = claims.judged(claim)
+        assert verdict in ("shows", "partly", "does not", "not testable here")
+        assert rows
+        if claims.content(claim.experiment) is None:
+            assert verdict == "not testable here"
+            assert claim.experiment in NOT_RUN_YET
 
 
-def with_course(rows, asked):
-    """Runs on every task that reach 0.6 at the asked-for count of rewards, in steps of 100, after 900 labels."""
-    for (_, method), row in rows.items():
-        for run in row["runs"]:
-            counts = range(0, 1100, 100)
-            run["evaluations"] = [
-                {"annotations": 900 + n * (method != "dpo") if n else 0, "win_rate": 0.6 if n >= asked[method] else 0.5}
-                for n in counts
-            ]
-            run["final"] = run["evaluations"][-1]
-    return rows
+def made(cells, evaluations=()):
+    """Content of an experiment with these final metrics, {(task, label): one dict per seed}, and courses by label."""
+    courses = dict(evaluations)
+    settings = [
+        {"task": task, "label": label, "runs": [{"final": f, "evaluations": courses.get(label, [])} for f in finals]}
+        for (task, label), finals in cells.items()
+    ]
+    return {"settings": settings}
+
+
+def won(*rates):
+    return [{"win_rate": rate} for rate in rates]
 
 
 @pytest.mark.parametrize(
-    ("dar", "online_dpo", "verdict"), [(200, 800, "shows"), (800, 800, "does not"), (100, 100, "not testable here")]
+    ("grpo", "online_dpo", "verdict"),
+    [
+        ((0.5, 0.6, 0.5), (0.4, 0.5, 0.4), "shows"),
+        ((0.7, 0.8, 0.7), (0.1, 0.2, 0.1), "partly"),
+        ((0.9, 0.98, 0.9), (0.4, 0.5, 0.4), "does not"),
+        ((0.7, 0.8, 0.7), (0.2, 0.9, 0.5), "does not"),
+    ],
 )
-def test_half_the_annotations_can_come_out_either_way(dar, online_dpo, verdict, monkeypatch):
-    """What is asked online decides; with the labels counted too, 200 against 800 would be 1,100 against 1,700."""
+def test_table_1_is_judged_by_the_mean_of_the_tasks(grpo, online_dpo, verdict):
+    rates = {"dar": (0.7, 0.79, 0.71), "grpo": grpo, "online_dpo": online_dpo}
     claims = script("claims")
-    rows = with_course(claims.settings("efficiency"), {"dar": dar, "online_dpo": online_dpo, "grpo": 100, "dpo": 100})
-    monkeypatch.setattr(claims, "settings", lambda _name: rows)
-    assert claims.half_the_annotations()[0] == verdict
+    cells = {(task, label): won(*values) for task in claims.TASKS for label, values in rates.items()}
+    assert claims.lead(made(cells))[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("dar", "online_dpo", "verdict"),
+    [
+        ((0.70, 0.70), (0.60, 0.70), "shows"),
+        ((0.60, 0.70), (0.60, 0.70), "does not"),
+        ((0.70, 0.70), (0.70, 0.70), "not testable here"),  # online DPO needs no more than half either
+    ],
+)
+def test_half_the_annotations_can_come_out_either_way(dar, online_dpo, verdict):
+    claims = script("claims")
+
+    def course(rates):
+        return [
+            {"step": step, "win_rate": rate} for step, rate in zip((0, 100, 200, 300), (0.5, *rates, 0.8), strict=True)
+        ]
+
+    cells = {(task, label): won(0.8, 0.8) for task in claims.TASKS for label in ("dar", "online_dpo")}
+    content = made(cells, {"dar": course(dar), "online_dpo": course(online_dpo)})
+    assert claims.half_the_annotations(content)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("tldr", "helpful", "verdict"),
+    [
+        ((0.61, 0.61), (0.60, 0.60), "shows"),
+        ((0.61, 0.61), (0.40, 0.40), "partly"),
+        ((0.40, 0.40), (0.40, 0.40), "does not"),
+        ((0.61, 0.61), (0.80, 0.40), "not testable here"),  # the seeds disagree
+    ],
+)
+def test_one_completion_is_enough_where_it_is_within_two_points(tldr, helpful, verdict):
+    cells = {(task, "K 4, mean of the group"): won(0.6, 0.6) for task in ("tldr", "helpful")}
+    cells |= {("tldr", "K 1, mean of the batch"): won(*tldr), ("helpful", "K 1, mean of the batch"): won(*helpful)}
+    assert script("claims").one_is_enough(made(cells))[0] == verdict
+
+
+def test_the_verdicts_of_committed_results_follow_their_numbers():
+    claims = script("claims")
+    alpha = content("ablate-alpha")
+    for row in alpha["settings"]:
+        for run in row["runs"]:
+            run["final"]["gold"] += (row["x"] == 0.1) - (row["x"] == 0.0)
+    assert claims.best_alpha(alpha)[0] == "shows"
+    assert claims.ends_of_alpha(alpha)[0] == "shows"
+    stability = content("stability")
+    assert claims.dao_unstable(stability)[0] == "partly"
+    for row in stability["settings"]:
+        for seed, run in enumerate(row["runs"]):
+            run["final"]["gold"] += (-1) ** seed * 9.0 * (row["group"] == "dual_ppo") - 2.0 * (row["group"] == "dao")
+    assert claims.dao_unstable(stability)[0] == "shows"
+    assert claims.dual_ppo_noisy(stability)[0] == "shows"
+    standard = content("standard")
+    for row in standard["settings"]:
+        for run in row["runs"]:
+            run["final"]["length"] = run["evaluations"][0]["length"] + 3.0 * (row["label"] != "dar")
+    assert claims.better_and_shorter(standard)[0] == "partly"
+
+
+def test_a_trade_off_needs_as_many_settings_for_each_method():
+    claims, frontier = script("claims"), content("frontier")
+    assert claims.trade_off(frontier)[0] == "not testable here"
+    rivals = [row for row in frontier["settings"] if row["group"].startswith("dar")]
+    named = {method: [{**row, "group": method} for row in rivals] for method in ("grpo", "rloo")}
+    ahead = [{**row, "runs": [raised(run) for run in row["runs"]]} for row in rivals]
+    assert claims.trade_off({"settings": [*ahead, *named["grpo"], *named["rloo"]]})[0] == "shows"
+    assert claims.trade_off({"settings": [*rivals, *named["grpo"], *named["rloo"]]})[0] == "does not"
+
+
+def raised(run):
+    """The same run with more reward after its start."""
+    first, *later = run["evaluations"]
+    return {**run, "evaluations": [first, *({**e, "proxy": e["proxy"] + 9.0, "gold": e["gold"] + 9.0} for e in later)]}
+
+
+def test_a_statement_that_fails_takes_its_verdict_along():
+    claims = script("claims")
+    found = claims.content("verify")
+    assert found["passed"]
+    for row in found["statements"]:
+        row["passed"] = row["id"] != "T11"
+    assert claims.coverage(found)[0] == "does not"
 
 
 def test_the_runs_about_a_missing_eos_are_shown_as_they_were():
     assert table("missing-eos") == script("missing_eos").table(content("missing-eos"))
 
 
-def test_the_caption_of_the_home_picture_names_its_settings():
-    figures, home = script("figures"), (DOCS / "index.md").read_text(encoding="utf-8")
+def test_the_caption_of_the_picture_of_t6_names_its_settings():
+    figures, page = script("figures").home, (DOCS / "theory" / "t6.md").read_text(encoding="utf-8")
     pi_0 = r",\,".join(f"{probability:.2f}" for probability in np.exp(figures.LOG_PI_0))
     reward = r",\,".join(f"{value:g}" for value in figures.REWARD)
     tilts = r",\ ".join(map(str, figures.TILTS))
-    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in home
+    assert rf"\(\pi_0=({pi_0})\), \(A=({reward})\)" in page
     assert (
         rf"at \(\tau={tilts}\), both radii {figures.EPS}, \(\alpha={figures.ALPHA:g}\), \(\beta={figures.BETA:g}\)"
-        in home
+        in page
     )
 
 

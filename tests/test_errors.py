@@ -56,6 +56,14 @@ def test_our_own_refusals_stand_alone_and_those_of_libraries_have_type_and_place
     assert capsys.readouterr().err.startswith("x: JSONDecodeError: Expecting")
 
 
+@pytest.mark.parametrize("address", ["https://me:secret@host/x", "http://me:se@cret@host:80/y", "s3://secret@bucket"])
+def test_no_command_repeats_a_password_in_an_address(capsys, address):
+    _, said = ending(ValueError(f"{address} is not a folder; write to me@host or see https://host/a@b"), capsys)
+    assert "secret" not in said
+    assert "cret@" not in said
+    assert "write to me@host or see https://host/a@b;" in said
+
+
 def test_ctrl_c_is_one_line(capsys):
     assert ending(KeyboardInterrupt(), capsys) == (130, "dar-ref x: stopped by Ctrl-C\n")
 

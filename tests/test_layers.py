@@ -12,13 +12,24 @@ import pytest
 import dar_ref
 
 ROOT = Path(dar_ref.__file__).parent
-SHARED = {"scalars", "arithmetic", "results", "errors"}  # every layer may use them, except ALONE
+SHARED = {
+    "scalars",
+    "arithmetic",
+    "results",
+    "errors",
+    "field_names",
+    "parser",
+    "progress",
+}  # every layer may use them, except ALONE
 ALONE = {"minimal"}  # the method in one file each: they import nothing of ours
 MAY_IMPORT = {  # from the ground up: each folder and each single file, and the layers below that it may use
     "scalars": set(),
     "arithmetic": set(),
     "results": {"arithmetic"},
     "errors": {"scalars"},
+    "field_names": set(),
+    "parser": {"scalars"},
+    "progress": set(),
     "theory": set(),
     "minimal": set(),
     "optimizers": set(),
@@ -30,7 +41,7 @@ MAY_IMPORT = {  # from the ground up: each folder and each single file, and the 
     "exercises": {"theory"},
     "bandit": {"theory", "losses", "evaluation", "plots", "optimizers"},
     "toy": {"theory", "losses", "evaluation", "plots", "optimizers"},
-    "llm": {"losses", "evaluation"},
+    "llm": {"losses", "evaluation", "plots"},
     "demo": {"verify", "plots", "bandit"},
     "cli": {"__init__", "verify", "toy", "llm", "demo"},
 }

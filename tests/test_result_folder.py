@@ -60,6 +60,20 @@ def test_results_of_an_unknown_or_another_command_are_kept(tmp_path, content):
         finished(tmp_path, "dar-ref x", 1)
 
 
+@pytest.mark.parametrize("kept", ["checkpoint.pt", "checkpoints"])
+def test_what_a_killed_run_can_go_on_from_is_not_written_over(tmp_path, kept):
+    (tmp_path / kept).mkdir()
+    with pytest.raises(ValueError, match="holds what `another command` has written"):
+        finished(tmp_path, "dar-ref x", 1)
+
+
+def test_an_out_that_is_no_folder_is_refused_by_its_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(OSError, match=rf"{out} cannot be a folder to write to .*; pass another --out"):
+            finished(out, "dar-ref x", 1)
+
+
 def test_an_unfinished_folder_without_results_is_free(tmp_path):
     with results.writing(tmp_path, "one"):
         pass

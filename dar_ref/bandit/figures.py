@@ -64,7 +64,7 @@ def frontier_figure(comparison: dict[str, Any]) -> Figure:
                 ax.plot(
                     distance, reward, color=COLORS[name], marker=MARKERS[name], markevery=[last], label=name.upper()
                 )
-            ax.set(title=title, xlabel="KL(pi‖pi_0), nats")
+            ax.set(title=title, xlabel="KL(π‖π₀), nats")
         axes[0].legend()
     return figure
 
@@ -144,7 +144,7 @@ def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
             images[column].set_axis_off()
             ax = bars[column]
             ax.axvline(labels[column], color=GREY, linestyle=":")
-            ax.bar(arms - 0.2, pi_0[column], width=0.4, color=COLORS["pi_0"], label="pi_0")
+            ax.bar(arms - 0.2, pi_0[column], width=0.4, color=COLORS["pi_0"], label="π₀")
             ax.bar(arms + 0.2, proxy[column], width=0.4, color=COLORS["grpo"], hatch="///", label="proxy")
             ax.set(ylim=(0, 1), xticks=arms[::3], xlabel="digit (arm)")
             ax.tick_params(labelleft=column == 0)
@@ -169,7 +169,7 @@ def sweep_figure(comparisons: dict[str, dict[str, Any]], xlabel: str = "alpha") 
         A matplotlib figure. Points are seeds (means of their last iterations), lines are means over seeds.
     """
     looks = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "^", ":"), (GREY, "D", "-."))
-    titles = {"proxy": "proxy reward", "gold": "gold reward (accuracy)", "kl_to_pi_0": "KL(pi‖pi_0), nats"}
+    titles = {"proxy": "proxy reward", "gold": "gold reward (accuracy)", "kl_to_pi_0": "KL(π‖π₀), nats"}
     with style():
         figure = Figure(figsize=(10.5, 3.6))
         axes = figure.subplots(1, 3)

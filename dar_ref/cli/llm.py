@@ -5,10 +5,11 @@ import argparse
 import shutil
 
 from dar_ref.errors import number, path, whole
-from dar_ref.llm.arguments import add_arguments
+from dar_ref.llm.arguments import add_arguments, meant_pair
+from dar_ref.parser import Parser
 
 
-def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_train(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add `train`."""
     parser = commands.add_parser(
         "train", help="train a language model with DAR or another method, on a CPU, one GPU or many"
@@ -18,12 +19,16 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from dar_ref.llm import train
+    from dar_ref.llm.first_checks import checked_options
 
-    return train.run(arguments)
+    options = checked_options(arguments)
+
+    from dar_ref.llm import train  # the first import of torch
+
+    return train.run(arguments, options)
 
 
-def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add `plan`."""
     parser = commands.add_parser(
         "plan",
@@ -33,6 +38,7 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         " folders or hub names: looked up in the hub cache, in this package, then on the hub.",
         epilog="exit status: 0 the plan was made, whether it fits or not; 2 no such run",
     )
+    parser.pair = meant_pair
     parser.add_argument("--config", metavar="FILE", help="YAML file, or the name of one in this package")
     parser.add_argument("--method", help="in place of the configuration's")
     parser.add_argument("--model", metavar="FOLDER", help="in place of the configuration's; alone: TRL's defaults")
@@ -54,7 +60,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     return command.run(arguments)
 
 
-def add_configs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_configs(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add `configs`."""
     parser = commands.add_parser(
         "configs",

@@ -6,18 +6,21 @@ that failed or a run that learned nothing, 2 bad usage or input, 130 Ctrl-C (see
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from dar_ref import __version__, arithmetic, results
+from dar_ref.cli.evaluate import add_evaluate
 from dar_ref.cli.llm import add_configs, add_plan, add_train
 from dar_ref.cli.toy import add_toy
-from dar_ref.errors import exit_status, path, whole
+from dar_ref.errors import exit_status, path, refuse_file, whole
+from dar_ref.parser import Parser
+from dar_ref.progress import reporting, stepwise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,13 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.portable:
         arithmetic.make_portable()
-    return exit_status(f"dar-ref {arguments.command}", lambda: int(arguments.run(arguments)), arguments.debug)
+    return exit_status(f"dar-ref {arguments.command}", lambda: _run(arguments), arguments.debug)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def _run(arguments: argparse.Namespace) -> int:
+    for name in ("out", "cache", "folder"):  # before the work, and before torch is imported
+        if hasattr(arguments, name):
+            refuse_file(getattr(arguments, name))
+    return int(arguments.run(arguments))
+
+
+def build_parser() -> Parser:
     """Return the parser of every sub-command; each sets `run`, a function from the parsed arguments to the exit
     status."""
-    parser = argparse.ArgumentParser(prog="dar-ref", description="The executable reference for DAR (arXiv 2602.11523).")
+    parser = Parser(prog="dar-ref", description="The executable reference for DAR (arXiv 2602.11523).")
     parser.add_argument("--version", action="version", version=f"dar-ref {__version__}")
     parser.add_argument(
         "--portable",
@@ -48,11 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_toy(commands)
     add_plan(commands)
     add_train(commands)
+    add_evaluate(commands)
     add_configs(commands)
     return parser
 
 
-def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_verify(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "verify",
         help="try every statement of the theory on random bandits, in float64 and by certified ball arithmetic",
@@ -68,15 +79,18 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _run_verify(arguments: argparse.Namespace) -> int:
     from dar_ref.verify.run import rows_as_json, verify
-
-    def progress(numbers: Iterable[int]) -> Iterable[int]:
-        return track(numbers, description="verify", console=Console(stderr=True), transient=True)
+    from dar_ref.verify.statement import LIMIT
 
     if arguments.json:
         results.check_writable(arguments.json)
-    rows = verify(arguments.seed, arguments.cases, arguments.digits, progress)
-    table = Table(title=f"seed {arguments.seed}, certificates to {arguments.digits} digits", box=box.SIMPLE_HEAD)
-    for column in ("", "claim", "cases", "float64", "certified", ""):
+    with reporting() as report:
+        rows = verify(arguments.seed, arguments.cases, arguments.digits, partial(stepwise, report, "random bandits"))
+    table = Table(
+        title=f"seed {arguments.seed}, certificates to {arguments.digits} digits",
+        caption=f"float64: worst error per unit of scale, {LIMIT:.1e} is allowed; certified: a bound of the residual",
+        box=box.SIMPLE_HEAD,
+    )
+    for column in ("", "claim", "cases", "float64", "certified", "verdict"):
         table.add_column(column, justify="right" if column in ("cases", "float64", "certified") else "left")
     for row in rows:
         verdict = "[green]PASS[/]" if row.passed else "[red]FAIL[/]"
@@ -91,7 +105,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
     return 0 if all(row.passed for row in rows) else 1
 
 
-def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_demo(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "demo",
         help="verify, train DAR, GRPO and DAO on the digits bandit, write figures and a report: about a minute",

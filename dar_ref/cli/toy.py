@@ -5,7 +5,10 @@ import argparse
 import os
 from pathlib import Path
 
+from dar_ref import scalars
 from dar_ref.errors import path, whole
+from dar_ref.field_names import field_names
+from dar_ref.parser import Parser
 
 TASKS = ("tldr", "helpful", "harmless", "tiny", "mixed")
 EXPERIMENTS = {
@@ -26,7 +29,7 @@ EXPERIMENTS = {
 }
 
 
-def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_toy(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add `toy` and everything under it."""
     parser = commands.add_parser(
         "toy",
@@ -45,7 +48,7 @@ def add_toy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     _add_export(jobs)
 
 
-def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_run(jobs: "argparse._SubParsersAction[Parser]") -> None:
     parser = jobs.add_parser(
         "run",
         help="train one policy: about ten seconds, half a minute more the first time",
@@ -57,10 +60,11 @@ def _add_run(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     parser.add_argument("--seed", type=whole, help="default: 0")
     parser.add_argument("--out", type=path, default=Path("out/toy/run"), help="folder (default: %(default)s)")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="any other option of the run")
+    parser.pair = lambda name, _: next(iter(_meant(name)), None)
     parser.set_defaults(run=_run)
 
 
-def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
+def _add_experiment(jobs: "argparse._SubParsersAction[Parser]", name: str, text: str) -> None:
     parser = jobs.add_parser(name, help=text, description=text)
     parser.add_argument("--seeds", type=whole, default=5, help="number of seeds, at least 2 (default: %(default)s)")
     parser.add_argument(
@@ -70,7 +74,7 @@ def _add_experiment(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]",
     parser.set_defaults(run=_experiment)
 
 
-def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_exact(jobs: "argparse._SubParsersAction[Parser]") -> None:
     text = "DAR against the theory, on the task that can be enumerated: about ten minutes"
     parser = jobs.add_parser("exact", help=text, description=text)
     parser.add_argument("--seed", type=whole, default=0, help="default: %(default)s")
@@ -78,7 +82,7 @@ def _add_exact(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.set_defaults(run=_exact)
 
 
-def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_export(jobs: "argparse._SubParsersAction[Parser]") -> None:
     text = "write the SFT model, reward model, tokenizers, prompts and preferences in Hugging Face formats"
     parser = jobs.add_parser("export", help=text, description=text)
     parser.add_argument("out", type=path, metavar="DIR", help="folder to write to")
@@ -87,7 +91,21 @@ def _add_export(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.set_defaults(run=_export)
 
 
+def _keys() -> tuple[str, ...]:
+    return field_names("dar_ref.toy.config", "RunConfig")
+
+
+def _meant(name: str) -> list[str]:
+    return [name] if name in _keys() else scalars.close(name, _keys())
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    for option in arguments.options:  # before torch is imported
+        name, equals, _ = option.partition("=")
+        if name not in _keys() or not equals:
+            close = scalars.did_you_mean(f"{key}=..." for key in _meant(name))
+            raise ValueError(f"{option!r} is not an option{close}; pass key=value with a key of {', '.join(_keys())}")
+
     from dar_ref.toy import commands
 
     given = {name: value for name in ("method", "seed") if (value := getattr(arguments, name)) is not None}
@@ -96,11 +114,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _experiment(arguments: argparse.Namespace) -> int:
-    from dar_ref import scalars
-    from dar_ref.toy import commands
-
     seeds = range(scalars.integer("--seeds", arguments.seeds, 2, 10_000))
     processes = scalars.integer("--processes", arguments.processes, 1, 1_000)
+
+    from dar_ref.toy import commands
+
     command = f"dar-ref toy {arguments.job} --seeds {arguments.seeds}"
     return commands.experiment(arguments.job, seeds, arguments.cache, arguments.out, processes, command)
 

@@ -5,19 +5,20 @@ It writes to one folder: `results.json` (same seed, same bytes), `run.json` (ver
 figures and `report.html`, which needs no other file.
 """
 
+import itertools
 import time
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from dar_ref import results, scalars
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
+from dar_ref.progress import Report, reporting, stepwise
 from dar_ref.verify.run import Row, rows_as_json, verify
 
 METHODS: tuple[Method, ...] = ("dar", "grpo", "dao")
@@ -59,24 +60,21 @@ def _measured(seed: int) -> tuple[dict[str, Any], list[bool]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums, and so the last digits, must not depend on the machine's cores
     try:
-        with Progress(console=Console(stderr=True)) as progress:
-            rows = _verify(seed, progress)
-            comparison = _compare(seed, progress)
+        with reporting() as report:
+            rows = _verify(seed, report)
+            comparison = _compare(seed, report)
     finally:
         torch.set_num_threads(threads)
     return {"verify": rows_as_json(rows), "digits": comparison}, [row.passed for row in rows]
 
 
-def _verify(seed: int, progress: Progress) -> list[Row]:
-    def advance(numbers: Iterable[int]) -> Iterable[int]:
-        return progress.track(numbers, total=CASES, description="theory")
-
-    return verify(seed, CASES, progress=advance)
+def _verify(seed: int, report: Report) -> list[Row]:
+    return verify(seed, CASES, progress=partial(stepwise, report, "theory"))
 
 
-def _compare(seed: int, progress: Progress) -> dict[str, Any]:
+def _compare(seed: int, report: Report) -> dict[str, Any]:
     configs: dict[str, TrainConfig] = {method: digits_config(method) for method in METHODS}
-    task = progress.add_task("digits", total=SEEDS * sum(config.steps for config in configs.values()))
+    total, done = SEEDS * sum(config.steps for config in configs.values()), itertools.count(1)
     return compare(
-        digits_bandit, configs, range(seed, seed + SEEDS), on_step=lambda *_: progress.update(task, advance=1)
+        digits_bandit, configs, range(seed, seed + SEEDS), on_step=lambda *_: report("digits", next(done), total)
     )

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from dar_ref.errors import path
+from dar_ref.parser import Parser
 
 SECTIONS = """sections of a configuration; KEY is SECTION.NAME (docs: Full-size training)
   method         dar, dao, ppo_critic_free, dual_ppo_critic_free, grpo, rloo, online_dpo, dpo,
@@ -27,8 +28,9 @@ DESCRIPTION = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Give `parser` the script's arguments, description and sections."""
+    parser.pair = meant_pair
     parser.description, parser.epilog = DESCRIPTION, SECTIONS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of one in this package")
@@ -38,3 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="check everything, load no weights, train nothing")
     parser.add_argument("--random-init", action="store_true", help="start from random weights, for benchmarks")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="change single options, see below")
+
+
+def meant_pair(name: str, arguments: argparse.Namespace) -> str | None:
+    """The key that an unknown option stands for: `--alpha` is methods.dar.alpha."""
+    from dar_ref.llm.keys import meant
+
+    keys = meant(name, arguments.method or "dar")
+    return keys[0] if keys else None

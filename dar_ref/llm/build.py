@@ -11,7 +11,6 @@ Options of TRL and transformers keep their names. `methods.<name>` overrides gen
 """
 
 import dataclasses
-import difflib
 import json
 import os
 import traceback
@@ -21,12 +20,16 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from dar_ref import scalars
+from dar_ref.llm.first_checks import check_names, free_options
 from dar_ref.llm.models.kinds import check_positions
-from dar_ref.llm.models.policy import lora_config, model_positions
+from dar_ref.llm.models.policy import lora_config, model_positions, policy_config
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import ONLINE, RunOptions, without_secrets
+from dar_ref.llm.ranges import check_range
+from dar_ref.llm.types_in_words import why
 
 HERE = Path(__file__).parents[1]
 Classes = tuple[type[Any], type[Any]]
@@ -71,7 +74,14 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
     arguments, config_class = named_options(options), classes(options.method)[0]
     if options.method == "online_dpo":
         _keep_whole(arguments, options.data.max_prompt_tokens, config_class)
-    return _constructed(config_class, output_dir=str(output_dir), **arguments)
+    made = _constructed(config_class, output_dir=str(output_dir), **arguments)
+    try:
+        get_reporting_integration_callbacks(made.report_to)
+    except ValueError as error:
+        raise ValueError(f"training.report_to = {made.report_to}: {error}") from None
+    if made.eval_strategy != "no":
+        _check_evaluation(options)
+    return made
 
 
 def named_options(options: RunOptions) -> dict[str, Any]:
@@ -85,21 +95,13 @@ def named_options(options: RunOptions) -> dict[str, Any]:
     types = get_type_hints(config_class)
     of_all = {"report_to": "none", "disable_dropout": True, "trust_remote_code": False}
     arguments: dict[str, Any] = {name: value for name, value in of_all.items() if name in known}
-    sections = ("training", "generation", f"methods.{options.method}")
-    for section in sections if options.method in ONLINE else (sections[0], sections[2]):
-        for name, value in options.section(section).items():
-            if section == "generation" and options.method == "online_dpo":
-                name = {"max_completion_length": "max_new_tokens"}.get(name, name)
-                if name == "num_generations":  # always pairs
-                    continue
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 3)
-                hint = f"; did you mean {', '.join(close)}?" if close else ""
-                raise ValueError(f"{section}.{name} is not an option of {config_class.__name__}{hint}")
-            _check_type(f"{section}.{name}", value, types[name])
-            if name in ("seed", "data_seed") and value is not None:
-                scalars.seed(f"{section}.{name}", value)
-            arguments[name] = value
+    check_names(options)
+    for key, name, value in free_options(options):
+        _check_type(key, value, types[name])
+        if name in ("seed", "data_seed") and value is not None:
+            scalars.seed(key, value)
+        check_range(key, value)
+        arguments[name] = value
     if arguments.get("use_liger_kernel") and arguments.get("use_cpu"):
         raise ValueError("training.use_liger_kernel = True: its kernels are Triton's, for GPUs; leave it out on a CPU")
     if arguments.get("push_to_hub"):
@@ -110,6 +112,16 @@ def named_options(options: RunOptions) -> dict[str, Any]:
     if options.model.trust_remote_code and "trust_remote_code" in known:
         arguments["trust_remote_code"] = True
     return arguments
+
+
+def _check_evaluation(options: RunOptions) -> None:
+    """Raise ValueError if there is nothing to evaluate on, or nobody who can."""
+    if options.method in ("online_dpo", "dpo", "dar_offline"):
+        raise ValueError(
+            f"training.eval_strategy: method = {options.method} is not evaluated while it is trained; leave it out"
+        )
+    if options.data.eval_prompts is None and options.data.eval_split is None:
+        raise ValueError("training.eval_strategy needs prompts; set data.eval_prompts or eval_split, or leave it out")
 
 
 def _constructed(config_class: Any, **arguments: Any) -> Any:
@@ -140,9 +152,19 @@ def template_of(arguments: Any) -> dict[str, Any]:
     return getattr(arguments, "chat_template_kwargs", None) or {}
 
 
-def check_lengths(options: RunOptions, arguments: Any, folder: Path, longest: int) -> None:
+def check_model(options: RunOptions, arguments: Any, folder: Path, longest: int, largest_id: int = 0) -> None:
     """Raise ValueError if the longest prompt (of pairs: with its answer) and what is sampled behind it exceed the
-    positions of the model."""
+    positions of the model, if it has no embedding for a token, or if its own settings change what is sampled."""
+    from dar_ref.llm.config import refuse_the_model_s
+
+    if options.method in ONLINE:
+        refuse_the_model_s(folder)
+    rows = getattr(policy_config(options.model, folder).get_text_config(), "vocab_size", None)
+    if rows is not None and largest_id >= rows:
+        raise ValueError(
+            f"the tokenizer of model.name = {options.model.name!r} reads the data as ids up to {largest_id}, and the"
+            f" model has {rows} embeddings; take the tokenizer that belongs to it, or resize its embeddings first"
+        )
     new = getattr(arguments, "max_completion_length", 0) or getattr(arguments, "max_new_tokens", 0)
     check_positions(longest, new, model_positions(options.model, folder), f"model.name = {options.model.name!r}")
 
@@ -159,7 +181,7 @@ def _check_type(name: str, value: Any, wanted: Any) -> None:
     try:
         TypeAdapter(wanted, config=strict).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise ValueError(f"{name} = {value!r}: {'; '.join(e['msg'] for e in error.errors())}") from None
+        raise ValueError(f"{name} = {value!r} {why(error.errors(), value)}") from None
 
 
 def check_steps(args: TrainingArguments, rows: int | None = None) -> None:
@@ -169,6 +191,11 @@ def check_steps(args: TrainingArguments, rows: int | None = None) -> None:
         raise ValueError(f"training.max_steps = {args.max_steps} is no number of steps; set 1 or more, or leave it out")
     if args.learning_rate == 0.0:
         raise ValueError("training.learning_rate = 0 changes no weight; set one above 0")
+    if args.warmup_steps and args.lr_scheduler_type == "constant":
+        raise ValueError(
+            f"training.warmup_steps = {args.warmup_steps} has no effect with lr_scheduler_type = constant; set"
+            " constant_with_warmup, or leave it out"
+        )
     if args.max_steps <= 0 and args.num_train_epochs <= 0:
         raise ValueError(
             f"training.num_train_epochs = {args.num_train_epochs} and max_steps = {args.max_steps} make 0 steps; set"
@@ -201,15 +228,20 @@ def make_trainer(
     others: dict[str, Any] = {} if options.method == "dar_offline" else {"eval_dataset": eval_dataset}
     if reward is not None and options.method in ONLINE:
         others["reward_funcs"] = [reward]
-    trainer = classes(options.method)[1](
-        model=model,
-        args=arguments,
-        train_dataset=train_dataset,
-        processing_class=tokenizer,
-        peft_config=lora_config(options.lora),
-        callbacks=callbacks,
-        **others,
-    )
+    try:
+        trainer = classes(options.method)[1](
+            model=model,
+            args=arguments,
+            train_dataset=train_dataset,
+            processing_class=tokenizer,
+            peft_config=lora_config(options.lora),
+            callbacks=callbacks,
+            **others,
+        )
+    except ValueError as error:
+        if options.lora is None or "arget modules" not in str(error):
+            raise
+        raise ValueError(f"lora.target_modules = {options.lora.target_modules!r}: {error}") from error  # peft's words
     reader = PromptReader(tokenizer, template_of(arguments))
     if hasattr(trainer, "_tokenize_prompts"):
         trainer._tokenize_prompts = reader.for_trl

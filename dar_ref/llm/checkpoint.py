@@ -12,29 +12,24 @@ which is said. The mark holds, and a run that goes on compares,
     content   hashes of the prompts or pairs and of what gives the reward, and the number of processes
     files     a hash of every file of the checkpoint: one that is missing or was changed is named, and refused
 
-Old checkpoints are removed here and not by transformers, which deletes them before the new one has its mark: a run that
-was killed in between would have none.
+Old checkpoints are removed by `keeper` and not by transformers, which deletes them before the new one has its mark: a
+run that was killed in between would have none.
 """
 
 import hashlib
 import json
-import math
-import os
-import shutil
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import gather_object
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl.trainer.utils import RepeatSampler
+import torch
+from transformers import TrainingArguments
 
-from dar_ref import results
+from dar_ref import arithmetic, results
+from dar_ref.llm.folder import MARK, checkpoints
 from dar_ref.llm.options import RunOptions, options_as_json, without_secrets
+from dar_ref.llm.rewards.reads import other_files
 
-MARK = "pi_0.json"
 REMOVED = ".removed"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
     "model.name",
@@ -49,7 +44,10 @@ MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and
     "training.disable_tqdm",
     "training.eval_",
     "training.per_device_eval_batch_size",
-    "training.dataloader_",
+    "training.dataloader_num_workers",
+    "training.dataloader_pin_memory",
+    "training.dataloader_prefetch_factor",
+    "training.dataloader_persistent_workers",
     "data.eval_",
     "reward.base_url",
     "reward.cache",
@@ -129,7 +127,13 @@ def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dic
     named["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
     kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
-    return {"sha256": pi_0, "options": kept, "content": dict(content), "packages": results.packages()}
+    return {
+        "sha256": pi_0,
+        "options": kept,
+        "content": dict(content),
+        "packages": results.packages(),
+        "machine": _machine(),
+    }
 
 
 def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -138,12 +142,6 @@ def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, A
             yield from _flattened(f"{prefix}{key}.", value)
         else:
             yield prefix + key, value
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder` by their steps, those that were cut off included."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None, str]:
@@ -159,15 +157,25 @@ def last_checkpoint(folder: Path, mark: Mapping[str, Any]) -> tuple[Path | None,
     if not whole:
         return None, f"{folder} holds no whole checkpoint{passed}; the run begins from the start"
     there = _check_mark(whole[-1], mark)
-    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_packages(there, mark)}"
+    changed = other_files(there.get("read", {}))
+    others = f"; the reward reads other files than it did: {', '.join(changed)}" if changed else ""
+    return whole[-1], f"the run goes on from {whole[-1]}{passed}{_other_arithmetic(there, mark)}{others}"
 
 
-def _other_packages(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Which versions are others than those of the checkpoint, in words: the last digits may differ then."""
-    old, new = dict(there.get("packages") or {}), here["packages"]
-    changed = [name for name in ("torch", "transformers", "trl") if old.get(name) != new.get(name)]
+def _other_arithmetic(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Which versions, threads or processor are others than those of the checkpoint, in words: the last digits may
+    differ then."""
+    old, new = ({**(mark.get("packages") or {}), **(mark.get("machine") or {})} for mark in (there, here))
+    changed = [name for name in ("torch", "transformers", "trl", *here["machine"]) if old.get(name) != new.get(name)]
     words = ", ".join(f"{name} {old.get(name)} there and {new.get(name)} here" for name in changed)
-    return f"; not bit for bit, since versions changed: {words}" if changed else ""
+    return f"; not bit for bit, since the arithmetic changed: {words}" if changed else ""
+
+
+def _machine() -> dict[str, Any]:
+    """What the last digits of a sum depend on."""
+    device = torch.accelerator.current_accelerator()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else device and device.type
+    return {"threads": torch.get_num_threads(), "instructions": arithmetic.instruction_set(), "accelerator": gpu}
 
 
 def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,78 +224,3 @@ def file_hashes(folder: Path) -> dict[str, str]:
             with path.open("rb") as stream:
                 hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return hashes
-
-
-def _on_disk(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-
-
-class NothingLeftError(Exception):
-    """The checkpoint that a run goes on from is its last step; transformers would take one more."""
-
-
-class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints with `make_mark`, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
-
-    Gives each epoch its order of prompts. limit: remove the oldest checkpoints beyond so many; None keeps all. stopped:
-    whether a SIGTERM came.
-    """
-
-    def __init__(self, mark: Mapping[str, Any], period: int, limit: int | None = None) -> None:
-        self.mark, self.period, self.limit, self.stopped = mark, period, limit, False
-        self._before: Any = signal.SIG_DFL
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
-        """Listen for SIGTERM; end a run that has nothing left to do."""
-        if state.global_step > state.max_steps:
-            raise ValueError(
-                f"the run is at step {state.global_step} already, beyond its {state.max_steps} steps; raise"
-                f" training.max_steps or num_train_epochs, or remove the later checkpoints in {args.output_dir}"
-            )
-        if state.global_step == state.max_steps:
-            raise NothingLeftError
-        self._before = signal.signal(signal.SIGTERM, self._stop)
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, _control: Any, train_dataloader: Any = None, **_: Any
-    ) -> None:
-        """Let the order of the prompts depend on the epoch alone; TRL's depends on how often it was drawn before."""
-        loader = train_dataloader
-        while hasattr(loader, "batch_sampler"):  # one around the other where there are several processes
-            loader = loader.batch_sampler
-        if isinstance(sampler := loader.sampler, RepeatSampler) and sampler.shuffle:
-            sampler.generator.manual_seed(args.seed + math.floor(round(state.epoch or 0.0, 6)))
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Save and stop at a boundary once SIGTERM came to any process."""
-        new = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and not (new / MARK).exists():
-            shutil.rmtree(new, ignore_errors=True)  # cut off: nothing of it gets into the one that is written now
-        if state.global_step % self.period == 0 and any(gather_object([self.stopped])):
-            self.stopped = control.should_save = control.should_training_stop = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
-        """Write the mark, the last file of a checkpoint; then remove the oldest ones."""
-        PartialState().wait_for_everyone()  # each process writes a part
-        if not state.is_world_process_zero:
-            return
-        folder = Path(args.output_dir)
-        new = folder / f"checkpoint-{state.global_step}"
-        results.write_json(new / MARK, {**self.mark, "files": file_hashes(new)})
-        for path in new.rglob("*") if self.limit else ():
-            _on_disk(path)  # the old one goes: a power cut must not take the new one as well
-        whole = [path for path in checkpoints(folder) if (path / MARK).exists()]
-        for old in whole[: -self.limit] if self.limit else []:
-            if state.best_model_checkpoint is None or old.name != Path(state.best_model_checkpoint).name:
-                old.rename(f"{old}{REMOVED}")  # first: a kill from here on leaves no half checkpoint
-        for old in folder.glob(f"checkpoint-*{REMOVED}"):
-            shutil.rmtree(old)
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Stop listening."""
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _stop(self, *_: Any) -> None:
-        self.stopped = True

@@ -9,7 +9,10 @@ One default is not TRL's: `max_grad_norm` is 0, no clipping. The norm of DAR's g
 would clip every step and hide the scale of the weights; `w_clip` bounds them.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from trl import GRPOConfig
@@ -67,6 +70,7 @@ HARMLESS = {  # their values that do not; the other keys are off at None, False 
     **dict.fromkeys(("top_k", "min_p"), 0),
     "do_sample": True,
 }
+SET_BY_TRL = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "eos_token_id")
 STOPS = ("stop_strings", "stop", "stop_token_ids")  # keys of generation_kwargs that end a completion early
 
 
@@ -183,14 +187,30 @@ def refuse_what_reshapes(config: DualKLConfig) -> None:
     given: dict[str, Any] = config.generation_kwargs or {}
     if not isinstance(given, dict):  # TRL reads text that begins with { as JSON
         raise ValueError(f"generation_kwargs = {given!r} is not a mapping; pass key: value pairs, or leave it out")
-    harmless = {"temperature": config.temperature, **HARMLESS}
-    for name in sorted(set(RESHAPING.split()) & set(given)):
-        value = given[name]
-        if value != harmless[name] if name in harmless else value:
-            raise ValueError(f"generation_kwargs[{name!r}] = {value!r}: {_UNSCORED}; leave it out")
+    for name in reshaping(given, config.temperature):
+        raise ValueError(f"generation_kwargs[{name!r}] = {given[name]!r}: {_UNSCORED}; leave it out")
     stops = [name for name in STOPS if given.get(name)]
     if stops and config.mask_truncated_completions:
         raise ValueError(
             f"generation_kwargs[{stops[0]!r}] and mask_truncated_completions = True: TRL takes a completion that does"
             " not end in EOS for cut off, so none of those that stopped would count; leave one of the two out"
+        )
+
+
+def reshaping(given: Mapping[str, Any], temperature: float) -> list[str]:
+    """The names of `given`, options of transformers' or vLLM's sampling, by which other completions are drawn."""
+    harmless = {"temperature": temperature, **HARMLESS}
+    names = sorted(set(RESHAPING.split()) & set(given))
+    return [name for name in names if (given[name] != harmless[name] if name in harmless else given[name])]
+
+
+def refuse_the_model_s(folder: Path) -> None:
+    """Raise ValueError if a model's generation_config.json changes what is drawn. TRL sets the options that it knows,
+    and transformers takes the others from there."""
+    file = folder / "generation_config.json"
+    given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name in reshaping({name: value for name, value in given.items() if name not in SET_BY_TRL}, 1.0):
+        raise ValueError(
+            f"{file} sets {name} = {given[name]!r}: {_UNSCORED}; take it out of a copy of the folder, and put it back"
+            " into that of the trained policy"
         )

@@ -11,7 +11,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from dar_ref.llm.build import check_lengths, check_steps, make_arguments, template_of
+from dar_ref.llm.build import check_model, check_steps, make_arguments, template_of
 from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
 from dar_ref.llm.folder import check_folder
@@ -50,7 +50,7 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     tokenizer = policy_tokenizer(options.model, folder)
     online = options.method in ONLINE
     sample = sample_row(options.data, tokenizer, KINDS.get(options.method, "prompts"), template_of(arguments))
-    check_lengths(here, arguments, folder, sample.longest)
+    check_model(here, arguments, folder, sample.longest)
     console.print(f"data: columns {', '.join(sample.columns)}; first prompt, {sample.tokens} tokens:")
     console.print(sample.text, style="cyan")
     if online and options.reward is not None:

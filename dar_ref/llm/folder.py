@@ -15,20 +15,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-
 from dar_ref import results
-from dar_ref.llm.checkpoint import MARK, checkpoints
 
+MARK = "pi_0.json"
+"""A checkpoint without this file was cut off while it was written."""
 PARTIAL = ".partial"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` by their steps, those that were cut off included."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def check_folder(out: Path, resume: bool) -> None:
     """Raise ValueError if a run would write over what another has written."""
     if checkpoints(out / "checkpoints") and not resume:
         raise ValueError(f"{out} holds checkpoints of a run; pass --resume to go on with it, or another --out")
-    finished = (out / "results.json").exists() or (out / "policy").exists()
+    finished = any((out / name).exists() for name in ("results.json", "policy", "checkpoint.pt"))
     if finished and not _has_whole_checkpoint(out):
         what = "no whole checkpoint to go on from" if resume else "no checkpoints"
         raise ValueError(f"{out} holds what a run has written, and {what}; pass another --out, or remove it")
@@ -41,6 +45,9 @@ def _has_whole_checkpoint(out: Path) -> bool:
 def first_process(work: Callable[[], Any]) -> Any:
     """Do `work` in the first process only; all return what it returns, or raise the ValueError or OSError that stops
     it."""
+    from accelerate import PartialState  # here, since it imports torch: `check_folder` comes before that
+    from accelerate.utils import broadcast_object_list
+
     outcome: list[Any] = [None, None]
     if PartialState().is_main_process:
         try:
@@ -71,6 +78,8 @@ def held(out: Path, resume: bool) -> Iterator[None]:
 
 def save_policy(trainer: Any, folder: Path) -> None:
     """Write the policy whole or not at all: under another name first."""
+    from accelerate import PartialState
+
     partial = folder.with_name(folder.name + PARTIAL)
     trainer.save_model(str(partial))
     trainer.create_model_card(model_name=folder.resolve().parent.name)  # TRL writes it beside the checkpoints

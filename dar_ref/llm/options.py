@@ -24,7 +24,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dar_ref import scalars
-from dar_ref.llm.yaml_file import read_value, read_yaml
+from dar_ref.errors import HIDDEN, without_passwords
+from dar_ref.llm.keys import SECTIONS, hint, section_keys
+from dar_ref.llm.models.kinds import FROM_GGUF
+from dar_ref.llm.types_in_words import why
+from dar_ref.llm.yaml_file import read_one_value, read_value, read_yaml
 
 Method = Literal[
     "dar", "dao", "ppo_critic_free", "dual_ppo_critic_free", "grpo", "rloo", "online_dpo", "dpo", "dar_offline"
@@ -33,6 +37,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 ONLINE = METHODS[:-2]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
+REAL_MODEL = "out/real-model"  # where `make real-model` writes
 
 _STRICT = ConfigDict(extra="forbid", strict=True)  # strict: true is no number, 1 no truth value, "5" no 5
 
@@ -105,7 +110,7 @@ class DataOptions:
 class RewardOptions:
     """Where the reward of a completion comes from, see `dar_ref.llm.rewards.function`.
 
-    kind: function, a Python function `name` = "module:function"; model, a sequence-classification model, `name` its
+    kind: function, a Python function `name` = "module:function" or "file.py:function"; model, a classifier, `name` its
     folder or hub name; annotator, a language model `name` behind an OpenAI-compatible endpoint `base_url`.
     missing_eos_penalty: subtracted from the reward of a truncated completion, the same for every method.
 
@@ -182,7 +187,8 @@ class RunOptions:
         if self.method == "dar_offline" and self.data.rated is None and self.data.preferences is None:
             raise ValueError("method = dar_offline learns from rated completions; set data.rated, or data.preferences")
         if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}")
+            close = scalars.did_you_mean(scalars.close(unknown[0], METHODS))
+            raise ValueError(f"methods.{unknown[0]} is not a method; choose from {', '.join(METHODS)}{close}")
         for section in ("training", "generation", f"methods.{self.method}"):
             for name in _ELSEWHERE & set(self.section(section)):
                 raise ValueError(f"{section}.{name} belongs to the section `model`; set model.{name} instead")
@@ -192,13 +198,11 @@ class RunOptions:
         return self.methods.get(name.removeprefix("methods."), {}) if "." in name else getattr(self, name)
 
 
-HIDDEN = "***"
 SECRET = re.compile(
     r"(^|[_-])((api|access|private|secret)[_-]?key|passw(or)?d|secret|credentials?|authorization)$"
     r"|^token$|(hub|hf|api|auth|access|bearer)[_-]token$",
     re.I,
 )
-IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")  # user and password
 _ELSEWHERE = {"trust_remote_code", "dtype", "attn_implementation", "revision"}
 
 
@@ -237,7 +241,7 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
                 raise ValueError(f"{shown(override)!r} and {'.'.join(other)}=... both set {key}; leave one of them out")
         seen.append(keys)
         try:
-            _put(changed, keys, read_value(value))
+            _put(changed, keys, read_one_value(value))
         except ValueError as error:
             raise ValueError(f"{shown(override)!r}: {error}") from None
     try:
@@ -247,7 +251,8 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     try:
         return TypeAdapter(RunOptions).validate_json(text)  # from JSON, a list may be a tuple and a mapping a section
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
+        method = changed.get("method", "dar")
+        raise ValueError("; ".join(_explain(e, method) for e in error.errors())) from None
 
 
 def options_as_json(options: RunOptions) -> dict[str, Any]:
@@ -268,7 +273,7 @@ def without_secrets(content: Any) -> Any:
             k: HIDDEN if v is not None and SECRET.search(str(k)) else without_secrets(v) for k, v in content.items()
         }
     if isinstance(content, str):
-        return IN_URL.sub(HIDDEN, content)
+        return without_passwords(content)
     return [without_secrets(value) for value in content] if isinstance(content, list | tuple) else content
 
 
@@ -284,7 +289,7 @@ def shown(override: str) -> str:
     try:
         value = read_value(text)
     except ValueError:
-        return IN_URL.sub(HIDDEN, override)
+        return without_passwords(override)
     cleaned = without_secrets(value)
     return override if cleaned == value else f"{key}={json.dumps(cleaned)}"
 
@@ -298,16 +303,21 @@ def find_config(path: str | Path) -> Path:
     for candidate in (Path(path), *([CONFIGS / f"{path}.yaml", CONFIGS / path] if bare else [])):
         if candidate.is_file():
             return candidate
-    names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"configuration {str(path)!r} is not a file; pass a YAML file or one of {names}")
+    names = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+    close = scalars.did_you_mean(scalars.close(str(path), names))
+    raise FileNotFoundError(
+        f"configuration {str(path)!r} is not a file; pass a YAML file or one of {', '.join(names)}{close}"
+    )
 
 
 def no_such_model(option: str, name: str, error: Exception) -> OSError:
     """The error for a model that is neither a folder here nor on the hub."""
-    return OSError(
-        f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
-        " check it, or download it where there is a network and pass its folder"
-    )
+    remedy = "check it, or download it where there is a network and pass its folder"
+    if name == REAL_MODEL or "SmolLM2-135M-Instruct" in name:
+        remedy = f"`make real-model` writes SmolLM2-135M-Instruct without a hub: pass model.name={REAL_MODEL} then"
+    if name.endswith(".gguf"):
+        remedy = FROM_GGUF
+    return OSError(f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error}); {remedy}")
 
 
 def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:
@@ -322,12 +332,19 @@ def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     content[last] = value
 
 
-def _explain(error: Mapping[str, Any]) -> str:
+def _explain(error: Mapping[str, Any], method: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
     given = without_secrets({place.rpartition(".")[2]: error["input"]})
     value = next(iter(given.values()))
     if error["type"] == "unexpected_keyword_argument":
-        return f"{place} = {value!r} is an unknown key; see `dar-ref train --help` for the sections"
+        return (
+            f"{place} = {value!r} is an unknown key{hint(place, method)}; see `dar-ref train --help` for the sections"
+        )
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return f"{place} = {value!r}: {error['msg']}" if place else str(error["msg"])
+    if error["type"] == "missing":
+        return f"{place} is missing; add it"
+    if error["type"] == "dataclass_type" and place in SECTIONS:
+        null = ", or null for none" if place in ("lora", "reward") else ""
+        return f"{place} = {value!r} is not a section; write its keys ({', '.join(section_keys(place))}) below it{null}"
+    return f"{place} = {value!r} {why([error], value)}"

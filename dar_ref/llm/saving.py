@@ -6,6 +6,7 @@ are gathered one by one, so a head that is tied to the embeddings becomes a seco
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
@@ -38,7 +39,14 @@ PACKAGES = ("dar-ref", "trl", "transformers", "torch", "datasets", "tokenizers")
 
 
 class TiedOnce(Trainer):  # type: ignore[misc]
-    """For trainers: saves a weight that is tied to another one once."""
+    """For trainers: saves a weight that is tied to another one once; an evaluation changes no random number of the
+    training, so a run with other evaluations, or none, is the same run."""
+
+    def evaluate(self, *args: Any, **named: Any) -> dict[str, float]:
+        """As in transformers."""
+        device = self.args.device
+        with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+            return super().evaluate(*args, **named)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if state_dict:

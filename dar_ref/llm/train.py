@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from dar_ref import results
 from dar_ref.errors import exit_status
 from dar_ref.llm.arguments import add_arguments
-from dar_ref.llm.build import check_lengths, check_steps, make_arguments, make_trainer, template_of
+from dar_ref.llm.build import check_model, check_steps, make_arguments, make_trainer, template_of
 from dar_ref.llm.checkpoint import (
     STOPPED,
-    Keeper,
-    NothingLeftError,
     check_save_steps,
     last_checkpoint,
     make_mark,
@@ -41,12 +40,16 @@ from dar_ref.llm.checkpoint import (
     steps_per_buffer,
 )
 from dar_ref.llm.data.load import load_eval_prompts, load_preferences, load_prompts, load_rated
+from dar_ref.llm.first_checks import checked_options, overrides
 from dar_ref.llm.folder import check_folder, first_process, held, save_policy
+from dar_ref.llm.keeper import Keeper, NothingLeftError
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
 from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.models.tokenizers import tokenizer_hash
-from dar_ref.llm.options import ONLINE, RunOptions, load_options, options_as_json, shown
+from dar_ref.llm.options import ONLINE, RunOptions, options_as_json, shown
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
+from dar_ref.llm.rewards.reads import READ
+from dar_ref.parser import Parser
 
 ANSWER = "This is a sample."
 LOST = re.compile(r"closed by peer|reset by peer|timed out|timeout", re.I)
@@ -56,10 +59,12 @@ NOT_WRITTEN = re.compile(r"\(os error \d+\)|file write failed|failed writing fil
 
 
 class Trained(NamedTuple):
-    """A finished run. trainer: the method's trainer; stopped: whether SIGTERM ended the run early."""
+    """A run that ended. trainer: the method's trainer; stopped: whether SIGTERM ended it; unchanged: whether no weight
+    was changed."""
 
     trainer: Any
     stopped: bool
+    unchanged: bool
 
 
 def train(options: RunOptions, out: Path, resume: bool = False, command: str = "dar-ref train") -> Trained:
@@ -77,6 +82,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     """
     began = time.time()
     check_folder(out, resume)
+    READ.clear()
     _join(options)
     arguments = make_arguments(options, out / "checkpoints")
     check_save_steps(arguments)
@@ -84,7 +90,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     tokenizer = policy_tokenizer(options.model, folder)
     data = _data(options, arguments, tokenizer)
     _say(str(data.summary))
-    check_lengths(options, arguments, folder, data.summary.longest_pair_kept or data.summary.longest_kept)
+    check_model(options, arguments, folder, data.longest, max(data.largest_id, tokenizer.pad_token_id))
     check_steps(arguments, len(data.train))
     content = {
         "rows": rows_hash(data.train),
@@ -96,6 +102,7 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
     with held(out, resume):
         with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
             pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
+        _check_same({"pi_0": pi_0.sha256, **content})
         mark = make_mark(pi_0.sha256, options, content)
         last = None
         if resume:
@@ -109,13 +116,25 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         except NothingLeftError:
             _say(f"{last} is the last step of the run: nothing is left to train")
         _write(trainer, options, out, data.summary, keeper, (command, began))
-    return Trained(trainer, keeper.stopped)
+    return Trained(trainer, keeper.stopped, keeper.unchanged)
 
 
 class _Data(NamedTuple):
+    """train, evaluation: rows; summary: of those to train on; longest, largest_id: of both, in tokens."""
+
     train: Any
     evaluation: Any
     summary: Any
+    longest: int
+    largest_id: int
+
+
+def _check_same(content: dict[str, Any]) -> None:
+    """Raise ValueError if the processes, maybe on several machines, have read different things."""
+    of_all = gather_object([content])
+    for name in content:
+        if len({str(of_one[name]) for of_one in of_all}) > 1:
+            raise ValueError(f"the processes have different {name}: bring the same files to all machines")
 
 
 def _join(options: RunOptions) -> None:
@@ -193,27 +212,29 @@ def _data(options: RunOptions, arguments: Any, tokenizer: Any) -> _Data:
     if options.method not in ONLINE:
         load = load_rated if options.method == "dar_offline" else load_preferences
         rows = load(options.data, tokenizer, arguments.max_length)
-        return _Data(rows.dataset, None, rows.summary)
+        summary = rows.summary
+        return _Data(rows.dataset, None, summary, summary.longest_pair_kept, summary.largest_id)
     template = template_of(arguments)
     prompts = load_prompts(options.data, tokenizer, template)
     held_out = load_eval_prompts(options.data, tokenizer, template)
-    return _Data(prompts.dataset, None if held_out is None else held_out.dataset, prompts.summary)
+    both = [prompts.summary, *([] if held_out is None else [held_out.summary])]
+    longest, largest_id = max(s.longest_kept for s in both), max(s.largest_id for s in both)
+    return _Data(prompts.dataset, None if held_out is None else held_out.dataset, both[0], longest, largest_id)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run `dar-ref train` with parsed arguments, see `dar_ref.llm.arguments`; returns the exit status."""
-    overrides = list(arguments.options)
-    if arguments.method:
-        overrides.append(f"method={arguments.method}")
-    if arguments.random_init:
-        overrides.append("model.random_init=true")
-    options = load_options(arguments.config, overrides)
+def run(arguments: argparse.Namespace, options: RunOptions | None = None) -> int:
+    """Run `dar-ref train` with parsed arguments, see `dar_ref.llm.arguments`; returns the exit status.
+
+    Args:
+        options: `checked_options(arguments)`, where the caller has them.
+    """
+    options = options or checked_options(arguments)
     warnings.filterwarnings("ignore", r".*gradient_checkpointing.* is deprecated", FutureWarning)  # raised inside TRL
     if arguments.dry_run:
         from dar_ref.llm.dry_run import dry_run
 
         return dry_run(options, arguments.out, arguments.resume)
-    command = f"dar-ref train --config {arguments.config} " + " ".join(map(shown, overrides))
+    command = f"dar-ref train --config {arguments.config} " + " ".join(map(shown, overrides(arguments)))
     try:
         done = train(options, arguments.out, arguments.resume, command.strip())
     except Exception as error:
@@ -225,7 +246,8 @@ def run(arguments: argparse.Namespace) -> int:
     if done.stopped:
         print(f"stopped by SIGTERM; `--resume` continues from step {done.trainer.state.global_step}", file=sys.stderr)
         return STOPPED
-    if reason := nothing_learned(split_log(done.trainer.state.log_history)[0]):
+    reason = nothing_learned(split_log(done.trainer.state.log_history)[0])
+    if reason := reason or ("no weight was changed" if done.unchanged else None):
         _say(f"nothing was learned: {reason}; the policy in {arguments.out / 'policy'} is no better than pi_0")
         return 1
     if done.trainer.is_world_process_zero():
@@ -233,13 +255,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _explained(error: Exception, options: RunOptions, out: Path) -> OSError | None:
-    """What a library's error means where it has two known causes: another process, and the disk."""
+def _explained(error: Exception, options: RunOptions, out: Path) -> Exception | None:
+    """What a library's error means where it has a known cause: a policy of NaN, another process, the disk."""
     first = next(iter(str(error).splitlines()), "")[:200]
     if isinstance(error, RuntimeError) and PartialState().num_processes > 1 and LOST.search(str(error)):
         return ConnectionError(
             "another process of this run ended, which says why itself, or did not answer within training.ddp_timeout ="
             f" {options.training.get('ddp_timeout', 1800)} s ({first})"
+        )
+    if isinstance(error, RuntimeError) and first.startswith("probability tensor contains"):
+        return ValueError(
+            f"the probabilities of the next token are not finite any more ({first}): the policy diverged; lower"
+            " training.learning_rate, raise beta, or set w_clip"
         )
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or NOT_WRITTEN.search(first):
         return OSError(
@@ -251,7 +278,7 @@ def _explained(error: Exception, options: RunOptions, out: Path) -> OSError | No
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m dar_ref.llm.train`: the same as `dar-ref train`, for `accelerate launch -m` and `torchrun -m`."""
-    parser = argparse.ArgumentParser(prog="python -m dar_ref.llm.train")
+    parser = Parser(prog="python -m dar_ref.llm.train")
     parser.add_argument("--debug", action="store_true", help="show the traceback of what stops it")
     add_arguments(parser)
     arguments = parser.parse_args(argv)

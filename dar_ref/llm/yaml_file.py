@@ -30,6 +30,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_one_value(text: str) -> Any:
+    """The value of an option on a command line; ValueError if there is none, or if a part of it would be a comment."""
+    value = read_value(text)
+    if not text.strip():
+        raise ValueError("no value; write null, or '' for an empty text")
+    ends = [token.end_mark.index for token in yaml.scan(text) if not isinstance(token, _WITHOUT_TEXT)]
+    if rest := text[max(ends) :].strip():
+        raise ValueError(f"{rest!r} would be a comment; put the value in quotes")
+    return value
+
+
 def read_value(text: str) -> Any:
     """The value of a YAML text; ValueError with line and column if it is none."""
     try:
@@ -44,6 +55,9 @@ def read_value(text: str) -> Any:
         raise ValueError("it is nested too deeply; no option is") from None
 
 
+_WITHOUT_TEXT = (yaml.BlockEndToken, yaml.StreamEndToken)  # they end where the text does
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, regexp) for tag, regexp in resolvers if tag == "tag:yaml.org,2002:null"]
@@ -51,11 +65,14 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            alias = self.get_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                None, None, f"*{alias.anchor} stands for another value; write the value itself", alias.start_mark
-            )
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        place: Any = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            words = f"*{event.anchor} stands for another value; write the value itself"
+            raise yaml.composer.ComposerError(None, None, words, place)
+        if mark := event.anchor or getattr(event, "tag", None):
+            words = f"{mark!r} is no part of the value; leave it out, or quote the text"
+            raise yaml.composer.ComposerError(None, None, words, place)
         return super().compose_node(parent, index)
 
     def construct_float(self, node: Any) -> float:

@@ -1,10 +1,11 @@
 """Figures of the package: a common style (`style`), policies on the simplex, and the figures of the tutorial.
 
-`region_figure` draws the region of your own `pi_0`, `pi_t` and `A`. `conflict_figure(measure_path(...))` draws the
-tutorial's main figure for your own path. Every function returns a matplotlib figure or draws on the axes that it gets.
+`region_figure` draws the region of your own `pi_0`, `pi_t` and `A`. `conflict_figure(measure_path(...))` draws it
+along your own path. Every function returns a matplotlib figure or draws on the axes that it gets.
 """
 
-from dar_ref.plots.conflict import conflict_figure, conflict_gif, frames_figure
+from dar_ref.plots.animation import paths_gif
+from dar_ref.plots.conflict import conflict_figure, conflict_gif, dar_path_figure, frames_figure, path_figure
 from dar_ref.plots.conflict_path import ConflictPath, measure_path
 from dar_ref.plots.dar_ball import dar_figure, matched_figure, multiplier_figure, radius_figure
 from dar_ref.plots.iteration import normalization_figure
@@ -67,6 +68,7 @@ __all__ = [
     "conflict_figure",
     "conflict_gif",
     "dar_figure",
+    "dar_path_figure",
     "dials_figure",
     "draw_levels",
     "draw_path",
@@ -81,7 +83,9 @@ __all__ = [
     "noise_map",
     "normalization_figure",
     "optimum_figure",
+    "path_figure",
     "paths_figure",
+    "paths_gif",
     "radius_figure",
     "region_figure",
     "save_png",

@@ -44,11 +44,13 @@ def matched_figure(
 def dar_figure(
     path: ConflictPath, step: int, settings: Sequence[tuple[float, float]], *, arms: Sequence[str] = ARMS
 ) -> Figure:
-    """A row of simplexes: DAR at one step of the path, one panel per pair (alpha, beta) of `settings`."""
+    """Simplexes, two to a row: DAR at one step of the path, one panel per pair (alpha, beta) of `settings`."""
+    columns = min(2, len(settings))
+    rows = -(-len(settings) // columns)
     with style():
-        figure = Figure(figsize=(4.4 * len(settings), 4.2))
-        for column, (alpha, beta) in enumerate(settings, start=1):
-            ax = simplex_axes(figure, (1, len(settings), column), arms)
+        figure = Figure(figsize=(4.4 * columns, 4.0 * rows))
+        for number, (alpha, beta) in enumerate(settings, start=1):
+            ax = simplex_axes(figure, (rows, columns, number), arms)
             draw_dar(ax, path, step, alpha, beta)
     return figure
 
@@ -65,7 +67,7 @@ def radius_figure(path: ConflictPath, steps: Sequence[int]) -> Figure:
             ax.plot(alphas, radii, color=color, linestyle=dashes, label=f"step {step}")
             ax.plot(path.certificate[step], path.margin[step], color=color, marker="o")
         ax.axhline(0.0, color=GREY, linewidth=1.0)
-        ax.set(xlabel="alpha, the weight of pi_0", ylabel="radius, nats", title="ball around pi_ref (dots: the margin)")
+        ax.set(xlabel="alpha, the weight of π₀", ylabel="radius, nats", title="ball around π_ref (dots: the margin)")
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -60,8 +60,8 @@ def _levels(ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, alpha_betas: Se
     ax.set(
         yscale="log",
         ylim=(2e-2, 2e3),
-        xlabel="log odds gained over pi_0, nats",
-        ylabel="std of log(pi/pi_0) under pi, nats",
+        xlabel="log odds gained over π₀, nats",
+        ylabel="std of log(π/π₀) under π, nats",
         title="a fixed point is a crossing of h and 1/(alpha beta)",
     )
     ax.legend(loc="upper left", fontsize="small")

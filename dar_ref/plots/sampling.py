@@ -39,7 +39,7 @@ def noise_map(drifts: ArrayLike, sizes: ArrayLike, log_ratio: ArrayLike, plain: 
         if plain is not None:
             ax.contour(drifts, sizes, plain, levels=[0.0], colors=[BLACK], linewidths=1.4, linestyles=["--"])
             ax.plot([], [], color=BLACK, linewidth=1.4, linestyle="--", label="equal, the pull counted as signal")
-        ax.set(yscale="log", xlabel="drift of pi_theta from pi_t, nats", ylabel="A / beta, nats per std of A")
+        ax.set(yscale="log", xlabel="drift of π_θ from πₜ, nats", ylabel="A / beta, nats per std of A")
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())

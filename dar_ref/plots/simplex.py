@@ -130,7 +130,7 @@ def region_figure(
 
     >>> figure = region_figure(*np.log([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), np.array([0.0, 1.0, 0.0]), 0.4, 0.4)
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    ['pi_0', 'pi_t', 'pi_0^a pi_t^(1-a)', 'best allowed']
+    ['π₀', 'πₜ', 'π₀^a πₜ^(1-a)', 'best allowed']
     """
     with style():
         figure = Figure(figsize=(5.2, 4.8))
@@ -140,7 +140,7 @@ def region_figure(
         draw_policy(ax, log_pi_t, "pi_t")
         weights = np.linspace(0.001, 0.999, 60)
         between = [theory.interpolate(log_pi_0, log_pi_t, weight).log_pi_ref for weight in weights]
-        ax.plot(*np.exp(between).T, color=COLORS["pi_ref"], linestyle=":", linewidth=1.4, label="pi_0^a pi_t^(1-a)")
+        ax.plot(*np.exp(between).T, color=COLORS["pi_ref"], linestyle=":", linewidth=1.4, label="π₀^a πₜ^(1-a)")
         best = theory.best_reward(advantage, log_pi_0, log_pi_t, eps_0, eps_t, stability=stability)
         empty = bool(np.isnan(best.value))
         if not empty:

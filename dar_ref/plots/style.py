@@ -28,7 +28,7 @@ LOOK_OF = {  # of a policy or a method: colour, marker
 }
 COLORS = {name: color for name, (color, _) in LOOK_OF.items()}
 MARKERS = {name: marker for name, (_, marker) in LOOK_OF.items()}
-LABELS = {"pi_0": "pi_0", "pi_t": "pi_t", "pi_ref": "pi_ref", "pi_star": "pi* (DAR)", "inside": "best allowed"}
+LABELS = {"pi_0": "π₀", "pi_t": "πₜ", "pi_ref": "π_ref", "pi_star": "π* (DAR)", "inside": "best allowed"}
 ARMS = ("arm 1", "arm 2", "arm 3")
 
 RC: dict[str, Any] = {

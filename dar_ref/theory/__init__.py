@@ -22,7 +22,7 @@ from dar_ref.theory.normalization import (
 )
 from dar_ref.theory.region import Feasibility, feasible, matched_radius
 from dar_ref.theory.regression import RegressionWeights, regression_loss, regression_target, regression_weights
-from dar_ref.theory.sampled_target import sampled_target
+from dar_ref.theory.sampled_target import prompt_mass, sampled_target
 from dar_ref.theory.translation import Strengths, Weighting, from_strengths, to_strengths
 from dar_ref.theory.trust_regions import BestReward, Closest, best_reward, closest
 from dar_ref.theory.volume import Volume, region_volume
@@ -71,6 +71,7 @@ __all__ = [
     "normalized_threshold",
     "objective",
     "optimum",
+    "prompt_mass",
     "region_volume",
     "regression_loss",
     "regression_target",

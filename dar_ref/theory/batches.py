@@ -2,7 +2,7 @@
 
 Batch statistics do not depend on the order of the K completions, only on how often each arm was drawn. So the
 enumeration runs over the `C(A+K-1, K)` count vectors of a group with their multinomial probabilities, instead of the
-`A^K` ordered groups. Coupled prompts (normalisation over the batch) multiply to `C(A+K-1, K)^N` states.
+`A^K` ordered groups. Coupled prompts (a baseline or a std over the batch) multiply to `C(A+K-1, K)^N` states.
 
 Shapes: `N` prompts, `K` completions per prompt, `A` arms, `S` states (a chunk of the enumeration).
 """
@@ -20,7 +20,7 @@ from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 
-Baseline = Literal["group", "leave_one_out", "none"]
+Baseline = Literal["group", "batch", "leave_one_out", "none"]
 Normalize = Literal["none", "group", "batch"]
 
 MAX_STATES = 2_000_000
@@ -55,7 +55,7 @@ def batches(log_pi_t: Array, num_generations: int) -> Iterator[Batches]:
         raise ValueError(
             f"num_generations = {num_generations} with {arms} arms and {prompts} coupled prompt(s) makes {total}"
             f" batches, more than the {MAX_STATES} that are enumerated; lower num_generations, the arms or the prompts"
-            " (only normalize = 'batch' couples prompts)"
+            " (only baseline = 'batch' and normalize = 'batch' couple prompts)"
         )
     groups = [_group_counts(drawn[row], num_generations) for row in range(len(drawn))]
     log_group = [_log_multinomial(counts, log_pi_t[row]) for row, counts in enumerate(groups)]
@@ -72,9 +72,9 @@ def sampled_advantages(
 ) -> Array:
     """Monte Carlo advantage of each drawn arm: `(r - baseline) / std`.
 
-    Baselines: "group" is `mean_K(r)`, own sample included; "leave_one_out" is the mean of the K-1 others, so that
-    `A = K/(K-1) (r - mean_K(r))`; "none" is 0: the reward is the advantage. `std` is the population std of the group's
-    K or the batch's N*K advantages. If these are all equal, the normalised advantage is 0.
+    Baselines: "group" is `mean_K(r)`, own sample included; "batch" is the mean over all N*K; "leave_one_out" is the
+    mean of the K-1 others, so that `A = K/(K-1) (r - mean_K(r))`; "none" is 0: the reward is the advantage. `std` is
+    the population std of the group's K or the batch's N*K advantages. If these are all equal, the advantage is 0.
 
     Args:
         reward: r (N, A), finite.
@@ -89,7 +89,7 @@ def sampled_advantages(
     drawn = counts > 0
     advantage = np.where(drawn, reward, 0.0)
     if baseline != "none":
-        advantage = _centred(advantage, counts, axes=(-1,))
+        advantage = _centred(advantage, counts, axes=(-2, -1) if baseline == "batch" else (-1,))
     if baseline == "leave_one_out":
         advantage = advantage * (num_generations / (num_generations - 1))
     if normalize == "none":
@@ -100,6 +100,13 @@ def sampled_advantages(
     unit = np.where(size > 0.0, size, 1.0)  # squares of deviations beyond 1e154 would overflow
     std = np.sqrt(_mean((deviation / unit) ** 2, counts, pool))
     return np.where(size > 0.0, advantage / unit / np.where(std > 0.0, std, 1.0), 0.0)
+
+
+def independent_rows(prompts: int, baseline: Baseline, normalize: Normalize) -> list[slice]:
+    """The prompts one by one; all together if the batch's mean or std couples them."""
+    if "batch" in (baseline, normalize):
+        return [slice(None)]
+    return [slice(row, row + 1) for row in range(prompts)]
 
 
 def one_row_per_prompt(**named: ArrayLike) -> list[Array]:
@@ -126,11 +133,11 @@ def sample_size(num_generations: int, baseline: Baseline, normalize: Normalize, 
     scalars.choice("baseline", baseline, get_args(Baseline))
     scalars.choice("normalize", normalize, get_args(Normalize))
     num_generations = scalars.integer("num_generations", num_generations, 1)
-    if num_generations == 1 and baseline != "none":
+    if num_generations == 1 and baseline != "none" and not (baseline == "batch" and prompts > 1):
         raise ValueError(
-            f"num_generations = 1 with baseline = {baseline!r}: a group of one is its own mean and has no others, so"
-            " the advantage is 0 or undefined whatever the reward; pass num_generations >= 2, or baseline = 'none'"
-            " with advantages as reward"
+            f"num_generations = 1 with baseline = {baseline!r} and {prompts} prompt(s): one sample is its own mean and"
+            " has no others, so the advantage is 0 or undefined whatever the reward; pass num_generations >= 2,"
+            " baseline = 'batch' with several prompts, or baseline = 'none' with advantages as reward"
         )
     if num_generations == 1 and (normalize == "group" or (normalize == "batch" and prompts == 1)):
         raise ValueError(

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import EPS, Array
+from dar_ref.theory.checks import Array
+from dar_ref.theory.lowest import lowest_log_c
 
 
 class Chernoff(NamedTuple):
@@ -122,54 +123,3 @@ def log_sum_exp(logits: Array) -> Array:
     anchor = np.where(np.isinf(top), 0.0, top)
     with np.errstate(divide="ignore", over="ignore"):  # log 0 = -inf and exp inf = inf are intended
         return np.log(np.exp(logits - anchor).sum(axis=-1)) + anchor[..., 0]
-
-
-def lowest_log_c(log_p: Array, log_q: Array, slope: Array) -> tuple[Array, Array]:
-    """Minimum over alpha in [0, 1] of `alpha * slope + log sum_S p^alpha q^(1-alpha)`, and the alpha that attains it.
-
-    `S` is the common support, so the end points are limits, not the convention `0^0 = 1`. The function is convex in
-    alpha; its slope is `slope + E_ref[log p/q]` and its curvature `Var_ref[log p/q]`, `ref` being the interpolated
-    policy. A bracketed Newton iteration runs on all rows at once. Where every alpha attains the minimum, alpha is 1/2.
-
-    Args:
-        log_p: valid policy (..., A).
-        log_q: valid policy (..., A).
-        slope: finite, broadcast against the leading axes (...).
-
-    Returns:
-        Minimum and alpha, each (...); `-inf` and 1/2 for rows without common support.
-    """
-    shared = (log_p > -np.inf) & (log_q > -np.inf)
-    with np.errstate(invalid="ignore"):
-        log_ratio = np.where(shared, log_p - log_q, 0.0)
-    base = np.where(shared, log_q, -np.inf)
-
-    def derivatives(alpha: Array) -> tuple[Array, Array, Array]:
-        """Slope and curvature at alpha, and the size of the terms in the slope's sum."""
-        logits = base + alpha[..., None] * log_ratio
-        top = logits.max(axis=-1, keepdims=True)
-        ref = np.exp(logits - np.where(np.isinf(top), 0.0, top))
-        ref /= np.maximum(ref.sum(axis=-1, keepdims=True), 1.0)  # exp(logits - log C) loses ulps of log C
-        mean = (ref * log_ratio).sum(axis=-1)
-        variance = (ref * (log_ratio - mean[..., None]) ** 2).sum(axis=-1)
-        return slope + mean, variance, np.abs(slope) + (ref * np.abs(log_ratio)).sum(axis=-1)
-
-    low = np.zeros(np.broadcast_shapes(base.shape[:-1], np.shape(slope)))
-    high = low + 1.0
-    rising, falling = derivatives(low)[0] >= 0.0, derivatives(high)[0] <= 0.0
-    alpha = np.where((rising == falling) | ~shared.any(axis=-1), 0.5, np.where(rising, 0.0, 1.0))
-    active, last = ~rising & ~falling, high
-    for _ in range(200):  # pragma: no branch (at most 65 steps in 100,000 bandits)
-        first, second, size = derivatives(alpha)
-        active = active & (np.abs(first) > EPS * np.maximum(2.0 * size, second))  # below, the slope is rounding
-        if not active.any():
-            break
-        low, high = np.where(first < 0.0, alpha, low), np.where(first > 0.0, alpha, high)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            newton = alpha - first / second
-        trusted = (newton >= low) & (newton <= high) & (np.abs(newton - alpha) <= 0.5 * last)  # else halve the bracket
-        proposal = np.where(trusted, newton, 0.5 * (low + high))
-        last = np.where(active, np.abs(proposal - alpha), last)
-        active = active & (proposal != alpha)
-        alpha = np.where(active, proposal, alpha)
-    return alpha * slope + log_sum_exp(base + alpha[..., None] * log_ratio), alpha

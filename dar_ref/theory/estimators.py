@@ -17,10 +17,10 @@ RLOO's reward is `r - beta log(pi_t/pi_0)`, fixed at sampling time. RLOO has no 
 (pi_theta != pi_t) it is a biased policy gradient. Group statistics are population statistics (GRPO's paper does not say
 which).
 
-Baselines: "group" is the mean over the K rewards, own sample included; "leave_one_out" the mean of the others; with
-"none" the reward is the advantage. Normalisations: "group" divides by the population std of the K advantages, "batch"
-by that of all N*K, which couples the prompts; equal advantages give 0. DAR's practical loss has baseline "group" and
-normalises over the "batch".
+Baselines: "group" is the mean over the K rewards, own sample included; "batch" that over all N*K, which couples the
+prompts; "leave_one_out" the mean of the others; with "none" the reward is the advantage. Normalisations: "group"
+divides by the population std of the K advantages, "batch" by that of all N*K; equal advantages give 0. DAR's practical
+loss has baseline "group" and normalises over the "batch".
 
 Does the regression remove the variance of the ratio? It replaces one ratio by another: `w = Z pi*/pi_t` with
 `Z = sum pi_t w` (exact advantage, no clip). DAR's noise is that of pi*/pi_t. This ratio does not change with `pi_theta`
@@ -77,7 +77,7 @@ def estimator_moments(
         beta: strength of the regulariser, advantage per nat; `> 0` for dar and dao, `>= 0` for grpo and rloo.
         w_clip: dar: upper bound of the weight, `> 0`; None for no bound.
         epsilon: grpo: half-width of the ratio's clip, in [0, inf] (inf: no clip); None takes 0.2.
-        baseline: "group", "leave_one_out" or "none"; None takes leave_one_out for rloo and group for the others.
+        baseline: "group", "batch", "leave_one_out" or "none"; None takes leave_one_out for rloo, else group.
         normalize: "none", "group" or "batch"; None takes "group" for grpo and "none" for the others.
         weights: dar: "dar" for `w`, "zero_sum" for `w/E[w] - 1`.
 

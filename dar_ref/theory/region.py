@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dar_ref.theory import checks
 from dar_ref.theory.checks import EPS, Array
-from dar_ref.theory.divergence import log_sum_exp, lowest_log_c
+from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import interpolate
+from dar_ref.theory.lowest import lowest_log_c
 
 TOUCH_ULP = 16
 """A margin within `TOUCH_ULP * 2^-52 * (size of its terms)` of 0 is returned as 0: the balls touch."""
@@ -110,13 +111,21 @@ def lowest_margin(
     log_p: Array, log_q: Array, kept: NDArray[np.bool_], eps_0: float, eps_t: float
 ) -> tuple[Array, Array]:
     """Certificate alpha and margin, each (...), for policies on the arms `kept` (..., A) and finite radii."""
-    on_p, on_q = np.where(kept, log_p, -np.inf), np.where(kept, log_q, -np.inf)  # (..., A)
-    _, alpha = lowest_log_c(on_p, on_q, np.asarray(eps_0 - eps_t))  # (...)
-    log_c, size = log_overlap(log_p, log_q, kept, alpha)  # (...)
-    budget = alpha * eps_0 + (1.0 - alpha) * eps_t
-    margin = budget + log_c
-    touching = np.abs(margin) <= TOUCH_ULP * EPS * (budget + size)
-    return alpha, np.where(touching, 0.0, margin)
+    on_p, on_q = (log_p, log_q) if kept.all() else (np.where(kept, x, -np.inf) for x in (log_p, log_q))  # (..., A)
+    lowest, alpha = lowest_log_c(on_p, on_q, np.asarray(eps_0 - eps_t))  # (...)
+    margin, budget = np.asarray(lowest + eps_t), np.asarray(alpha * eps_0 + (1.0 - alpha) * eps_t)
+    # These digits are all there are, except where the balls may touch, at end points, and for equal policies (1/2).
+    # The size in `log_overlap` is at most 1 + (entropy of the interpolated policy - log C) / min(alpha, 1-alpha).
+    inner = np.minimum(alpha, 1.0 - alpha)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = budget + 1.0 + (np.log(log_p.shape[-1]) + budget - margin) / inner
+    hard = (inner == 0.0) | (alpha == 0.5) | (np.abs(margin) <= 2.0 * TOUCH_ULP * EPS * size)
+    if hard.any():
+        p, q, arms = (np.broadcast_to(x, (*hard.shape, x.shape[-1]))[hard] for x in (log_p, log_q, kept))
+        log_c, size = log_overlap(p, q, arms, alpha[hard])
+        exact = budget[hard] + log_c
+        margin[hard] = np.where(np.abs(exact) <= TOUCH_ULP * EPS * (budget[hard] + size), 0.0, exact)
+    return alpha, margin
 
 
 def weighted(alpha: float, eps_0: float, eps_t: float) -> float:

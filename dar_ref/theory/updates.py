@@ -20,6 +20,7 @@ from dar_ref.theory.batches import (
     Batches,
     Normalize,
     batches,
+    independent_rows,
     one_row_per_prompt,
     sample_size,
     sampled_advantages,
@@ -141,12 +142,8 @@ def _check_supports(update: Update) -> None:
 
 
 def independent_parts(update: Update) -> Iterator[Update]:
-    """The prompts one by one; all together if the batch's std couples them."""
-    if update.normalize == "batch":
-        yield update
-        return
-    for row in range(len(update.reward)):
-        one = slice(row, row + 1)
+    """The prompts one by one; all together if the batch's mean or std couples them."""
+    for one in independent_rows(len(update.reward), update.baseline, update.normalize):
         yield update._replace(
             reward=update.reward[one],
             log_pi_theta=update.log_pi_theta[one],

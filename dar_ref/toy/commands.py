@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,18 +12,19 @@ from typing import Any
 import torch
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from dar_ref import results, scalars
 from dar_ref.evaluation import Table as TextTable
 from dar_ref.evaluation import markdown, plain_text
 from dar_ref.plots.style import save_png
+from dar_ref.progress import reporting
 from dar_ref.toy.config import RunConfig, StartConfig, start_config
 from dar_ref.toy.exact import report, study
 from dar_ref.toy.exact.enumerate import exact_observer
+from dar_ref.toy.experiments.conduct import conduct
 from dar_ref.toy.experiments.runner import Job, run_jobs
-from dar_ref.toy.experiments.settings import EXPERIMENTS, conduct
+from dar_ref.toy.experiments.settings import EXPERIMENTS
 from dar_ref.toy.experiments.tables import elapsed, write
 from dar_ref.toy.policy import Completions, decode, encode_prompts, save, tokenizer
 from dar_ref.toy.sampling import sample
@@ -49,6 +51,16 @@ EXACT = {  # metric of `exact.enumerate.ExactMetrics` -> title
     "objective": "J(pi)",
     "objective_optimum": "J(pi*)",
 }
+DUAL_KL = ("dar", "dao", "dual_ppo")
+ONLY: dict[str, tuple[str, ...]] = {  # options that some methods have
+    "alpha": DUAL_KL,
+    "beta": DUAL_KL,
+    "w_clip": ("dar",),
+    "epsilon": ("grpo", "ppo", "dual_ppo"),
+    "kl_coef": ("grpo", "rloo", "ppo"),
+    "dpo_beta": ("dpo", "online_dpo", "ipo"),
+    "gae_lambda": ("ppo", "dual_ppo"),
+}
 SAMPLES = 5  # prompts shown before and after
 
 
@@ -67,7 +79,11 @@ def run_config(options: Sequence[str], **given: Any) -> RunConfig:
         if name in values:
             raise ValueError(f"{option!r}: {name} is set twice, also to {values[name]!r}; leave one of them out")
         values[name] = _parsed(name, text, types[name])
-    return RunConfig(**values)
+    config = RunConfig(**values)
+    for name in values:
+        if config.method not in ONLY.get(name, (config.method,)):
+            raise ValueError(f"{name} has no effect on {config.method}, only on {', '.join(ONLY[name])}; leave it out")
+    return config
 
 
 def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
@@ -76,7 +92,7 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
     A run that was stopped resumes from `out/checkpoint.pt`.
 
     Returns:
-        0, or 1 if the run diverged.
+        0, or 1 if the run diverged or changed no weight.
 
     Raises:
         ValueError: `out` is in use, or holds the results of another run.
@@ -90,11 +106,13 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
         results.write_json(out / "results.json", _content(task, config, start, done))
         results.write_json(out / "run.json", results.run_info(command, began))
         (out / "checkpoint.pt").unlink(missing_ok=True)
+    if unchanged := all(map(torch.equal, start.pi_0.state_dict().values(), done.policy.state_dict().values())):
+        print("nothing was learned: no weight was changed; raise learning_rate", file=sys.stderr)
     _print_run(done, samples(start, done))
     if done.observations:
         _print_metrics(done.observations, EXACT)
     Console().print(f"written to {out}; {elapsed(began)}", highlight=False, markup=False)
-    return 0 if done.diverged is None else 1
+    return 0 if done.diverged is None and not unchanged else 1
 
 
 def _run_command(task: str, config: RunConfig) -> str:
@@ -109,13 +127,12 @@ def _trained(
     task: str, config: RunConfig, start_settings: StartConfig, folder: Path, checkpoint: Path
 ) -> tuple[Start, Run]:
     torch.set_num_threads(1)  # the number of threads sets the order of sums, and so the last digits
-    console = Console(stderr=True)
-    with console.status("SFT, comparisons, reward model (once per task and seed)"):
-        start = load_start(start_settings, folder)
-    with Progress(console=console) as progress:
-        bar = progress.add_task(f"{config.method} on {task}", total=config.steps)
+    stage = f"{config.method} on {task}"
+    with reporting() as show:
+        start = load_start(start_settings, folder, show)
+        show(stage, 0, config.steps)
         observer = exact_observer(start, config) if task == "tiny" else None
-        done = train(start, config, checkpoint, None, lambda step: progress.update(bar, completed=step), observer)
+        done = train(start, config, checkpoint, None, lambda step: show(stage, step, config.steps), observer)
     return start, done
 
 
@@ -152,10 +169,9 @@ def exact(seed: int, folder: Path, out: Path) -> int:
     command = f"dar-ref toy exact --seed {seed}"
     torch.set_num_threads(1)
     with results.writing(out, command):
-        start = load_start(start_config("tiny", seed), folder)
-        with Progress(console=Console(stderr=True)) as progress:
-            bar = progress.add_task("exact", total=study.total_steps())
-            content = study.run(start, seed, lambda step: progress.update(bar, completed=step))
+        with reporting() as show:
+            start = load_start(start_config("tiny", seed), folder, show)
+            content = study.run(start, seed, lambda step: show("exact", step, study.total_steps()))
         header, *rows = report.table(content)
         table = TextTable(tuple(header), tuple(map(tuple, rows)), ())
         results.write_text(out / "table.md", f"Command: `{command}`.\n\n{markdown(table)}")

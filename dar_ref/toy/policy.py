@@ -173,7 +173,7 @@ def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tenso
     def attend(number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key, value = (
             x.new_zeros(batch * length, config.hidden_size)
-            .index_copy(0, places, x.flatten(1))
+            .index_copy_(0, places, x.flatten(1))
             .view(batch, length, *x.shape[1:])
             .transpose(1, 2)
             for x in (query, key, value)
@@ -184,7 +184,7 @@ def completion_states(trunk: Qwen2Model, completions: Completions, tokens: Tenso
 
     read_states = read(trunk, layers, completions.ids.flatten()[places], start + places % length, attend)  # (M, H)
     behind = places + places // length + 1  # rows have T + 1 states: state 0 is that of the prompt
-    states = last.new_zeros(batch * (length + 1), config.hidden_size).index_copy(0, behind, read_states)
+    states = last.new_zeros(batch * (length + 1), config.hidden_size).index_copy_(0, behind, read_states)
     return torch.cat([last[:, None], states.view(batch, length + 1, -1)[:, 1:]], dim=1)
 
 
@@ -251,7 +251,7 @@ def block(trunk: Qwen2Model, layers: Sequence[Layer], ids: Tensor, cache: Cache)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)  # (B, h, L, d)
         return attended.transpose(1, 2).reshape(batch * length, -1)
 
-    positions = torch.arange(start, start + length).repeat(batch)
+    positions = torch.arange(start, start + length).expand(batch, length).reshape(-1)
     return read(trunk, layers, ids.flatten(), positions, attend).view(batch, length, -1), longer
 
 
@@ -267,8 +267,10 @@ def read(
     states = trunk.embed_tokens(ids)  # (M, H)
     for number, layer in enumerate(layers):
         mixed = F.linear(_norm(states, layer.attention_norm, config), layer.qkv, layer.qkv_bias)
-        query, key, value = mixed.view(len(ids), 3, config.num_attention_heads, 2 * cos.shape[-1]).unbind(dim=1)
-        attended = attend(number, _rotate(query, cos, sin), _rotate(key, cos, sin), value)
+        heads = mixed.view(len(ids), 3, config.num_attention_heads, cos.shape[-1])
+        rotated, value = heads.split_with_sizes([2, 1], dim=1)
+        query, key = _rotate(rotated, cos, sin).unbind(dim=1)
+        attended = attend(number, query, key, value[:, 0])
         states = states + F.linear(attended, layer.out)
         gate, up = F.linear(_norm(states, layer.mlp_norm, config), layer.gate_up).chunk(2, dim=-1)
         states = states + F.linear(F.silu(gate) * up, layer.down)
@@ -287,7 +289,7 @@ def _norm(states: Tensor, weight: Tensor, config: Qwen2Config) -> Tensor:
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return x * cos + torch.cat([second, first], dim=-1) * sin
 
 
 def _rotation(config: Qwen2Config) -> tuple[Tensor, Tensor]:
@@ -297,7 +299,9 @@ def _rotation(config: Qwen2Config) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _rotation_table(theta: float, channels: int, length: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary position embedding, (length, 1, d/2) each (Su et al., arXiv 2104.09864)."""
+    """Cosines and sines of rotary position embedding, (length, 1, 1, d) each (Su et al., arXiv 2104.09864). The sines
+    have the signs with which the halves of the channels are added to each other."""
     frequency = 1.0 / theta ** (torch.arange(0, channels, 2, dtype=torch.float32) / channels)
-    angles = torch.arange(length, dtype=torch.float32)[:, None, None] * frequency
-    return angles.cos(), angles.sin()
+    angles = torch.arange(length, dtype=torch.float32)[:, None, None, None] * frequency
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)

@@ -57,10 +57,11 @@ def sample(
         ids[running, t], mask[running, t] = token[:, 0], True
         logps[running, t] = log_probs.gather(1, token)[:, 0]
         going = (token[:, 0] != EOS_ID).nonzero()[:, 0]
-        running = running[going]
+        if len(going) < len(running):
+            running = running[going]
+            cache = [(key[going], value[going]) for key, value in cache]
         if len(running) == 0 or t + 1 == max_new_tokens:
             break
-        cache = [(key[going], value[going]) for key, value in cache]
         states, cache = block(policy.model, layers, token[going], cache)
     finished = torch.ones(batch, dtype=torch.bool)
     finished[running] = False

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+from transformers import Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
 from dar_ref.losses import sequence_logps
+from dar_ref.progress import Report, silent
 from dar_ref.toy import cache
 from dar_ref.toy.config import StartConfig
 from dar_ref.toy.policy import (
@@ -35,6 +36,7 @@ from dar_ref.toy.policy import (
     save,
     tokenizer,
 )
+from dar_ref.toy.reward_model import agreement, last_scores, new_reward_model, score, within_groups
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.tasks import TASKS, Prompts, Task, draw_prompts, noisy_answer
 
@@ -116,8 +118,8 @@ class Start:
         return [[self.task.vocabulary[i] for i in row] for row in completions.prompt_ids.tolist()]
 
 
-def load_start(config: StartConfig, folder: Path) -> Start:
-    """Load a start from the cache `folder`. Stages that are missing are made first.
+def load_start(config: StartConfig, folder: Path, report: Report = silent) -> Start:
+    """Load a start from the cache `folder`. Stages that are missing are made first, and reported.
 
     Raises:
         OSError: the cache cannot be written.
@@ -126,12 +128,14 @@ def load_start(config: StartConfig, folder: Path) -> Start:
     task = TASKS[config.task]
     prompts = draw_prompts(task, config.seed, config.train_prompts, config.validation_prompts, config.test_prompts)
     key = start_key(config)
-    sft = cache.made(folder / "sft" / key, partial(_make_sft, config, task, prompts))
+    sft = cache.made(folder / "sft" / key, partial(_make_sft, report, config, task, prompts))
     pi_0 = cache.read(sft, lambda folder: load(Qwen2ForCausalLM, folder / "policy"))
-    preferences = cache.made(folder / "preferences" / key, partial(_make_comparisons, config, task, prompts, pi_0))
+    preferences = cache.made(
+        folder / "preferences" / key, partial(_make_comparisons, report, config, task, prompts, pi_0)
+    )
     content = cache.read(preferences, lambda folder: _read_json(folder / "comparisons.json"))
     comparisons = cache.read(preferences, lambda _: _comparisons(task, content["train"]))
-    reward = cache.made(folder / "reward" / key, partial(_make_reward, config, task, pi_0, content))
+    reward = cache.made(folder / "reward" / key, partial(_make_reward, report, config, task, pi_0, content))
     reward_model = cache.read(reward, lambda folder: load(Qwen2ForSequenceClassification, folder / "reward_model"))
     metrics = cache.read(reward, lambda folder: _read_json(folder / "metrics.json"))
     return Start(config, task, prompts, pi_0, comparisons, reward_model, metrics)
@@ -142,19 +146,6 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError(f"{file.name} holds a {type(content).__name__}")
     return content
-
-
-@torch.no_grad()
-def score(reward_model: Qwen2ForSequenceClassification, completions: Completions) -> Tensor:
-    """Reward read at the last kept token of each completion, EOS included, (B,)."""
-    states = completion_states(reward_model.model, completions)
-    return last_scores(reward_model, states, completions)
-
-
-def last_scores(reward_model: Qwen2ForSequenceClassification, states: Tensor, completions: Completions) -> Tensor:
-    """Apply the score head to the state of the last kept token: states (B, T+1, H) to rewards (B,)."""
-    last = states[torch.arange(len(states)), completions.mask.sum(dim=1)]
-    return reward_model.score(last)[:, 0]
 
 
 def gold_rewards(task: Task, prompts: Sequence[Sequence[str]], completions: Completions) -> Tensor:
@@ -180,7 +171,7 @@ def start_key(config: StartConfig) -> str:
     return cache.content_key({"start": asdict(config), "task": definition})
 
 
-def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -> None:
+def _make_sft(report: Report, config: StartConfig, task: Task, prompts: Prompts, folder: Path) -> None:
     rng = random.Random(f"demonstrations {config.seed}")
     asked = [prompt for prompt in prompts.train for _ in range(config.demonstrations)]
     answers = [noisy_answer(task, prompt, config.noise, rng) for prompt in asked]
@@ -192,11 +183,15 @@ def _make_sft(config: StartConfig, task: Task, prompts: Prompts, folder: Path) -
         return -sequence_logps(per_token_logps(policy, batch), batch.mask).sum() / batch.mask.sum()
 
     generator = torch.Generator().manual_seed(config.seed)
-    _fit(policy, loss, len(asked), config.sft_steps, config.sft_batch, config.sft_learning_rate, generator)
+    shown = partial(report, "SFT")
+    _fit(policy, loss, len(asked), config.sft_steps, config.sft_batch, config.sft_learning_rate, generator, shown)
     save(policy, tokenizer(task), folder / "policy")
 
 
-def _make_comparisons(config: StartConfig, task: Task, prompts: Prompts, pi_0: Qwen2ForCausalLM, folder: Path) -> None:
+def _make_comparisons(
+    report: Report, config: StartConfig, task: Task, prompts: Prompts, pi_0: Qwen2ForCausalLM, folder: Path
+) -> None:
+    report("comparisons")
     generator = torch.Generator().manual_seed(config.seed + 1)
     content = {}
     for name, asked in (("train", prompts.train), ("validation", prompts.validation)):
@@ -227,11 +222,11 @@ def _comparisons(task: Task, rows: Sequence[dict[str, Any]]) -> Comparisons:
 
 
 def _make_reward(
-    config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
+    report: Report, config: StartConfig, task: Task, pi_0: Qwen2ForCausalLM, content: dict[str, Any], folder: Path
 ) -> None:
     """Fit the reward model; beside it `metrics.json`, on validation prompts: the `agreement` of the reward model and of
     the gold reward with the labels, and the correlation of the two rewards."""
-    reward_model = _new_reward_model(config, pi_0)
+    reward_model = new_reward_model(config, pi_0)
     train, held_out = _comparisons(task, content["train"]), _comparisons(task, content["validation"])
     pairs = pair_indices(config.group_size)
 
@@ -247,13 +242,14 @@ def _make_reward(
 
     generator = torch.Generator().manual_seed(config.seed + 2)
     count, rate = len(train.preferred), config.reward_learning_rate
-    _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator)
+    shown = partial(report, "reward model")
+    _fit(reward_model, loss, count, config.reward_steps, config.reward_batch, rate, generator, shown)
     prompts = [row["prompt"] for row in content["validation"]]
     proxy, gold = score(reward_model, held_out.completions), gold_rewards(task, prompts, held_out.completions)
     same = _identical(content["validation"], pairs)
     metrics = {
         "correlation": torch.corrcoef(torch.stack([proxy, gold]))[0, 1].item(),
-        **_within_groups(proxy, gold, config.group_size),
+        **within_groups(proxy, gold, config.group_size),
     }
     for name, rewards in (("proxy", proxy), ("gold", gold)):
         metrics |= agreement(name, margins(rewards, held_out.preferred), same)
@@ -261,65 +257,9 @@ def _make_reward(
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 
-def agreement(name: str, margin: Tensor, identical: Tensor) -> dict[str, float]:
-    """How well a reward agrees with the labels, by one rule for every reward: a tie is neither right nor wrong.
-
-    Args:
-        name: of the reward.
-        margin: reward of the preferred completion minus that of the other, (N, M).
-        identical: pairs of one response drawn twice, (N, M) bool. They are ties even where rounding tells them apart.
-
-    Returns:
-        `{name}_accuracy`: share of the labels that agree, of the pairs that the reward tells apart (0.5 if there are
-        none); `{name}_ties`: share of the pairs that it does not.
-    """
-    told_apart = margin[(margin != 0) & ~identical]
-    accuracy = (told_apart > 0).double().mean().item() if len(told_apart) else 0.5
-    return {f"{name}_accuracy": accuracy, f"{name}_ties": 1.0 - len(told_apart) / margin.numel()}
-
-
 def _identical(rows: Sequence[dict[str, Any]], pairs: Tensor) -> Tensor:
     """Whether the two completions of a pair are one response drawn twice, (N, M)."""
     return torch.tensor([[row["completions"][i] == row["completions"][j] for i, j in pairs.tolist()] for row in rows])
-
-
-def _within_groups(proxy: Tensor, gold: Tensor, group_size: int) -> dict[str, float]:
-    """Correlation of two rewards (B,) and their standard deviations, all about the mean of each group."""
-    centred = torch.stack([proxy, gold]).double().view(2, -1, group_size)
-    centred = (centred - centred.mean(dim=2, keepdim=True)).view(2, -1)  # (2, B)
-    spread = centred.square().mean(dim=1).sqrt()
-    correlation = (centred[0] * centred[1]).mean() / (spread[0] * spread[1])
-    return {
-        "within_correlation": correlation.item(),
-        "proxy_spread": spread[0].item(),
-        "gold_spread": spread[1].item(),
-    }
-
-
-def _new_reward_model(config: StartConfig, pi_0: Qwen2ForCausalLM) -> Qwen2ForSequenceClassification:
-    """A reward model with pi_0's weights, one more word for padding, `reward_layers` more layers that start as the
-    identity, and a head of zeros. To compare a response with what pi_0 would have said takes a layer after its last."""
-    torch.manual_seed(config.seed)
-    changed = {
-        "vocab_size": pi_0.config.vocab_size + 1,
-        "pad_token_id": pi_0.config.vocab_size,
-        "num_hidden_layers": config.num_layers + config.reward_layers,
-        "layer_types": None,  # one entry per layer: made anew
-        "id2label": {0: "reward"},
-        "label2id": {"reward": 0},
-    }
-    reward_model = Qwen2ForSequenceClassification(Qwen2Config.from_dict(pi_0.config.to_dict() | changed)).eval()
-    weights = pi_0.model.state_dict()
-    embedding = reward_model.model.embed_tokens.weight
-    with torch.no_grad():
-        embedding[:-1] = weights.pop("embed_tokens.weight")
-        embedding[-1] = 0.0
-        reward_model.score.weight.zero_()
-        for layer in reward_model.model.layers[config.num_layers :]:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-    reward_model.model.load_state_dict(weights, strict=False)
-    return reward_model
 
 
 def _fit(
@@ -330,11 +270,13 @@ def _fit(
     batch: int,
     learning_rate: float,
     generator: torch.Generator,
+    report: Callable[[int, int], None],
 ) -> None:
     """Minimise `loss` by Adam on random rows out of `count`; the learning rate decays to 0 along a cosine."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)))
-    for _ in range(steps):
+    for step in range(steps):
+        report(step, steps)
         optimizer.zero_grad()
         torch.autograd.backward(loss(torch.randint(count, (batch,), generator=generator)))
         optimizer.step()

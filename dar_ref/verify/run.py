@@ -5,7 +5,7 @@ between them; the error must stay within `LIMIT` times the scale stated beside e
 the identity on this very case to D digits. A statement passes if all its cases do, both times.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 
 def verify(
-    seed: int = 0, cases: int = 1000, digits: int = 100, progress: Callable[[Iterable[int]], Iterable[int]] = iter
+    seed: int = 0, cases: int = 1000, digits: int = 100, progress: Callable[[Sequence[int]], Iterable[int]] = iter
 ) -> list[Row]:
     """Test every statement on `cases` random bandits.
 
@@ -70,7 +70,7 @@ def verify(
         seed: case i is drawn from `numpy.random.default_rng([seed, i])`, so a failed case can be drawn again by itself.
         cases: number of bandits, >= 1.
         digits: decimal digits of the certificates, >= 1.
-        progress: wrapper of the iterable of case numbers, for a progress bar.
+        progress: wrapper of the case numbers, for a progress bar.
 
     Returns:
         One `Row` per statement.

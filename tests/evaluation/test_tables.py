@@ -17,6 +17,7 @@ from dar_ref.evaluation import (
     Column,
     Interval,
     Reported,
+    bootstrap,
     comparison_table,
     format_interval,
     markdown,
@@ -34,7 +35,7 @@ REPORTED = Reported("a paper", {"grpo": {"win": 83.0}, "dar": {"win": 98.25, "le
 
 def test_markdown_as_a_whole():
     assert markdown(comparison_table(RESULTS, COLUMNS, ours="toy, 5 seeds", paper=REPORTED)) == (
-        "| method | Win rate, % (ours) | Win rate, % (paper) | Length (ours) | Length (paper) |\n"
+        "| method | Win rate, % | Win rate, % (paper) | Length | Length (paper) |\n"
         "| --- | ---: | ---: | ---: | ---: |\n"
         "| dar | 71.2 [68.9, 73.9] | 98.2 | 31.0 [29.9, 32.1] | 1358 |\n"
         "| a\\|b | not measured | not reported | not measured | not reported |\n"
@@ -64,10 +65,10 @@ def test_a_name_is_text_in_markdown(name, written):
 
 def test_plain_text_as_a_whole():
     assert plain_text(comparison_table(RESULTS, COLUMNS, ours="toy")) == (
-        "method  Win rate, % (ours)      Length (ours)\n"
-        "------  ------------------  -----------------\n"
-        "dar      71.2 [68.9, 73.9]  31.0 [29.9, 32.1]\n"
-        "a|b           not measured       not measured\n"
+        "method        Win rate, %             Length\n"
+        "------  -----------------  -----------------\n"
+        "dar     71.2 [68.9, 73.9]  31.0 [29.9, 32.1]\n"
+        "a|b          not measured       not measured\n"
         "\n"
         "ours: toy; intervals: 95 %\n"
     )
@@ -83,7 +84,7 @@ def test_the_papers_figures_never_stand_in_our_columns():
     table = comparison_table({}, TABLE_1_COLUMNS, ours="nothing yet", paper=TABLE_1)
     assert [row[0] for row in table.rows] == ["dpo", "online_dpo", "grpo", "dar"]
     for title, cells in zip(table.header[1:], zip(*(row[1:] for row in table.rows), strict=True), strict=True):
-        assert title.endswith("(ours)") == all(cell == "not measured" for cell in cells)
+        assert title.endswith("(paper)") != all(cell == "not measured" for cell in cells)
         assert title.endswith("(paper)") == all(re.fullmatch(r"\d\d\.\d\d", cell) is not None for cell in cells)
     assert table.notes[1].startswith("paper: arXiv 2602.11523, Table 1")
 
@@ -164,3 +165,11 @@ def test_importing_the_layer_loads_nothing_heavy():
     code = f"import sys, dar_ref.evaluation; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_is_not_an_interval_says_so_and_why():
+    alike = bootstrap([1.0] * 8)
+    table = comparison_table({"dar": {"tldr": alike}}, TABLE_1_COLUMNS[:1], ours="eight prompts")
+    assert table.rows[0][1] == "100 (not an interval)"
+    assert table.notes[-1] == "not an interval: the statistic is the same in each of 2000 resamples of 8 units"
+    assert "intervals: 95 %" in table.notes[0]

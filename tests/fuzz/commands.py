@@ -257,7 +257,7 @@ def _boundaries(seen: dict[str, Any]) -> Iterator[None]:
 
         return original(seed, cases, digits, begin)
 
-    def started(config: Any, folder: Path) -> Any:
+    def started(config: Any, folder: Path, _report: Any = None) -> Any:
         frame = sys._getframe(1).f_locals
         given = dataclasses.asdict(frame["config"]) if "config" in frame else {"seed": config.seed}
         raise ReachedError({**given, "task": config.task, "out": str(_callers("out")), "cache": str(folder)})

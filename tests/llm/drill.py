@@ -25,7 +25,7 @@ import torch
 from dar_ref import results
 from dar_ref.evaluation import Table, markdown
 from dar_ref.llm import build, train
-from dar_ref.llm.checkpoint import Keeper
+from dar_ref.llm.keeper import Keeper
 from dar_ref.llm.options import options_as_json
 from dar_ref.toy import commands
 from tests import file_faults

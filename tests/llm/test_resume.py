@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dar_ref.llm import checkpoint, train
+from dar_ref.llm import keeper, train
 from dar_ref.llm.checkpoint import STOPPED, content_hash
 from dar_ref.llm.options import make_options, options_as_json
 from tests.llm.training import options
@@ -204,9 +204,9 @@ def test_a_kill_before_the_mark_leaves_a_whole_checkpoint(exported, tmp_path, mo
             raise KilledError
         return usual(self, args, state, control)
 
-    usual = checkpoint.Keeper.on_save
+    usual = keeper.Keeper.on_save
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Keeper, "on_save", killed)
+        patch.setattr(keeper.Keeper, "on_save", killed)
         with pytest.raises(KilledError):
             train.train(chosen, tmp_path / "killed")
     marks = sorted(path.parent.name for path in (tmp_path / "killed" / "checkpoints").glob("*/pi_0.json"))
@@ -319,7 +319,7 @@ def test_other_versions_are_said(exported, two_steps, tmp_path, capsys):
     version = content["packages"]["torch"]
     mark.write_text(json.dumps(content | {"packages": content["packages"] | {"torch": "2.0.0"}}))
     train.train(run_of(exported, training={"max_steps": 4}), tmp_path / "run", resume=True)
-    assert f"since versions changed: torch 2.0.0 there and {version} here" in capsys.readouterr().err
+    assert f"since the arithmetic changed: torch 2.0.0 there and {version} here" in capsys.readouterr().err
 
 
 def test_another_pi_0_is_refused(exported, tmp_path, monkeypatch):

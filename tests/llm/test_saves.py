@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from dar_ref.cli import main
 from dar_ref.llm import folder as run_folder
 from dar_ref.llm import train
-from dar_ref.llm.checkpoint import MARK, Keeper, last_checkpoint
+from dar_ref.llm.checkpoint import MARK, last_checkpoint
+from dar_ref.llm.keeper import Keeper
 from dar_ref.llm.options import options_as_json
 from tests.file_faults import stopped_at
 from tests.llm.training import options

@@ -1,6 +1,7 @@
 """Figures of the conflict: boundaries enclose the areas of the quadrature, what is drawn is what theory says."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -86,24 +87,35 @@ def test_a_path_that_is_not_on_the_triangle_is_refused(log_pi_0, path):
         measure_path(log_pi_0, path, REWARD, 0.1, 0.1)
 
 
-def test_main_figure_draws_what_the_theory_says(measured):
-    figure = plots.conflict_figure(measured, 0.4, 2.0)
-    assert len(figure.axes) == 12
-    assert [ax.get_title().split("\n")[0] for ax in figure.axes[0:8:2]] == ["step 0", "step 1", "step 2", "step 4"]
-    assert figure.axes[6].get_title().endswith("no policy satisfies both")
-    _, margin, reward, spent = figure.axes[8:]
+def test_the_region_and_dars_answer_are_drawn_at_the_same_four_steps(measured):
+    steps = ["step 0", "step 1", "step 2", "step 4"]
+    region, answer = plots.conflict_figure(measured), plots.dar_path_figure(measured, 0.4, 2.0)
+    assert [ax.get_title().split("\n")[0] for ax in region.axes] == steps
+    assert region.axes[3].get_title().endswith("no policy satisfies both")
+    best = np.exp(theory.optimum(REWARD, LOG_PI_0, measured.log_path, 0.4, 2.0).log_pi) @ REWARD
+    for ax, step in zip(answer.axes, (0, 1, 2, 4), strict=True):
+        assert ax.get_title().startswith(f"step {step}: DAR")
+        assert f"E[r] = {best[step]:.3f}" in ax.get_title()
+    chosen = plots.conflict_figure(measured, shown=(3,)).axes
+    assert [ax.get_title().split("\n")[0] for ax in chosen] == ["step 3"]
+
+
+def test_the_course_draws_what_the_theory_says(measured):
+    _, margin, reward, spent = plots.path_figure(measured, 0.4, 2.0).axes
     assert np.array_equal(lines(margin)["smallest over alpha: margin"][1], measured.margin)
     best = theory.optimum(REWARD, LOG_PI_0, measured.log_path, 0.4, 2.0).log_pi
-    assert np.allclose(lines(reward)["pi* (DAR)"][1], np.exp(best) @ REWARD)
-    assert np.isnan(lines(reward)["best inside, KL(pi‖pi_t)"][1]).tolist() == measured.empty.tolist()
-    assert np.allclose(lines(spent)["KL(pi*‖pi_t)"][1], theory.kl(best, measured.log_path))
+    assert np.allclose(lines(reward)["π* (DAR)"][1], np.exp(best) @ REWARD)
+    assert np.isnan(lines(reward)["best inside, KL(π‖πₜ)"][1]).tolist() == measured.empty.tolist()
+    assert np.allclose(lines(spent)["KL(π*‖πₜ)"][1], theory.kl(best, measured.log_path))
     assert len(spent.patches) == measured.empty.sum()  # one shaded stripe a step without a region
 
 
-def test_main_figure_takes_four_steps(measured):
-    assert plots.conflict_figure(measured, 0.4, 2.0, shown=(0, 1, 2, 3)).axes[6].get_title().startswith("step 3")
-    with pytest.raises(ValueError, match="names 2 steps"):
-        plots.conflict_figure(measured, 0.4, 2.0, shown=(0, 1))
+def test_paths_move_step_by_step_and_rest_at_the_end():
+    path = theory.iterate(REWARD, LOG_PI_0, 0.5, 1.0, 3)
+    with Image.open(io.BytesIO(plots.paths_gif({"one": path, "two": path[::-1]}, {"pi_0": LOG_PI_0}))) as gif:
+        assert (gif.format, gif.n_frames) == ("GIF", len(path))
+        frames = [np.asarray(gif.convert("L")) for _ in map(gif.seek, range(gif.n_frames))]
+    assert all((before != after).any() for before, after in itertools.pairwise(frames))
 
 
 def test_animation_has_a_frame_for_every_step_and_rests_at_the_end(measured):
@@ -128,7 +140,7 @@ def test_ball_without_log_c_is_labelled_wrong():
         f"true radius: {0.05 + log_c:+.3f} nats, no ball",
         "WRONG: log C left out: +0.050 nats",
     ]
-    drawn = ["ball around pi_ref" in lines(ax) for ax in figure.axes]
+    drawn = ["ball around π_ref" in lines(ax) for ax in figure.axes]
     assert drawn == [False, True]
 
 

@@ -44,7 +44,8 @@ def oracle_advantage(reward: torch.Tensor, baseline: str, normalize: str) -> tor
     """(S, N, K) -> (S, N, K)."""
     completions = reward.shape[-1]
     others = (reward.sum(-1, keepdim=True) - reward) / max(completions - 1, 1)
-    advantage = reward - {"group": reward.mean(-1, keepdim=True), "leave_one_out": others, "none": 0.0}[baseline]
+    means = {"group": reward.mean(-1, keepdim=True), "batch": reward.mean((-2, -1), keepdim=True)}
+    advantage = reward - {**means, "leave_one_out": others, "none": 0.0}[baseline]
     if normalize == "none":
         return advantage
     axes = {"group": (-1,), "batch": (-2, -1)}[normalize]
@@ -114,7 +115,7 @@ def assert_same(ours: Moments, theirs: Moments) -> None:
 
 
 @pytest.mark.parametrize("normalize", ["none", "group", "batch"])
-@pytest.mark.parametrize("baseline", ["group", "leave_one_out", "none"])
+@pytest.mark.parametrize("baseline", ["group", "batch", "leave_one_out", "none"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("prompts", "completions", "arms"), [(1, 3, 4), (2, 2, 3), (3, 2, 2)])
 def test_equals_autograd_of_the_loss_over_every_ordered_batch(

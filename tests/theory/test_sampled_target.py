@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_ref.theory import estimator_moments, kl, optimum, sampled_target
+from dar_ref.theory import estimator_moments, kl, optimum, prompt_mass, sampled_target
 from tests.strategies import Array, Setting, log_normalized, settings
 
 EPS = 2.0**-52
 
 
-def oracle_target(
+def oracle_mass(
     reward: Array,
     log_pi_0: Array,
     log_pi_t: Array,
@@ -24,15 +24,16 @@ def oracle_target(
     baseline: str = "group",
     normalize: str = "none",
 ) -> Array:
-    """`pi_t(y) E[v_1 | y_1 = y]` over every ordered batch of (N, A) inputs, normalised; rewards without ties."""
+    """`pi_t(y) E[v_1 | y_1 = y]` over every ordered batch of (N, A) inputs; rewards without ties."""
     prompts, arms = reward.shape
     mass = np.zeros((prompts, arms))
     rows = np.arange(prompts)[:, None]
     for flat in product(range(arms), repeat=prompts * completions):
         drawn = np.reshape(flat, (prompts, completions))
         r = reward[rows, drawn]
-        others = (r.sum(1, keepdims=True) - r) / (completions - 1)
-        advantage = r - {"group": r.mean(1, keepdims=True), "leave_one_out": others, "none": 0.0}[baseline]
+        others = (r.sum(1, keepdims=True) - r) / max(completions - 1, 1)
+        means = {"group": r.mean(1, keepdims=True), "batch": r.mean(), "leave_one_out": others, "none": 0.0}
+        advantage = r - means[baseline]
         if normalize != "none":
             std = advantage.std(1, keepdims=True) if normalize == "group" else advantage.std()
             advantage = np.divide(advantage, std, out=np.zeros_like(advantage), where=std > 1e-12)
@@ -41,7 +42,7 @@ def oracle_target(
         probability = np.exp(log_pi_t[rows, drawn].sum())
         for row in range(prompts):
             mass[row, drawn[row, 0]] += probability * weight[row, 0]
-    return np.log(mass / mass.sum(1, keepdims=True))
+    return mass
 
 
 def three_prompts(prompts: int, arms: int) -> tuple[Array, Array, Array]:
@@ -50,17 +51,79 @@ def three_prompts(prompts: int, arms: int) -> tuple[Array, Array, Array]:
     return reward, *(log_normalized(rng.normal(size=(prompts, arms))) for _ in range(2))
 
 
+STATISTICS = list(product(["group", "batch", "leave_one_out", "none"], ["none", "group", "batch"]))
+OF_ONE_SAMPLE = list(product(["batch", "none"], ["none", "batch"]))  # a group of one has no statistics
+
+
 @pytest.mark.parametrize("w_clip", [None, 1.3])
-@pytest.mark.parametrize("normalize", ["none", "group", "batch"])
-@pytest.mark.parametrize("baseline", ["group", "leave_one_out", "none"])
-@pytest.mark.parametrize(("prompts", "completions", "arms"), [(1, 3, 4), (2, 2, 3)])
+@pytest.mark.parametrize(
+    ("prompts", "completions", "arms", "baseline", "normalize"),
+    [(*shape, *one) for shape in ((1, 3, 4), (2, 2, 3)) for one in STATISTICS]
+    + [(3, 1, 3, *one) for one in OF_ONE_SAMPLE],
+)
 def test_equals_the_sum_over_every_ordered_batch(
-    baseline: str, normalize: str, w_clip: float | None, prompts: int, completions: int, arms: int
+    prompts: int, completions: int, arms: int, baseline: str, normalize: str, w_clip: float | None
 ) -> None:
-    inputs = three_prompts(prompts, arms)
-    ours = sampled_target(*inputs, 0.3, 0.6, completions, w_clip, baseline=baseline, normalize=normalize)
-    theirs = oracle_target(*inputs, 0.3, 0.6, completions, np.inf if w_clip is None else w_clip, baseline, normalize)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    inputs, options = three_prompts(prompts, arms), {"baseline": baseline, "normalize": normalize}
+    mass = oracle_mass(*inputs, 0.3, 0.6, completions, np.inf if w_clip is None else w_clip, **options)
+    target = sampled_target(*inputs, 0.3, 0.6, completions, w_clip, **options)
+    np.testing.assert_allclose(target, np.log(mass / mass.sum(1, keepdims=True)), rtol=0, atol=1e-12)
+    log_m = prompt_mass(*inputs, 0.3, 0.6, completions, w_clip, **options)
+    np.testing.assert_allclose(log_m, np.log(mass.sum(1)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("prompts", "completions"), [(2, 1), (4, 1), (3, 2)])
+def test_the_batch_mean_moves_the_target_to_beta_b_over_b_minus_one_and_weighs_the_prompts(
+    prompts: int, completions: int
+) -> None:
+    """The mass: `log m_n = V_n/beta' - log M_n(-1/(B beta))` up to a constant; `V_n` is the value of `pi*` at
+    `beta' = beta B/(B-1)` (T2), and `M_n` the moment generating function of the prompt's reward under pi_t."""
+    reward, log_pi_0, log_pi_t = three_prompts(prompts, 3)
+    batch = prompts * completions
+    weaker = 0.6 * batch / (batch - 1)
+    best = optimum(reward, log_pi_0, log_pi_t, 0.3, weaker)
+    target = sampled_target(reward, log_pi_0, log_pi_t, 0.3, 0.6, completions, baseline="batch")
+    np.testing.assert_allclose(target, best.log_pi, rtol=0, atol=1e-12)
+    assert (kl(target, optimum(reward, log_pi_0, log_pi_t, 0.3, 0.6).log_pi) > 1e-4).all()
+    log_m = prompt_mass(reward, log_pi_0, log_pi_t, 0.3, 0.6, completions, baseline="batch")
+    others = np.log((np.exp(log_pi_t) * np.exp(-reward / (batch * 0.6))).sum(1))
+    closed_form = best.value / weaker - others + completions * others.sum()
+    np.testing.assert_allclose(log_m, closed_form, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("baseline", "power"), [("batch", 1.0), ("none", 1.0), ("group", 0.0), ("leave_one_out", 0.0)])
+def test_a_prompt_that_pays_c_more_has_a_mass_exp_c_over_beta_times_as_large_unless_its_own_mean_is_taken(
+    baseline: str, power: float
+) -> None:
+    reward, log_pi_0, log_pi_t = three_prompts(2, 3)
+    louder = reward + np.array([[0.0], [1.7]])
+    log_m, log_louder = (prompt_mass(r, log_pi_0, log_pi_t, 0.3, 0.6, 2, baseline=baseline) for r in (reward, louder))
+    assert np.diff(log_louder)[0] - np.diff(log_m)[0] == pytest.approx(power * 1.7 / 0.6, abs=1e-12)
+
+
+def test_with_a_clip_a_prompt_far_above_the_mean_of_the_batch_asks_for_the_sampler_and_one_far_below_for_nothing() -> (
+    None
+):
+    reward, log_pi_0, log_pi_t = three_prompts(2, 3)
+    apart = reward + np.array([[-20.0], [20.0]])
+    target = sampled_target(apart, log_pi_0, log_pi_t, 0.3, 0.6, 1, 20.0, baseline="batch")
+    log_m = prompt_mass(apart, log_pi_0, log_pi_t, 0.3, 0.6, 1, 20.0, baseline="batch")
+    np.testing.assert_allclose(target[1], log_pi_t[1], rtol=0, atol=1e-14)
+    assert kl(target[0], log_pi_t[0]) > 0.1
+    assert log_m[1] == pytest.approx(np.log(20.0), rel=1e-14)
+    assert log_m[0] < -20.0
+
+
+def test_the_masses_weigh_what_a_policy_loses_on_each_prompt() -> None:
+    """`E L(pi) - E L(pi') = 1/N sum_n m_n KL(pi'_n‖pi_n)`, the loss summed over every ordered batch."""
+    reward, log_pi_0, log_pi_t = three_prompts(3, 2)
+    arguments = (reward, log_pi_0, log_pi_t, 0.3, 0.6, 1, 1.3)
+    mass = oracle_mass(*arguments, baseline="batch")
+    target = sampled_target(*arguments, baseline="batch")
+    log_pi = log_normalized(np.random.default_rng(5).normal(size=(3, 2)))
+    lost = -(mass * (log_pi - target)).sum() / 3
+    m = np.exp(prompt_mass(*arguments, baseline="batch"))
+    assert lost == pytest.approx(float((m * kl(target, log_pi)).sum()) / 3, rel=1e-12)
 
 
 @given(settings(), st.integers(2, 5))
@@ -112,7 +175,7 @@ def test_the_mean_dar_update_points_from_the_policy_to_the_sampled_target(normal
     np.testing.assert_allclose(ratios, np.broadcast_to(ratios[0], (3, 2)), rtol=1e-9)
 
 
-def test_prompts_matter_to_each_other_under_batch_normalisation_only() -> None:
+def test_prompts_matter_to_each_other_under_the_std_of_the_batch_and_under_its_mean_with_a_clip() -> None:
     reward, log_pi_0, log_pi_t = three_prompts(2, 3)
     louder = np.stack([reward[0], 10.0 * reward[1]])
     for normalize, moved in (("none", False), ("group", False), ("batch", True)):
@@ -120,6 +183,10 @@ def test_prompts_matter_to_each_other_under_batch_normalisation_only() -> None:
             sampled_target(r, log_pi_0, log_pi_t, 0.3, 0.6, 3, normalize=normalize)[0] for r in (reward, louder)
         )
         assert (kl(before, after) > 1e-3) == moved
+    before, after = (
+        sampled_target(r, log_pi_0, log_pi_t, 0.3, 0.6, 3, 1.3, baseline="batch")[0] for r in (reward, louder)
+    )
+    assert kl(before, after) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -144,7 +211,11 @@ def test_bad_input_is_refused() -> None:
     reward, log_pi_0, log_pi_t = (x[0] for x in three_prompts(1, 3))
     with pytest.raises(ValueError, match=r"num_generations = 1 with baseline = 'group'.* pass num_generations >= 2"):
         sampled_target(reward, log_pi_0, log_pi_t, 0.3, 0.6, 1)
-    with pytest.raises(ValueError, match="baseline = 'own' is unknown; choose one of group, leave_one_out, none"):
+    with pytest.raises(ValueError, match=r"num_generations = 1 with baseline = 'batch' and 1 prompt\(s\)"):
+        sampled_target(reward, log_pi_0, log_pi_t, 0.3, 0.6, 1, baseline="batch")
+    with pytest.raises(
+        ValueError, match="baseline = 'own' is unknown; choose one of group, batch, leave_one_out, none"
+    ):
         sampled_target(reward, log_pi_0, log_pi_t, 0.3, 0.6, 2, baseline="own")
     apart = np.array([0.0, -np.inf, -np.inf]), np.array([-np.inf, 0.0, -np.inf])
     with pytest.raises(ValueError, match="no arm in common"):

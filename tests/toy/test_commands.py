@@ -145,7 +145,10 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["alfa=1"], "'alfa=1' is not an option; pass key=value with a key of method, steps"),
+        (
+            ["alfa=1"],
+            "'alfa=1' is not an option; did you mean alpha=...[?]; pass key=value with a key of method, steps",
+        ),
         (["alpha"], "'alpha' is not an option"),
         (["alpha=big"], "alpha: 'big' is not a number; write it in decimal digits"),
         (["steps=1.5"], "steps: '1.5' is not a whole number; write decimal digits"),
@@ -166,6 +169,25 @@ def test_bad_options_are_refused_before_any_work(options, message, tmp_path, cap
     error = capsys.readouterr().err
     assert re.search(message, error)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        *(("grpo", option) for option in ("alpha=0.3", "beta=0.1", "w_clip=5", "dpo_beta=0.2", "gae_lambda=0.9")),
+        *(("dar", option) for option in ("epsilon=0.1", "kl_coef=0.1")),
+        ("dpo", "alpha=0.1"),  # also at its default
+    ],
+)
+def test_an_option_of_another_method_is_refused(tmp_path, capsys, method, option):
+    assert cli.main(["toy", "run", "--method", method, option, "--out", str(tmp_path / "out")]) == 2
+    assert f"{option.partition('=')[0]} has no effect on {method}, only on" in capsys.readouterr().err
+
+
+def test_a_run_that_changed_no_weight_says_so(folder, tmp_path, capsys):
+    options = ["--task", "tiny", "--out", tmp_path, *OPTIONS, "learning_rate=1e-30"]
+    assert toy(folder, "run", *options) == 1
+    assert "nothing was learned: no weight was changed; raise learning_rate" in capsys.readouterr().err
 
 
 def test_the_wrong_task_names_the_choices(tmp_path, capsys):

@@ -14,7 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dar_ref.toy import start as start_module
 from dar_ref.toy.cache import HASHES
 from dar_ref.toy.policy import completion_states, decode
-from dar_ref.toy.start import Comparisons, _new_reward_model, load_start, pair_indices, score
+from dar_ref.toy.reward_model import new_reward_model
+from dar_ref.toy.start import Comparisons, load_start, pair_indices, score
 from dar_ref.toy.tasks import TINY
 from tests.small_start import SMALL
 from tests.toy.reference import mixed_completions, perturbed, transformers_logps, whole_ids
@@ -39,7 +40,7 @@ def test_rewards_are_what_transformers_reads_at_the_last_token(start):
 
 
 def test_a_fresh_reward_model_thinks_as_pi_0_and_scores_nothing(start):
-    fresh, completions = _new_reward_model(SMALL, start.pi_0), mixed_completions()
+    fresh, completions = new_reward_model(SMALL, start.pi_0), mixed_completions()
     assert len(fresh.model.layers) == SMALL.num_layers + SMALL.reward_layers
     with torch.no_grad():
         found, expected = (completion_states(m, completions) for m in (fresh.model, start.pi_0.model))
@@ -183,7 +184,8 @@ def test_the_same_seed_makes_the_same_bytes_and_what_is_half_made_is_not_read(fo
 
 @pytest.mark.usefixtures("start")
 def test_a_stage_that_fails_leaves_no_folder_and_is_begun_again(folder, tmp_path, monkeypatch):
-    def fail(_config, _task, _pi_0, _content, place):
+    def fail(*arguments):
+        place = arguments[-1]
         (place / "metrics.json").write_text("{}")
         raise KeyboardInterrupt
 

@@ -44,10 +44,10 @@ class DataSummary:
     """What became of the rows that were read.
 
     rows: number read; kept: number kept; too_long: prompts above max_prompt_tokens; longest: tokens of the longest
-    prompt, and longest_kept of those that were kept; example: the beginning of the longest; pairs_too_long,
-    longest_pair: the same for prompt and longer response; repeated: rows equal to an earlier one; left_out: count by
-    reason; clashes: columns dropped because TRL uses their names itself; own_system: rows that keep their own system
-    message although a system_prompt is set.
+    prompt, and longest_kept of those that were kept; largest_id: of all tokens; example: the beginning of the longest;
+    pairs_too_long, longest_pair: the same for prompt and longer response; repeated: rows equal to an earlier one;
+    left_out: count by reason; clashes: columns dropped because TRL uses their names itself; own_system: rows that keep
+    their own system message although a system_prompt is set; dated: the chat template writes today's date.
     """
 
     source: str
@@ -58,6 +58,7 @@ class DataSummary:
     too_long: int = 0
     longest: int = 0
     longest_kept: int = 0
+    largest_id: int = 0
     example: str = ""
     max_length: int | None = None
     pairs_too_long: int = 0
@@ -66,6 +67,7 @@ class DataSummary:
     left_out: Counter[str] = field(default_factory=Counter)
     clashes: tuple[str, ...] = ()
     own_system: int = 0
+    dated: bool = False
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.kept} of {self.rows} rows kept, {'chat' if self.chat else 'plain'}"]
@@ -86,6 +88,11 @@ class DataSummary:
         if self.own_system:
             lines.append(
                 f"  have their own system message, kept instead of system_prompt: {self._share(self.own_system)}"
+            )
+        if self.dated:
+            lines.append(
+                "  the chat template writes today's date, so tomorrow prompts are others, also of a run that goes on;"
+                " give it a fixed one by generation.chat_template_kwargs (date_string, for Llama's)"
             )
         return "\n".join(lines)
 
@@ -228,7 +235,7 @@ def _load(source: Source, options: DataOptions, reader: PromptReader, max_length
     while missing and (batch := list(islice(rows, missing))):
         kept += _short(batch if responses_in(batch[0]) else _new(batch, seen, summary), reader, summary)
         missing = BATCH if options.limit is None else min(BATCH, options.limit - len(kept))
-    summary.kept = len(kept)
+    summary.kept, summary.largest_id, summary.dated = len(kept), reader.largest_id, reader.dated
     if not kept:
         raise ValueError(f"no row is left; change data.max_prompt_tokens, data.split or the data\n{summary}")
     return LoadedData(as_dataset(kept), summary)

@@ -185,7 +185,7 @@ def check_prompt(value: Any, place: str) -> str | Messages:
     if value is None or value in ("", []) or (isinstance(value, str) and not value.strip()):
         raise ValueError(f"{place}: the prompt is empty; remove the row")
     if isinstance(value, str):
-        return value
+        return _whole(value, place)
     if not isinstance(value, list):
         raise TypeError(f"{place}: {value!r:.80} is a {type(value).__name__}; a prompt is text or a list of messages")
     messages = [check_message(message, place) for message in value]
@@ -200,6 +200,7 @@ def check_message(message: Any, place: str) -> dict[str, str]:
         raise TypeError(f"{place}: {message!r:.80} is not a message; write {{'role': 'user', 'content': 'text'}}")
     if not message["content"].strip():
         raise ValueError(f"{place}: a message of {message['role']!r} is empty; remove the row")
+    _whole(message["content"], place)
     return {key: value for key, value in message.items() if value is not None}
 
 
@@ -209,4 +210,11 @@ def check_response(value: Any, place: str) -> str:
         value = check_message(value[0], place)["content"]
     if not isinstance(value, str):
         raise TypeError(f"{place}: {value!r:.80} is a {type(value).__name__}; a response is text or one message")
-    return value
+    return _whole(value, place)
+
+
+def _whole(text: str, place: str) -> str:
+    """The text; ValueError if it has half a character, which JSON can write and no tokenizer reads."""
+    if half := re.search("[\ud800-\udfff]", text):
+        raise ValueError(f"{place}: character {half.start() + 1} is half of one ({half.group()!a}); write it whole")
+    return text

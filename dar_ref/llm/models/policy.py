@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
 from dar_ref.llm.models.tokenizers import load_tokenizer
+from dar_ref.llm.models.whole import read_config, read_model
 from dar_ref.llm.options import LoraOptions, ModelOptions, no_such_model
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -35,6 +36,7 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
     """
     folder = Path(options.name) if Path(options.name).is_dir() else _fetched(options, weights)
     check_weights("model.name", folder)
+    policy_config(options, folder)
     return folder
 
 
@@ -61,13 +63,16 @@ def load_policy(options: ModelOptions, folder: Path) -> Any:
 
     Raises:
         OSError: the folder has no config or no weights.
+        ValueError: its weights are damaged, or not those of its config.
     """
-    return AutoModelForCausalLM.from_pretrained(
+    return read_model(
+        f"model.name = {options.name!r}",
+        AutoModelForCausalLM,
         folder,
+        "they would be random; pass a whole causal language model",
         dtype=getattr(torch, options.dtype),
         attn_implementation=options.attn_implementation,
         trust_remote_code=options.trust_remote_code,
-        use_safetensors=True,
         quantization_config=quantization_config(options),
         **without_dropout(folder),
     )
@@ -92,8 +97,18 @@ def quantization_config(options: ModelOptions) -> BitsAndBytesConfig | None:
 
 def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
     """The policy's tokenizer, with padding on the left. Without a padding token it pads with EOS, which is safe because
-    masks come from lengths."""
+    masks come from lengths.
+
+    Raises:
+        OSError: no tokenizer can be read.
+        ValueError: it has no EOS token.
+    """
     tokenizer = load_tokenizer(str(folder), trust_remote_code=options.trust_remote_code)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of model.name = {options.name!r} has no EOS token, so no completion could end; name one as"
+            " eos_token in its tokenizer_config.json"
+        )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -102,8 +117,12 @@ def policy_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizer
 
 def model_positions(options: ModelOptions, folder: Path) -> int | None:
     """How many positions the model of a folder has; None if its config does not say."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return getattr(policy_config(options, folder).get_text_config(), "max_position_embeddings", None)
+
+
+def policy_config(options: ModelOptions, folder: Path) -> Any:
+    """The config of a model, see `read_config`."""
+    return read_config(f"model.name = {options.name!r}", folder, trust_remote_code=options.trust_remote_code)
 
 
 def without_dropout(folder: Path) -> dict[str, float]:
@@ -129,7 +148,7 @@ def lora_config(options: LoraOptions | None) -> LoraConfig | None:
 
 def _drawn(options: ModelOptions, folder: Path, seed: int, scratch: Path) -> Path:
     if not list(scratch.glob("*.safetensors")):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+        config = policy_config(options, folder)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(
             config, dtype=getattr(torch, options.dtype), trust_remote_code=options.trust_remote_code

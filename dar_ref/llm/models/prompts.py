@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment
+from jinja2 import Environment, TemplateError
 from jinja2.meta import find_undeclared_variables
 
 from dar_ref.llm.models.tokenizers import by_template
@@ -48,6 +48,8 @@ class PromptReader:
     def __init__(self, tokenizer: Any, template: Mapping[str, Any] | None = None) -> None:
         self.tokenizer, self.template = tokenizer, dict(template or {})
         self.of = f"model.name = {tokenizer.name_or_path!r}"
+        self.largest_id = 0  # of all tokens read so far
+        self.dated = False  # whether the template was seen to write today's date
         if self.template:
             known = _variables(tokenizer) - NOT_A_USERS - set(tokenizer.special_tokens_map)
             for name in sorted(set(self.template) - known):
@@ -64,11 +66,12 @@ class PromptReader:
         """
         return self._tokenized(self.write(prompts), chat=not isinstance(prompts[0], str))
 
-    def write(self, prompts: Sequence[str] | Sequence[Messages], answered: bool = False) -> list[str]:
-        """Plain text as it is; messages in the chat template, with the beginning of the answer unless `answered`."""
+    def write(self, prompts: Sequence[str] | Sequence[Messages], answered: bool = False, **more: Any) -> list[str]:
+        """Plain text as it is; messages in the chat template, with the beginning of the answer unless `answered`.
+        `more`: as in transformers."""
         if isinstance(prompts[0], str):
             return list(prompts)  # type: ignore[arg-type]
-        return by_template(self.tokenizer, prompts, self.of, generation_prompt=not answered, **self.template)
+        return by_template(self.tokenizer, prompts, self.of, generation_prompt=not answered, **self.template, **more)
 
     def lengths(self, texts: list[str], chat: bool) -> list[int]:
         """Number of tokens of texts that are written."""
@@ -90,6 +93,8 @@ class PromptReader:
         answer = {"role": "assistant", "content": _PROBE}
         try:
             opened, closed = self.write([messages])[0], self.write([messages], answered=True)[0]
+            timeless = self.tokenizer.get_chat_template().replace("strftime_now(", "(")
+            self.dated |= self.write([messages], chat_template=timeless)[0] != opened
             answered = self.write([[*messages, answer]], answered=True)[0]
             for number, message in enumerate(messages):
                 probed = [*messages[:number], {**message, "content": _PROBE}, *messages[number + 1 :]]
@@ -112,6 +117,12 @@ class PromptReader:
         rows: list[list[int]] = self.tokenizer(text=texts, add_special_tokens=not chat, verbose=False)["input_ids"]
         bos = self.tokenizer.bos_token_id
         for text, ids in zip(texts, rows, strict=True):
+            if not ids:
+                raise ValueError(
+                    f"the tokenizer of {self.of} reads no token in {text[:80]!r}; see that its vocabulary is there"
+                    " (tokenizer.json), or remove the row"
+                )
+            self.largest_id = max(self.largest_id, *ids)
             if bos is not None and ids[:2] == [bos, bos]:
                 raise ValueError(
                     f"{text[:80]!r} begins with the BOS token twice; remove it from the"
@@ -125,4 +136,7 @@ def _variables(tokenizer: Any) -> set[str]:
     if not getattr(tokenizer, "chat_template", None):
         return set()
     environment = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)  # it only parses
-    return find_undeclared_variables(environment.parse(_GENERATION.sub("", tokenizer.get_chat_template())))
+    try:
+        return find_undeclared_variables(environment.parse(_GENERATION.sub("", tokenizer.get_chat_template())))
+    except TemplateError as error:
+        raise ValueError(f"the chat template of {tokenizer.name_or_path!r} is broken: {error}; mend it") from None

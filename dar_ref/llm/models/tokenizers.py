@@ -39,8 +39,9 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     file = cached_file(name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except ValueError as error:
-        raise OSError(f"no tokenizer can be read from {name!r}: {error}; pass a folder or hub name with one") from error
+    except Exception as error:  # of transformers, tokenizers and json: they have no base in common
+        words = f"{type(error).__name__}: {error}"
+        raise OSError(f"no tokenizer can be read from {name!r}, {words}; pass a folder or hub name with one") from error
     is_remote = trust_remote_code and type(tokenizer).__module__.startswith("transformers_modules.")
     if file is None or is_remote or _agrees(tokenizer, Path(file)):
         return tokenizer
@@ -53,6 +54,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     if isinstance(pipeline, dict):  # these two are of its last call
         pipeline |= {"padding": None, "truncation": None}
     parts = [pipeline, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.model_max_length]
+    parts.append(getattr(tokenizer, "clean_up_tokenization_spaces", None))  # what a reward reads
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from dar_ref import results, scalars
+from dar_ref.llm.first_checks import check_models, check_names
 from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
 from dar_ref.llm.plan.estimate import device_bytes, plan
 from dar_ref.llm.plan.report import plan_as_json, show
+from dar_ref.progress import reporting
 
 DEFAULTS: dict[str, Any] = {  # a run must name these, and memory does not depend on them
     "model": {"name": "-"},
@@ -28,17 +30,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         results.check_writable(arguments.json)
     run = options(arguments)
-    if arguments.config or arguments.options:  # a model alone has no options, and needs no TRL
-        from dar_ref.llm.build import named_options
+    check_names(run)
+    check_models(run)
+    memory = None if arguments.device_memory is None else device_bytes(arguments.device_memory)
+    with reporting() as report:
+        if arguments.config or arguments.options:  # a model alone has no options, and needs no TRL
+            report("types of TRL's options")
+            from dar_ref.llm.build import named_options
 
-        named_options(run)  # by the names and types of TRL, as the run would
-    made = plan(
-        run,
-        devices=arguments.devices,
-        sharding=arguments.sharding or ("none" if arguments.devices == 1 else "ddp"),
-        device_memory=None if arguments.device_memory is None else device_bytes(arguments.device_memory),
-        tokens_per_second=arguments.tokens_per_second,
-    )
+            named_options(run)  # as the run would
+        report("memory of each phase")
+        made = plan(
+            run,
+            devices=arguments.devices,
+            sharding=arguments.sharding or ("none" if arguments.devices == 1 else "ddp"),
+            device_memory=memory,
+            tokens_per_second=arguments.tokens_per_second,
+        )
     show(made, Console(highlight=False))
     if arguments.json:
         results.write_json(arguments.json, plan_as_json(made))

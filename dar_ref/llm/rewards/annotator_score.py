@@ -21,8 +21,9 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 LEAST_MASS = 0.5  # probability of all scores; with less, their expectation says little about the answer
+LONGEST = 100  # digits; Python refuses to read numbers of thousands of them
 _NUMBER = re.compile(r"[-−+]?\w*\d+(?:[.,]\d+)*\w*")  # with what is written onto it: "7th" and "v7" are not 7
-_THOUGHTS = re.compile(r"\s*<think>.*?(</think>|\Z)", re.DOTALL)
+THOUGHTS = re.compile(r"\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _DIGITS = re.compile(r"(\d*)(.*)", re.DOTALL)
 
 
@@ -53,12 +54,13 @@ def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: i
     >>> read_score("4", [TokenChoice("4", {"4": math.log(0.75), "5": math.log(0.25)})], 1, 5)
     Score(value=4.25, expected=True)
     """
-    text = _THOUGHTS.sub("", text, count=1)
+    text = THOUGHTS.sub("", text, count=1)
     without_range = re.sub(rf"(?<=\d)(\s*/\s*|\s+out\s+of\s+){highest}(?![\d/])", "", text)
     numbers = list(_NUMBER.finditer(without_range))
-    if len(numbers) != 1 or not numbers[0].group().isdecimal() or not lowest <= int(numbers[0].group()) <= highest:
+    number = numbers[0].group() if len(numbers) == 1 else ""
+    if not number.isdecimal() or len(number) > LONGEST or not lowest <= int(number) <= highest:
         return None
-    written = Score(float(numbers[0].group()), expected=False)
+    written = Score(float(number), expected=False)
     begin = "".join(token.text for token in tokens).find(text)
     place = _token_at(tokens, begin + numbers[0].start())  # what was removed stood after the number
     if begin < 0 or place is None:

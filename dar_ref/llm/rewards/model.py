@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 from transformers.integrations import deepspeed
 
 from dar_ref.llm.checkpoint import content_hash
 from dar_ref.llm.models.kinds import check_weights
 from dar_ref.llm.models.tokenizers import by_template, load_tokenizer, tokenizer_hash, unknown_id
+from dar_ref.llm.models.whole import read_config, read_model
 from dar_ref.llm.options import RewardOptions, no_such_model
 from dar_ref.llm.rewards import Text
 
@@ -47,7 +48,7 @@ class RewardModel:
         where: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
         check_weights("reward.name", options.name)
         try:
-            config = AutoConfig.from_pretrained(options.name, **where)
+            config = read_config(f"reward.name = {options.name!r}", options.name, **where)
         except OSError as error:
             raise no_such_model("reward.name", options.name, error) from error
         if config.num_labels != 1:
@@ -72,18 +73,14 @@ class RewardModel:
         """Read the weights: from safetensors only, complete on every process, in evaluation mode, without gradients."""
         options, dtype = self.options, getattr(torch, self.options.dtype)
         with _unsharded():
-            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            model = read_model(
+                f"reward.name = {options.name!r}",
+                AutoModelForSequenceClassification,
                 options.name,
+                "scores would be random; pass a trained reward model",
                 revision=options.revision,
                 trust_remote_code=options.trust_remote_code,
                 dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        if loaded["missing_keys"]:
-            raise ValueError(
-                f"reward.name = {options.name!r} lacks weights for {', '.join(sorted(loaded['missing_keys']))}: scores"
-                " would be random; pass a trained reward model"
             )
         self._model = model.to(self.device).eval().requires_grad_(False)
         if isinstance(getattr(model, "score", None), nn.Linear):

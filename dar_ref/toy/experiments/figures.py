@@ -35,8 +35,8 @@ TITLES = {
     "gold_harmless": "gold, harmless (trained)",
     "gold_helpful": "gold, helpful (kept)",
     "proxy": "proxy reward",
-    "win_rate": "win rate against pi_0",
-    "kl": "KL(pi‖pi_0), nats",
+    "win_rate": "win rate against π₀",
+    "kl": "KL(π‖π₀), nats",
     "missing_eos": "share without EOS",
     "length": "length, tokens",
     "ess": "effective share of the samples",
@@ -62,7 +62,7 @@ def win_rate_figure(content: Content) -> Figure:
                 if paper is not None:
                     ax.plot(paper / 100, place, "D", color=VERMILION, fillstyle="none", label=_once(ax, "paper"))
             ax.axvline(0.5, color=BLACK, linewidth=0.8, linestyle=":")
-            ax.set(title=task, xlim=(0, 1), xlabel="win rate against pi_0")
+            ax.set(title=task, xlim=(0, 1), xlabel="win rate against π₀")
             ax.set_yticks(range(len(settings)), [setting["label"] for setting in settings])
         axes[0].invert_yaxis()
         axes[0].legend(loc="lower left", fontsize="small")
@@ -81,7 +81,7 @@ def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", 
                     for row, key in enumerate(("proxy", "gold")):
                         _draw_runs(axes[row, column], setting, "kl", key)
             axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
-            axes[1, column].set(xlabel="KL(pi‖pi_0), nats", ylabel="gold reward" if column == 0 else None)
+            axes[1, column].set(xlabel="KL(π‖π₀), nats", ylabel="gold reward" if column == 0 else None)
         axes[0, 0].legend(fontsize="small")
     return figure
 
@@ -130,7 +130,7 @@ def frontier_figure(content: Content, task: str) -> Figure:
                 kl, reward = (np.mean([one[name] for one in best], axis=0) for name in ("kl", "reward"))
                 shown = kl <= 1.3 * max(run["final"]["kl"] for setting in settings for run in setting["runs"])
                 ax.plot(kl[shown], reward[shown], color=BLACK, linewidth=1.2, label="exact frontier (T7)")
-            ax.set(title=f"{task}: {TITLES[key]}", xlabel="KL(pi‖pi_0), nats")
+            ax.set(title=f"{task}: {TITLES[key]}", xlabel="KL(π‖π₀), nats")
         axes[0].legend(fontsize="small")
     return figure
 
@@ -144,7 +144,7 @@ def annotation_figure(content: Content) -> Figure:
                 _draw_runs(ax, setting, "annotations", "win_rate")
             ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
             ax.set(title=task, xlabel="annotations", ylim=(0, 1))
-        axes[0].set_ylabel("win rate against pi_0")
+        axes[0].set_ylabel("win rate against π₀")
         axes[0].legend(fontsize="small")
     return figure
 
@@ -161,7 +161,7 @@ def stability_figure(content: Content) -> Figure:
             first = [run["evaluations"][0]["gold"] for run in rows[0]["runs"]]
             ax.axhline(float(np.mean(first)), color=GREY, linewidth=0.8, linestyle=":")
             ax.set(title=f"{updates} update{'s' * (updates > 1)} a rollout", xlabel="learning rate")
-        axes[0].set_ylabel("gold reward (dotted: pi_0)")
+        axes[0].set_ylabel("gold reward (dotted: π₀)")
         axes[0].legend(fontsize="small")
     return figure
 
@@ -182,7 +182,7 @@ def budget_figure(content: Content) -> Figure:
                 ax.annotate(setting["label"], (steps[-1], kl[-1]), fontsize=6)
             for budget in budgets:
                 ax.axhline(budget, color=color[budget], linestyle=":", linewidth=0.8)
-            ax.set(title=task, xlabel="step", ylabel="KL(pi‖pi_0), nats", yscale="log")
+            ax.set(title=task, xlabel="step", ylabel="KL(π‖π₀), nats", yscale="log")
     return figure
 
 

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dar_ref import results
+from dar_ref.progress import Report, reporting
 from dar_ref.toy import cache
 from dar_ref.toy.config import RunConfig, start_config
 from dar_ref.toy.exact.frontier import exact_end
@@ -64,14 +63,13 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str
     starts = dict.fromkeys((job.task, job.config.seed) for job in jobs if not _folder(job, folder).is_dir())
     todo = [job for job in dict.fromkeys(jobs) if not _folder(job, folder).is_dir()]
     if todo:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         context = get_context("spawn")
         with (
             ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool,
-            Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress,
+            reporting() as report,
         ):
-            _all(pool, progress, "starts", functools.partial(_make_start, folder), list(starts))
-            _all(pool, progress, "runs", functools.partial(run_job, folder), todo)
+            _all(pool, report, "starts", functools.partial(_make_start, folder), list(starts))
+            _all(pool, report, "runs", functools.partial(run_job, folder), todo)
     return [cache.read(_folder(job, folder), _read) for job in jobs]
 
 
@@ -110,14 +108,14 @@ def _do(folder: Path, job: Job, target: Path) -> None:
 
 
 def _all(
-    pool: ProcessPoolExecutor, progress: Progress, name: str, work: Callable[[Any], None], items: Sequence[Any]
+    pool: ProcessPoolExecutor, report: Report, name: str, work: Callable[[Any], None], items: Sequence[Any]
 ) -> None:
-    bar = progress.add_task(name, total=len(items))
+    report(name, 0, len(items))
     futures = [pool.submit(work, item) for item in items]
     try:
-        for future in as_completed(futures):
+        for done, future in enumerate(as_completed(futures), 1):
             future.result()
-            progress.advance(bar)
+            report(name, done, len(items))
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise

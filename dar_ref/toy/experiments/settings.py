@@ -1,167 +1,21 @@
-"""The experiments: the runs of each. `tables` and `figures` show their results.
+"""The experiments: the runs of each. `conduct` runs them, `tables` and `figures` show their results.
 
 Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
 128; `hacking` has 200, `direct`, `quality` and `samples` have 300) and several seeds. A seed sets prompts,
 demonstrations, labels, reward model, initial weights and sampling. What is tuned is chosen once, on validation prompts
-and seeds: the learning rate by `tune`, or learning rate and regulariser by `search.search`; then it is frozen.
+and seeds: the learning rate, or learning rate and regulariser, see `tuning`; then it is frozen.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from statistics import fmean
-from typing import Any, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from dar_ref.toy.config import Baseline, Method, Reward, RunConfig
-from dar_ref.toy.experiments.runner import Job
-from dar_ref.toy.experiments.search import TRIALS, Cell, Point, at, search
+from dar_ref.toy.experiments.conduct import INFINITE, Experiment, Setting
+from dar_ref.toy.experiments.search import Cell
 
 TASKS = ("tldr", "helpful", "harmless")  # the paper's three
 METHODS: tuple[Method, ...] = get_args(Method)
-LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
-VALIDATION_SEEDS = (1000, 1001)  # no reported run uses them
-INFINITE = float("inf")
 
-Runner = Callable[[Sequence[Job]], list[dict[str, Any]]]
-
-
-class Setting(NamedTuple):
-    """`label`: row of tables and curve of figures; `group`: its curve or panel; `x`: its place on the x axis."""
-
-    label: str
-    task: str
-    config: RunConfig
-    group: str = ""
-    x: float = 0.0
-
-
-class Experiment(NamedTuple):
-    """`question`: what it answers; `settings`: function of what was tuned, the learning rates `{task: {method: rate}}`
-    or the tuned cells; `tasks` and `methods`: what `tune` runs on first; `cells`: what `search` runs on first, with
-    `trials` points each."""
-
-    question: str
-    settings: Callable[[Any], list[Setting]]
-    tasks: tuple[str, ...] = ()
-    methods: tuple[Method, ...] = ()
-    cells: tuple[Cell, ...] = ()
-    trials: int = TRIALS
-
-
-def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[str, Any]:
-    """Choose the learning rate of each method on each task: the same grid and the same budget for all.
-
-    The choice is the rate with the highest win rate against pi_0 under the gold judge on validation prompts, mean over
-    validation seeds, as a benchmark's judge would choose. In a tie the smaller rate wins.
-
-    Returns:
-        `{task: {method: {"learning_rate": chosen, "tried": {rate: win rate}}}}`.
-    """
-    cases = [(task, method, rate) for task in tasks for method in methods for rate in LEARNING_RATES]
-    jobs = [
-        Job(task, RunConfig(method=method, learning_rate=rate, seed=seed))
-        for task, method, rate in cases
-        for seed in VALIDATION_SEEDS
-    ]
-    content = iter(run(jobs))
-    chosen: dict[str, Any] = {}
-    for task, method, rate in cases:
-        won = fmean(final(next(content))["win_rate"] for _ in VALIDATION_SEEDS)
-        chosen.setdefault(task, {}).setdefault(method, {"tried": {}})["tried"][repr(rate)] = won
-    for row in (row for rows in chosen.values() for row in rows.values()):
-        row["learning_rate"] = float(max(row["tried"], key=row["tried"].__getitem__))
-    return chosen
-
-
-def tune_cells(run: Runner, cells: Sequence[Cell], trials: int) -> list[dict[str, Any]]:
-    """Choose learning rate and regulariser of each cell by the win rate against pi_0 under the gold judge on validation
-    prompts, mean over validation seeds. A run that diverged counts as a win rate of 0.
-
-    Returns:
-        For each cell `{"task", "reward", "label", "chosen", "interior", "tried"}`, see `search`.
-    """
-
-    def score(asked: Sequence[tuple[Cell, Point]]) -> list[float]:
-        jobs = [
-            Job(cell.task, replace(cell.config, **at(cell.config, point), seed=seed))
-            for cell, point in asked
-            for seed in VALIDATION_SEEDS
-        ]
-        done = iter(run(jobs))
-        won = [[next(done) for _ in VALIDATION_SEEDS] for _ in asked]
-        return [fmean(final(one)["win_rate"] if one["diverged"] is None else 0.0 for one in runs) for runs in won]
-
-    choices = search(cells, score, trials)
-    names = ({"task": cell.task, "reward": cell.config.reward, "label": cell.label} for cell in cells)
-    return [{**name, **choice} for name, choice in zip(names, choices, strict=True)]
-
-
-def final(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics at the end of a run; of pi_0 where it diverged before its first evaluation."""
-    return run["evaluations"][-1]
-
-
-def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[str, Any]:
-    """Run an experiment.
-
-    Args:
-        experiment: one of `EXPERIMENTS`.
-        run: does jobs, see `runner.run_jobs`.
-        seeds: of the reported runs; none of `VALIDATION_SEEDS`.
-
-    Returns:
-        `{"tuning": see `tune` and `tune_cells`, "settings": [{"label", "group", "x", "task", "config", "runs": []}]}`,
-        one run per seed: its final metrics, its evaluations, the means of its weight metrics, and whether it diverged.
-
-    Raises:
-        ValueError: fewer than two seeds, a seed twice, or a seed of `VALIDATION_SEEDS`.
-    """
-    if len(set(seeds)) < max(2, len(seeds)) or set(seeds) & set(VALIDATION_SEEDS):
-        raise ValueError(
-            f"seeds = {list(seeds)}: an interval needs at least two different seeds, and {list(VALIDATION_SEEDS)} are"
-            " reserved for the choice of learning rates; pass other seeds"
-        )
-    tuning, settings = _settings(experiment, run)
-    jobs = [
-        Job(setting.task, replace(setting.config, seed=seed, evaluate_on="test"))
-        for setting in settings
-        for seed in seeds
-    ]
-    done = iter(run(jobs))
-    rows = []
-    for setting in settings:
-        runs = [_digest(next(done)) for _ in seeds]
-        config = {name: value for name, value in runs[0].pop("config").items() if name not in ("seed",)}
-        for other in runs[1:]:
-            other.pop("config")
-        x = "inf" if setting.x == INFINITE else setting.x  # JSON has no infinity
-        rows.append({**setting._asdict(), "x": x, "config": config, "runs": runs})
-    return {"tuning": tuning, "seeds": list(seeds), "settings": rows}
-
-
-def _settings(experiment: Experiment, run: Runner) -> tuple[Any, list[Setting]]:
-    """What was tuned, and the settings that follow from it."""
-    if experiment.cells:
-        rows = tune_cells(run, experiment.cells, experiment.trials)
-        tuned = [
-            cell._replace(config=replace(cell.config, **row["chosen"]))
-            for cell, row in zip(experiment.cells, rows, strict=True)
-        ]
-        return rows, experiment.settings(tuned)
-    tuning = tune(run, experiment.tasks, experiment.methods) if experiment.methods else {}
-    rates = {task: {method: row["learning_rate"] for method, row in rows.items()} for task, rows in tuning.items()}
-    return tuning, experiment.settings(rates)
-
-
-def _digest(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a run that tables and figures need. Its seconds are left out: they change from run to run."""
-    names = ("ess", "clipped", "weight")
-    weights = {n: fmean(r[n] for r in run["rollouts"]) for n in names if run["rollouts"] and n in run["rollouts"][0]}
-    kept = {name: run[name] for name in ("config", "start", "evaluations", "diverged", "exact") if name in run}
-    exact = run.get("exact", {}).get("metrics", {})  # on tiny, in place of the estimates
-    return {**kept, "final": {**final(run), **exact}, "weights": weights}
-
-
-# --- the experiments --------------------------------------------------------------------------------------------------
 
 Rates = Mapping[str, Mapping[str, float]]
 

@@ -52,7 +52,7 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
     Args:
         out: folder, made if it is missing.
         name: a key of `settings.EXPERIMENTS`.
-        content: the result of `settings.conduct`, with `experiment` and `question`.
+        content: the result of `conduct.conduct`, with `experiment` and `question`.
         command: the command line that repeats the experiment.
         began: `time.time()` at its start.
         seconds: measured mean seconds per run of each setting; runs from the cache count with their first time.

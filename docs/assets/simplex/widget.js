@@ -63,7 +63,7 @@ function numbers(state, results) {
 /** Bring the widget inside `root` (simplex.html) to life. */
 export function start(root) {
   const svg = root.querySelector(".simplex-picture > svg");
-  const state = { pi0: PI_0, piT: stage(1), advantage: [...ADVANTAGE], alpha: 0.5, beta: 1, eps0: 0.2, epsT: 0.2 };
+  const state = { pi0: PI_0, piT: stage(0), advantage: [...ADVANTAGE], alpha: 0.5, beta: 1, eps0: 0.2, epsT: 0.2 };
   let [pending, speaking] = [false, 0];
 
   function show() {

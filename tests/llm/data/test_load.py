@@ -149,6 +149,8 @@ def test_another_source_for_evaluation_and_another_column(tmp_path):
             r"row 1 has 2 messages and no usual form as plain",
         ),
         ([], {}, r"no row is left(.|\n)*a.jsonl: 0 of 0 rows"),
+        ([{"prompt": "a"}, {"prompt": "b\ud83d"}], {}, r"row 2, column 'prompt': character 2 is half of one"),
+        ([{"prompt": user("\udc4d b")}], {}, r"row 1, column 'prompt': character 1 is half of one"),
         ([{"prompt": "a"}], {"limit": 0}, r"limit"),
         ([{"prompt": "a"}], {"max_prompt_tokens": 0}, r"max_prompt_tokens"),
     ],

@@ -154,3 +154,22 @@ def with_bos(template=None):
         single="<eos> $A", special_tokens=[("<eos>", 1)]
     )
     return tokenizer
+
+
+LLAMA = (  # the beginning of Llama 3.2's
+    "{% if not date_string is defined %}{% if strftime_now is defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}"
+    "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}Today is {{ date_string }} " + OPENED
+)
+
+
+def test_a_template_that_writes_the_date_is_said(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"prompt": user("a")}])
+    for template, variables, said in (
+        (LLAMA, {}, True),
+        (LLAMA, {"date_string": "26 Jul 2024"}, False),
+        (OPENED, {}, False),
+    ):
+        summary = load_prompts(DataOptions(path), tiny_tokenizer(template), variables).summary
+        assert summary.dated is said
+        assert ("writes today's date" in str(summary)) is said

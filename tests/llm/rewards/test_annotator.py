@@ -286,6 +286,13 @@ def test_an_answer_that_is_no_chat_completion_stops_the_run(reward_at):
         ask(reward, "a")
 
 
+def test_an_error_with_status_200_is_said_without_the_key(reward_at, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "0123456789")
+    _, reward = reward_at(lambda *_: (200, {"error": {"message": "sk-0123456789 is over its budget"}}))
+    with pytest.raises(ConnectionError, match=r"no chat completion: .*\*\*\* is over its budget"):
+        ask(reward, "a")
+
+
 def log_probs(*alternatives, own=-0.1):
     """An answer "7" whose one token has these log-probs beside its own."""
     body = completion("7")
@@ -339,6 +346,7 @@ def test_an_answer_out_of_order_names_the_endpoint_and_is_not_kept(reward_at, tm
         lambda _: b"[1]",
         lambda _: b'{"answer": {"text": "9", "tokens": []}}',  # of a version that kept no request
         lambda kept: kept.replace(b'"judge"', b'"other"'),  # of another request, under this one's name
+        lambda kept: kept.replace(b'"text": "4"', b'"text": "5"'),  # another answer
     ],
 )
 def test_a_kept_answer_that_was_damaged_or_is_another_s_is_asked_again(reward_at, tmp_path, damage):
@@ -527,3 +535,10 @@ def test_a_rubric_without_a_place_for_the_material_is_refused(reward_at, tmp_pat
     (tmp_path / "rubric").write_text(text)
     with pytest.raises(ValueError, match="has no place for"):
         reward_at(always("1"), rubric=str(tmp_path / "rubric"))
+
+
+def test_a_rubric_that_is_no_text_is_refused_by_the_option(reward_at, tmp_path):
+    (tmp_path / "rubric").write_bytes("bewerte die Güte: {prompt} {response}".encode("latin-1"))
+    for place in (tmp_path / "rubric", tmp_path, tmp_path / "none"):
+        with pytest.raises(ValueError, match=r"reward\.rubric = .* cannot be read: .*; pass a text file in UTF-8"):
+            reward_at(always("1"), rubric=str(place))

@@ -39,6 +39,7 @@ from dar_ref.llm.rewards.annotator_score import TokenChoice, read_score
         ("<think>There are 3 reasons", None),
         ("10x", None),
         ("1st place: 7", None),
+        ("9" * 5000, None),  # more digits than Python reads
     ],
 )
 def test_an_answer_has_a_score_if_it_holds_one_whole_number_of_the_range(text, score):

@@ -201,9 +201,28 @@ def test_a_classifier_is_no_reward_model(folder, labels, message):
 def test_a_policy_has_no_head_and_is_refused(exported, tmp_path):
     shutil.copytree(exported / "policy", tmp_path, dirs_exist_ok=True)
     change(tmp_path / "config.json", id2label={"0": "reward"}, label2id={"reward": 0})
-    with pytest.raises(ValueError, match=r"lacks weights for score.weight: scores would be random"):
+    with pytest.raises(
+        ValueError, match=r"lacks weights, of the right shape, for score.weight: scores would be random"
+    ):
         make_reward(options(tmp_path), device="cpu", eos_token_ids=[EOS])
     make_reward(options(tmp_path), device="cpu", eos_token_ids=[EOS], weights=False)  # a dry run reads no weights
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda content: content[:100], lambda content: content[:-7]])
+def test_damaged_weights_are_refused_in_our_words(folder, damage):
+    file = folder / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(
+        ValueError, match=r"reward\.name = .*: its weights cannot be read \(.*\); fetch the model again"
+    ):
+        RewardModel(options(folder), "cpu").load()
+
+
+@pytest.mark.parametrize("changed", [{"model_type": "nosuch"}, {"num_hidden_layers": "two"}])
+def test_a_config_that_nobody_knows_is_refused_in_our_words(folder, changed):
+    change(folder / "config.json", **changed)
+    with pytest.raises(ValueError, match=r"reward\.name = .*: its config\.json cannot be read: "):
+        RewardModel(options(folder), "cpu")
 
 
 def test_pickled_weights_are_not_read(folder):

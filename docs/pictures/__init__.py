@@ -1,0 +1,1 @@
+"""What the pictures of the site show; `docs/figures.py` writes them."""
