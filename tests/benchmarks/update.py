@@ -419,7 +419,8 @@ def ratios(of_variants: dict[str, Any], variant: str, of: str = "seconds") -> li
 def table(content: dict[str, Any]) -> str:
     """The ratios in Markdown, with the smallest and largest of the rounds."""
     parts = []
-    for vocabulary, rows in content["vocabularies"].items():
+    for vocabulary in sorted(content["vocabularies"], key=int):
+        rows = content["vocabularies"][vocabulary]
         lines = [
             f"**Vocabulary {int(vocabulary):,}**\n",
             "| | score, s | update, s | step / GRPO's | spread | products / GRPO's | memory, MB | memory / GRPO's |",
@@ -443,7 +444,8 @@ def head_table(content: dict[str, Any]) -> str:
     lines = [f"**The head alone**, {b} x {t} tokens, {h} dimensions, {v:,} words, float32\n"]
     lines += ["| | seconds | spread | memory, MB | memory / TRL's |", "| --- |" + " ---: |" * 4]
     theirs = statistics.median(content["head"]["TRL's kernel"]["memory"])
-    for kind, row in content["head"].items():
+    for kind in HEADS_OF:
+        row = content["head"][kind]
         memory, seconds = statistics.median(row["memory"]), row["seconds"]
         spread = f"{min(seconds):.1f} to {max(seconds):.1f}"
         middle = statistics.median(seconds)
