@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu peer-suite engines wheel-drill real-model real-experiment coverage numbers fuzz faults mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean real-model real-experiment
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -67,6 +67,12 @@ benchmark-llm: .venv/llm ## every method of the script on the toy export, compar
 benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens per second of a 7B step, compared with the plan and TRL's GRPO
 	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
 
+benchmark-update: .venv/llm ## DAR's update with each piece on and off, and TRL's GRPO, RLOO and SFT; writes docs/results/update (about ten minutes)
+	$(BIN)/python -m tests.benchmarks.update
+
+skipping-curves: .venv/dev ## learning curves of the toy engine with and without completions of negligible weight; writes docs/results/skipping
+	$(BIN)/python -m tests.benchmarks.skipping_curves
+
 benchmark-plan: .venv/dev ## compare `dar-ref plan` with the measured memory of runs (about half an hour)
 	$(BIN)/python -m tests.benchmarks.plan_against_measured
 
@@ -91,8 +97,11 @@ numbers: .venv/dev ## every loss and gradient at extreme log-probs against 50 di
 fuzz: .venv/dev ## every option of every command with valid and broken values; writes docs/results/fuzz (minutes)
 	$(BIN)/python -m tests.fuzz.table
 
-faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, cache and endpoint; writes docs/results/faults (about half an hour)
+faults: .venv/dev ## hundreds of kills, full disks and damaged files in toy, train, evaluate, cache and endpoint; writes docs/results/faults (about half an hour)
 	$(BIN)/python -m tests.faults
+
+simulated-judges: .venv/dev ## judges with a known bias of place or length, 1,000 times; writes docs/results/simulated-judges (minutes)
+	$(BIN)/python -m tests.evaluation.simulated_judges
 
 mutation: .venv/dev ## mutate theory and losses and list the mutants that no test catches (about half an hour)
 	$(BIN)/mutmut run

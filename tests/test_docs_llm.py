@@ -170,7 +170,10 @@ def test_the_first_run_is_shown_as_it_was():
 
 def messages():
     """The texts in the code of the layer, with an ellipsis for each value that is filled in."""
-    for path in [ROOT / "dar_ref" / "results.py", *sorted((ROOT / "dar_ref" / "llm").rglob("*.py"))]:
+    for path in [
+        *(ROOT / "dar_ref" / name for name in ("results.py", "parser.py")),
+        *sorted((ROOT / "dar_ref" / "llm").rglob("*.py")),
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 yield "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)

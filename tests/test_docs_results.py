@@ -13,6 +13,7 @@ from dar_ref import theory
 from dar_ref.evaluation import markdown
 from dar_ref.llm.real import report
 from dar_ref.toy.experiments import tables
+from tests.benchmarks import skipping_curves, update
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -208,6 +209,12 @@ def test_the_caption_of_the_picture_of_t6_names_its_settings():
 @pytest.mark.parametrize("name", ["t12", "t13", "t14", "t15"])
 def test_tables_of_a_statement_are_those_of_its_results(name):
     assert table(name) == script("dials").PARTS[name].table(content(name))
+
+
+def test_the_tables_of_the_lean_update_are_those_of_their_results():
+    assert table("update") == update.table(content("update"))
+    assert (DOCS / "results/update/head.md").read_text(encoding="utf-8") == update.head_table(content("update"))
+    assert table("skipping") == skipping_curves.table(content("skipping")["runs"])
 
 
 def test_the_exact_tables_of_the_statements_come_out_again():

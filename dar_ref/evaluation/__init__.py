@@ -5,8 +5,10 @@ tuples. This package loads no torch and no model, and asks no judge. Rates and s
 percent.
 """
 
+from dar_ref.evaluation.alpaca_eval import alpaca_eval_rows, alpaca_eval_win_rate
 from dar_ref.evaluation.hacking import HackingPanel, hacking_panel, repetition, reward_gap
-from dar_ref.evaluation.intervals import Interval, bootstrap, mean, paired_difference, student, wilson
+from dar_ref.evaluation.hacking_verdict import HackingVerdict, Sign, hacking_verdict
+from dar_ref.evaluation.intervals import Interval, NotAnInterval, bootstrap, mean, paired_difference, student, wilson
 from dar_ref.evaluation.length_control import LengthControlled, length_controlled_win_rate
 from dar_ref.evaluation.tables import (
     TABLE_1,
@@ -39,17 +41,23 @@ __all__ = [
     "BothOrders",
     "Column",
     "HackingPanel",
+    "HackingVerdict",
     "Interval",
     "LengthControlled",
+    "NotAnInterval",
     "Reported",
+    "Sign",
     "Table",
     "WinMatrix",
     "WinRate",
+    "alpaca_eval_rows",
+    "alpaca_eval_win_rate",
     "bootstrap",
     "both_orders",
     "comparison_table",
     "format_interval",
     "hacking_panel",
+    "hacking_verdict",
     "length_controlled_win_rate",
     "markdown",
     "mean",

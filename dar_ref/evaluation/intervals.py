@@ -13,7 +13,7 @@ Shares and means are in the unit of the input; nothing is turned into percent he
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -25,6 +25,8 @@ from dar_ref.evaluation import checks
 from dar_ref.evaluation.checks import Array
 
 Resample = Literal["units", "crossed"]
+BLOCK = 64  # resamples at once
+ROUNDING = 1e-12  # relative: resamples that differ by less are the same, added in another order
 
 
 class Interval(NamedTuple):
@@ -33,6 +35,15 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
+    level: float
+
+
+class NotAnInterval(NamedTuple):
+    """`estimate`, without an interval, and the `reason`: data of one unit, or of equal values, do not show how they
+    vary. That is no interval of width 0."""
+
+    estimate: float
+    reason: str
     level: float
 
 
@@ -48,7 +59,7 @@ def bootstrap(
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
-) -> Interval:
+) -> Interval | NotAnInterval:
     """Percentile bootstrap interval: quantiles of the statistic over resampled data.
 
     The ends are the `(1 -+ level)/2` quantiles of `statistic(samples[drawn])`, where `drawn` is, by `resample`:
@@ -67,7 +78,8 @@ def bootstrap(
         seed: at least 0; the same seed draws the same units for every method, which keeps methods comparable.
 
     Returns:
-        `Interval(estimate, low, high, level)`; the estimate is the statistic of the original samples.
+        `Interval(estimate, low, high, level)`; the estimate is the statistic of the original samples. `NotAnInterval`
+        with one unit, or where the statistic is the same in every resample.
 
     Raises:
         TypeError, ValueError: bad input, shapes that differ in a resampled axis, an unknown `resample`, or a statistic
@@ -78,6 +90,8 @@ def bootstrap(
     >>> low, high = bootstrap([1.0, 2.0, 3.0, 4.0])[1:3]
     >>> 1.0 <= low < 2.5 < high <= 4.0
     True
+    >>> bootstrap([1.0, 1.0]).reason
+    'the statistic is the same in each of 2000 resamples of 2 units'
     """
     if not samples:
         raise ValueError("no samples given: nothing to resample; pass at least one array")
@@ -87,15 +101,18 @@ def bootstrap(
     resamples, seed = scalars.integer("resamples", resamples, 1), scalars.integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
     estimate = float(statistic(*arrays))
-    drawn = np.empty(resamples)
-    for i in range(resamples):
-        index = _draw(rng, shape, resample)
-        drawn[i] = statistic(*(array[index] for array in arrays))
+    drawn = _resampled(statistic, arrays, shape, resample, resamples, rng)
     if not (math.isfinite(estimate) and np.isfinite(drawn).all()):
         raise ValueError(
             f"statistic gave {estimate!r} on the samples, or a value that is not finite on a resample (which may repeat"
             " one unit only); pass a statistic that is finite on every resample"
         )
+    if math.prod(shape) == 1:
+        return NotAnInterval(estimate, "one unit: nothing varies", level)
+    if np.ptp(drawn) <= ROUNDING * (1.0 + abs(estimate)):
+        units = " x ".join(map(str, shape))
+        reason = f"the statistic is the same in each of {resamples} resamples of {units} units"
+        return NotAnInterval(estimate, reason, level)
     low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level)
 
@@ -199,6 +216,27 @@ def _resampled_shape(arrays: list[Array], resample: Resample) -> tuple[int, ...]
             " pass paired arrays with seeds first, then prompts"
         )
     return shapes[0][:axes]
+
+
+def _resampled(
+    statistic: Callable[..., float],
+    arrays: Sequence[Array],
+    shape: tuple[int, ...],
+    resample: Resample,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Array:
+    """The statistic of each resample; the mean of one vector for many at once, from the same draws."""
+    drawn = np.empty(resamples)
+    if statistic is mean and resample == "units" and len(arrays) == 1 and arrays[0].ndim == 1:
+        for i in range(0, resamples, BLOCK):
+            block = drawn[i : i + BLOCK]
+            block[:] = arrays[0][rng.integers(shape[0], size=(block.size, *shape))].mean(axis=1)
+        return drawn
+    for i in range(resamples):
+        index = _draw(rng, shape, resample)
+        drawn[i] = statistic(*(array[index] for array in arrays))
+    return drawn
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], resample: Resample) -> tuple[NDArray[np.intp], ...]:

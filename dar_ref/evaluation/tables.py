@@ -10,10 +10,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from dar_ref.evaluation.intervals import Interval
+from dar_ref.evaluation.intervals import Interval, NotAnInterval
 
 NOT_MEASURED = "not measured"
 NOT_REPORTED = "not reported"
+NOT_AN_INTERVAL = "not an interval"
+
+
+Measured = Interval | NotAnInterval | None
 
 
 class Column(NamedTuple):
@@ -110,7 +114,7 @@ def format_interval(interval: Interval, scale: float = 1.0) -> str:
 
 
 def comparison_table(
-    results: Mapping[str, Mapping[str, Interval | None]],
+    results: Mapping[str, Mapping[str, Measured]],
     columns: Sequence[Column],
     *,
     ours: str,
@@ -120,7 +124,8 @@ def comparison_table(
 
     Args:
         results: method -> column key -> interval; a key may be absent or None where nothing was measured. An interval
-            without width is shown as its estimate alone, to four digits.
+            without width is shown as its estimate alone, to four digits; what is `NotAnInterval` says so, and the
+            reason stands in a note.
         columns: what to show, in order.
         ours: what our numbers are, for the note: model, judge, seeds, command.
         paper: the paper's numbers; methods of theirs that we lack get a row too, so that the gap shows.
@@ -154,6 +159,8 @@ def comparison_table(
                 row.append(_reported(reported.get(method, {}).get(column.key), column))
         rows.append(tuple(row))
     notes = [f"ours: {ours}{_level(results)}", *([] if paper is None else [f"paper: {paper.source}"])]
+    measured = [value for row in results.values() for value in row.values()]
+    notes += dict.fromkeys(f"{NOT_AN_INTERVAL}: {v.reason}" for v in measured if isinstance(v, NotAnInterval))
     return Table(tuple(header), tuple(rows), tuple(notes))
 
 
@@ -184,9 +191,11 @@ def plain_text(table: Table) -> str:
     return "\n".join(["  ".join(cells).rstrip() for cells in padded] + ["", *table.notes]).rstrip() + "\n"
 
 
-def _measured(interval: Interval | None, column: Column) -> str:
+def _measured(interval: Measured, column: Column) -> str:
     if interval is None:
         return NOT_MEASURED
+    if isinstance(interval, NotAnInterval):
+        return f"{column.scale * interval.estimate:z.4g} ({NOT_AN_INTERVAL})"
     if interval.low == interval.high:  # a count, or equal in every seed: no interval to show
         return f"{column.scale * interval.estimate:z.4g}"
     return format_interval(interval, column.scale)
@@ -196,7 +205,7 @@ def _reported(value: float | None, column: Column) -> str:
     return NOT_REPORTED if value is None else f"{value:.{column.paper_decimals}f}"
 
 
-def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: Sequence[Column]) -> None:
+def _check_keys(results: Mapping[str, Mapping[str, Measured]], columns: Sequence[Column]) -> None:
     known = [column.key for column in columns]
     for method, row in results.items():
         for key in row:
@@ -204,7 +213,7 @@ def _check_keys(results: Mapping[str, Mapping[str, Interval | None]], columns: S
                 raise ValueError(f"results[{method!r}] has {key!r}, not a column; choose from {', '.join(known)}")
 
 
-def _level(results: Mapping[str, Mapping[str, Interval | None]]) -> str:
+def _level(results: Mapping[str, Mapping[str, Measured]]) -> str:
     """The note on the level of the intervals; empty if nothing was measured."""
     levels = {interval.level for row in results.values() for interval in row.values() if interval is not None}
     if len(levels) > 1:

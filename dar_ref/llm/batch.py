@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dar_ref.losses import group_advantages, normalize_advantages, sequence_logps
+from dar_ref.llm.models.start import why_not_pi_0
+from dar_ref.losses import dar_weights, group_advantages, normalize_advantages, sequence_logps
+
+FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
+COARSE_DRIFT = 0.1
 
 
 class Scored(NamedTuple):
-    """One micro-batch under the three policies; only `per_token_logps` has a gradient.
+    """One micro-batch under the three policies; only `per_token_logps` has a gradient, or where it has none, `loss`.
 
     per_token_logps, ref_per_token_logps, old_per_token_logps: (B, T); mask: (B, T) bool, the tokens that count; keep:
     (B,) bool, the completions that count; advantages: (B,); importance: (B,), pi_t / pi_sampler; kept_share: scalar,
-    share of the batch that counts; kept_tokens: scalar, mean number of tokens that count per micro-batch.
+    share of the batch that counts; kept_tokens: scalar, mean number of tokens that count per micro-batch; loss: scalar,
+    of the fused head.
     """
 
     per_token_logps: Tensor
@@ -28,6 +33,7 @@ class Scored(NamedTuple):
     importance: Tensor
     kept_share: Tensor
     kept_tokens: Tensor
+    loss: Tensor | None = None
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probs of whole completions, (B,) each: pi_theta, pi_0, pi_t."""
@@ -37,6 +43,30 @@ class Scored(NamedTuple):
     def counts(self) -> Tensor:
         """Weight of each completion in a mean over the kept ones, (B,); 0 for those that are left out."""
         return self.keep * self.importance / self.kept_share
+
+    def coefficients(self, alpha: float, beta: float, w_clip: float) -> Tensor:
+        """What DAR's loss, summed over the completions, multiplies each -logp with, (B,): weight times count."""
+        _, ref, old = self.sums()
+        weight = dar_weights(ref, old, self.advantages, alpha=alpha, beta=beta, w_clip=w_clip).weight
+        counts = self.counts()
+        return torch.where(counts != 0, counts * weight, 0.0)
+
+
+def of_batch(batch: dict[str, Any], logps: Tensor) -> Scored:
+    """A micro-batch of the trainer with log-probs (B, T) of pi_theta."""
+    old = batch.get("old_per_token_logps")
+    importance = batch.get("importance_sampling_ratio")
+    return Scored(
+        per_token_logps=logps,
+        ref_per_token_logps=batch["ref_per_token_logps"],
+        old_per_token_logps=logps.detach() if old is None else old,  # where it is not there, pi_theta is pi_t
+        mask=token_mask(batch),
+        keep=batch["keep"],
+        advantages=batch["advantages"],
+        importance=torch.ones_like(batch["advantages"]) if importance is None else importance.view(-1),
+        kept_share=batch["kept_share"],
+        kept_tokens=batch["kept_tokens"],
+    )
 
 
 def token_mask(batch: dict[str, Any]) -> Tensor:
@@ -67,3 +97,18 @@ def global_advantages(rewards: Tensor, left: Tensor, num_generations: int) -> tu
     counted = advantages[keep]
     advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))
     return advantages, keep, counted.std(correction=0)
+
+
+def check_start(model: Any, scored: Scored) -> None:
+    """Raise RuntimeError unless pi_theta is pi_0 up to rounding before the first step, and the sampler as well:
+    otherwise every KL would be to another policy."""
+    counts = scored.mask & scored.keep[:, None]  # rows that do not count may not be scored under pi_0
+    logps = scored.per_token_logps.detach()
+    others = (scored.ref_per_token_logps, scored.old_per_token_logps)
+    drift = torch.stack([torch.where(counts, logps - other, 0.0).abs().max() for other in others]).max()
+    limit = FIRST_STEP_DRIFT.get(model.dtype, COARSE_DRIFT)
+    if not drift <= limit:
+        raise RuntimeError(
+            f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
+            f" (at most {limit:g} is rounding): {why_not_pi_0(model)}"
+        )

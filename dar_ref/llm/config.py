@@ -1,8 +1,9 @@
 """Configuration of DAR and of the methods on its trainer: TRL's `GRPOConfig` with the options that DAR adds.
 
-DAR's fields are `alpha`, `beta` and `w_clip`. All others are TRL's and keep TRL's meaning. To set an option of TRL that
-DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is worse. A value that
-changes nothing in TRL either is no error, see `NEUTRAL`.
+DAR's fields are `alpha`, `beta` and `w_clip`, and four that make an update fast: `fused_loss`, `skip_tolerance`,
+`sort_by_length` and `sampler_logps`, see `dar_ref.llm.lean`. All others are TRL's and keep TRL's meaning. To set an
+option of TRL that DAR's loss does not use is an error, with the reason: an option that is accepted and does nothing is
+worse. A value that changes nothing in TRL either is no error, see `NEUTRAL`.
 
 One default is not TRL's: `max_grad_norm` is 0, no clipping. The norm of DAR's gradient is far above TRL's 1, which
 would clip every step and hide the scale of the weights; `w_clip` bounds them.
@@ -104,7 +105,8 @@ class DualKLConfig(GRPOConfig):  # type: ignore[misc]
 
 @dataclass
 class DARConfig(DualKLConfig):
-    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`; everything else as in TRL's `GRPOConfig`.
+    """Options of `DARTrainer`: DAR's `alpha`, `beta`, `w_clip`, and those of a fast update; everything else as in TRL's
+    `GRPOConfig`.
 
     Raises:
         ValueError, TypeError: a value outside its range, or an option of TRL that has no meaning here.
@@ -113,11 +115,26 @@ class DARConfig(DualKLConfig):
     """
 
     w_clip: float = field(default=20.0, metadata={"help": "Upper bound of the weight, > 0; inf for none."})
+    skip_tolerance: float = field(
+        default=1e-3,
+        metadata={"help": "Share of the sum of weights that an update may leave out, in [0, 1); 0 leaves out nothing."},
+    )
+    fused_loss: bool = field(
+        default=True, metadata={"help": "Loss and gradients of the head in one, without logits, where the model fits."}
+    )
+    sort_by_length: bool = field(
+        default=True, metadata={"help": "Micro-batches of similar length, each cut to its own longest row."}
+    )
+    sampler_logps: bool = field(
+        default=True, metadata={"help": "Take log-probs of pi_t from the sampler (transformers), where it has them."}
+    )
 
     def __post_init__(self) -> None:
         if self.w_clip is None:
             raise TypeError("w_clip = None; pass a number above 0, or .inf for no clip")
         scalars.positive("w_clip", self.w_clip, or_infinite=True, single=True)
+        if scalars.fraction("skip_tolerance", self.skip_tolerance, single=True) == 1.0:
+            raise ValueError("skip_tolerance = 1 would leave out every completion; pass less, 0.001 for example")
         super().__post_init__()
 
 

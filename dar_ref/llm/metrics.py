@@ -12,7 +12,14 @@ time goes.
     advantage/std               of the advantages before they are divided by it
     completions/excluded        share left out (`DARTrainer`)
     completions/clipped_ratio   TRL's: share without EOS
+    skipped/update              share of the completions that were left out of the update (`dar_ref.llm.lean`)
+    skipped/reference           share that pi_0 was not computed for either
+    skipped/bound               sum of their weights, or bounds of them, over the sum of all: at most `skip_tolerance`
     seconds/generate, score, update; tokens_per_second   of all processes, prompts included
+
+Where completions are left out of the update, `entropy` and `kl/pi_t_k1` are of those in it; `kl/pi_0_*` and
+`weight/log_reg_*` of those that pi_0 was computed for. The other metrics are of all; an unknown weight counts as its
+bound.
 
 Shapes: `B` completions of an optimizer step, `T` tokens.
 """
@@ -31,7 +38,7 @@ class MicroBatch(NamedTuple):
     """What the metrics need of one micro-batch, without gradient; everything (B,).
 
     kl_0, kl_t: k1 estimates; k3: sum over tokens; tokens: number that counts; entropy: sum over tokens; keep: bool;
-    weights: None for methods without them.
+    scored: bool, pi_0 was computed; updated: bool, pi_theta was; weights: None for methods without them.
     """
 
     kl_0: Tensor
@@ -40,14 +47,31 @@ class MicroBatch(NamedTuple):
     tokens: Tensor
     entropy: Tensor
     keep: Tensor
+    scored: Tensor
+    updated: Tensor
     weights: DARWeights | None
+
+    def rows(self, index: Tensor) -> "MicroBatch":
+        """These completions (n,)."""
+        weights = None if self.weights is None else DARWeights(*(x[index] for x in self.weights))
+        return MicroBatch(*(x[index] for x in self[:-1]), weights)  # type: ignore[arg-type,call-arg]
 
 
 @torch.no_grad()
 def micro_batch(
-    logps: Tensor, ref: Tensor, old: Tensor, mask: Tensor, keep: Tensor, entropies: Tensor, weights: DARWeights | None
+    logps: Tensor,
+    ref: Tensor,
+    old: Tensor,
+    mask: Tensor,
+    keep: Tensor,
+    entropies: Tensor,
+    weights: DARWeights | None,
+    *,
+    scored: Tensor | None = None,
+    updated: Tensor | None = None,
 ) -> MicroBatch:
-    """Sum per-token values (B, T) over the tokens that count."""
+    """Sum per-token values (B, T) over the tokens that count. Without `scored` and `updated` (B,), all rows are."""
+    every = torch.ones_like(keep)
     log_ratio = torch.where(mask, ref - old, 0.0)
     return MicroBatch(
         kl_0=sequence_logps(old - ref, mask),
@@ -56,6 +80,8 @@ def micro_batch(
         tokens=mask.sum(dim=1),
         entropy=sequence_logps(entropies, mask),
         keep=keep,
+        scored=every if scored is None else scored,
+        updated=every if updated is None else updated,
         weights=weights,
     )
 
@@ -63,28 +89,29 @@ def micro_batch(
 @torch.no_grad()
 def step_metrics(window: Sequence[MicroBatch], gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """Metrics of one optimizer step over all its micro-batches and processes; empty if no completion counts."""
-    rows = [(w.kl_0, w.kl_t, w.k3, w.tokens, w.entropy, w.keep) for w in window]
-    kl_0, kl_t, k3, tokens, entropy, keep = (gather(torch.cat(part).float()) for part in zip(*rows, strict=True))
-    keep = keep.bool()
-    count = tokens[keep].sum()
-    if not count > 0:
+    columns = zip(*(w[:-1] for w in window), strict=True)
+    kl_0, kl_t, k3, tokens, entropy, *flags = (gather(torch.cat(column).float()) for column in columns)
+    keep, scored, updated = (flag.bool() for flag in flags)
+    if not tokens[keep].sum() > 0:
         return {}
+    scored, updated = keep & scored, keep & updated
     found = {
-        "kl/pi_0_k1": kl_0[keep].mean(),
-        "kl/pi_t_k1": kl_t[keep].mean(),
-        "kl/pi_0_k3": k3[keep].sum() / count,
-        "entropy": entropy[keep].sum() / count,
+        "kl/pi_0_k1": kl_0[scored].mean(),
+        "kl/pi_t_k1": kl_t[updated].mean(),
+        "kl/pi_0_k3": k3[scored].sum() / tokens[scored].sum(),
+        "entropy": entropy[updated].sum() / tokens[updated].sum(),
     }
     if all(w.weights is not None for w in window):
         parts = zip(*(w.weights for w in window if w.weights is not None), strict=True)
         weights = DARWeights(*(gather(torch.cat(part).float())[keep] for part in parts))
-        found |= weight_metrics(weights)
+        found |= weight_metrics(weights, scored[keep])
     return {name: float(value) for name, value in found.items()}
 
 
-def weight_metrics(weights: DARWeights) -> dict[str, Tensor]:
-    """How the weights (B,) of one update are spread; see the module's first lines."""
+def weight_metrics(weights: DARWeights, scored: Tensor | None = None) -> dict[str, Tensor]:
+    """How the weights (B,) of one update are spread; see the module's first lines. `scored`: (B,) bool."""
     weight, log_reg, log_adv, clipped = weights
+    log_reg = log_reg if scored is None else log_reg[scored]
     return {
         "weight/mean": weight.mean(),
         "weight/max": weight.max(),

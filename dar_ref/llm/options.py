@@ -110,7 +110,7 @@ class DataOptions:
 class RewardOptions:
     """Where the reward of a completion comes from, see `dar_ref.llm.rewards.function`.
 
-    kind: function, a Python function `name` = "module:function"; model, a sequence-classification model, `name` its
+    kind: function, a Python function `name` = "module:function" or "file.py:function"; model, a classifier, `name` its
     folder or hub name; annotator, a language model `name` behind an OpenAI-compatible endpoint `base_url`.
     missing_eos_penalty: subtracted from the reward of a truncated completion, the same for every method.
 

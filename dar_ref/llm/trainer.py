@@ -15,6 +15,8 @@ differences from it:
    scores. With left padding that is harmless for rotary positions and wrong for absolute ones.
 7. A completion ends where a stop string is complete. TRL passes transformers no tokenizer to look for one, and would
    count the padding behind it.
+8. DAR's own update leaves out what its loss does not need, see `dar_ref.llm.lean`: logits, completions of negligible
+   weight, padding, and forwards for what the sampler knows.
 
 In evaluation the same is computed from one evaluation batch of all processes: compare `eval_loss` with `loss` only
 where that is as large as a training batch.
@@ -25,6 +27,7 @@ all that was sampled at once. If several optimizer steps use it, each divides it
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +36,11 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from dar_ref.llm import metrics
-from dar_ref.llm.batch import Scored, global_advantages, token_mask
+from dar_ref.llm.batch import Scored, check_start, global_advantages, of_batch, token_mask
 from dar_ref.llm.config import DARConfig, DualKLConfig
-from dar_ref.llm.models.start import check_path, why_not_pi_0
+from dar_ref.llm.lean import Lean
+from dar_ref.llm.models.start import check_path
+from dar_ref.llm.sampler import recording
 from dar_ref.llm.saving import DAR_PAPER, OurCard
 from dar_ref.llm.scoring import IMAGES, in_float64, number_positions, until_stop
 from dar_ref.losses import DARWeights, dar_loss
@@ -51,9 +56,6 @@ if TYPE_CHECKING:
         TrainerCallback,
     )
     from trl.trainer.grpo_trainer import RewardFunc
-
-FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
-COARSE_DRIFT = 0.1
 
 
 class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
@@ -77,6 +79,7 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
     _tag_names = ("trl", "dar")
     _paper = DAR_PAPER
     config_class: type[DualKLConfig] = DARConfig
+    _buffered_inputs: Any
 
     def __init__(
         self,
@@ -125,9 +128,14 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
         self._stops = [] if args.use_vllm else (args.generation_kwargs or {}).get("stop_strings") or []
         if self._stops:
             self.model.generate = partial(self.model.generate, tokenizer=self._tokenizer)
+        ours = (
+            type(self).policy_loss is DARTrainer.policy_loss and type(self).shaped_rewards is DARTrainer.shaped_rewards
+        )
+        self._lean = Lean(self) if isinstance(args, DARConfig) and ours else None
         self._gathered_rewards = torch.empty(0)
         self._window: list[metrics.MicroBatch] = []
         self._clock = metrics.Clock()
+        self._checked = False
 
     # --- the method ---------------------------------------------------------------------------------------------------
 
@@ -165,18 +173,36 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
         return generated
 
     def _generate_single_turn(self, *of_trl: Any, **named: Any) -> tuple[list[list[int]], Any]:
-        completion_ids, logps = super()._generate_single_turn(*of_trl, **named)
+        lean = self._lean if self.model.training and not self.args.use_vllm else None
+        records = lean is not None and self.args.sampler_logps
+        with recording(self.model, self.temperature) if records else nullcontext() as recorder:
+            completion_ids, logps = super()._generate_single_turn(*of_trl, **named)
         if self._stops:
             completion_ids = [until_stop(ids, self._stops, self._tokenizer) for ids in completion_ids]
+        if lean is not None and recorder is not None and recorder.logps:
+            lean.recorded = True
+            logps = [drawn[: len(ids)] for drawn, ids in zip(recorder.rows(), completion_ids, strict=True)]
         return completion_ids, logps
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         began = time.perf_counter()
-        batch = super()._generate_and_score_completions(inputs)
+        with nullcontext() if self._lean is None else self._lean.later():
+            batch = super()._generate_and_score_completions(inputs)
         self._replace_advantages(batch)
         if self.model.training:
             self._clock.scored(time.perf_counter() - began)
         return batch
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        period = self.args.steps_per_generation * self.num_iterations
+        fresh = self._buffered_inputs is None or self._step % period == 0
+        inputs = super()._prepare_inputs(generation_batch)
+        if not (fresh and self.model.training and self._lean is not None and self._lean.scores_late):
+            return inputs
+        began = time.perf_counter()
+        self._buffered_inputs = self._lean.regrouped(self._buffered_inputs)
+        self._clock.scored(time.perf_counter() - began)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _replace_advantages(self, batch: dict[str, Any]) -> None:
         """Write DAR's advantages, the mask `keep` and the divisors of the loss into TRL's batch."""
@@ -207,12 +233,23 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         training = self.model.training
+        if "left_out" in inputs:
+            self._window.append(inputs["left_out"])
+        if not len(inputs["keep"]):  # an idle micro-batch
+            return torch.zeros((), device=inputs["keep"].device, requires_grad=True)
         scored, entropies = self._score(model, inputs)
-        if training and self.state.global_step == 0 and self._step == 0:
-            self._check_start(scored)
+        if training and self.state.global_step == 0 and not self._checked:
+            check_start(self.model, scored)
+            self._checked = True
         loss, weights = self.policy_loss(scored)
+        if scored.loss is not None:
+            loss = scored.loss
+        elif training:
+            loss = loss * (len(scored.keep) / self.args.per_device_train_batch_size)
         logps, ref, old = (x.detach() for x in scored[:3])
         found = metrics.micro_batch(logps, ref, old, scored.mask, scored.keep, entropies, weights)
+        if "carrier" in inputs:
+            found = found.rows(~inputs["carrier"])
         if not training:
             self._log_metrics([found])
             return loss
@@ -224,22 +261,10 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> tuple[Scored, Any]:
         """The micro-batch under pi_theta, with the scores from when it was sampled, and entropies (B, T)."""
+        if self._lean is not None and self._lean.fused and self.model.training:
+            return self._lean.score(model, inputs)
         logps, entropies, _ = self._completion_logps(model, inputs, compute_entropy=True)
-        old = inputs.get("old_per_token_logps")
-        old = logps.detach() if old is None else old  # TRL omits it if pi_theta is still pi_t
-        importance = inputs.get("importance_sampling_ratio")
-        scored = Scored(
-            per_token_logps=logps,
-            ref_per_token_logps=inputs["ref_per_token_logps"],
-            old_per_token_logps=old,
-            mask=token_mask(inputs),
-            keep=inputs["keep"],
-            advantages=inputs["advantages"],
-            importance=torch.ones_like(inputs["advantages"]) if importance is None else importance.view(-1),
-            kept_share=inputs["kept_share"],
-            kept_tokens=inputs["kept_tokens"],
-        )
-        return scored, entropies
+        return of_batch(inputs, logps), entropies
 
     def _completion_logps(self, model: Any, batch: dict[str, Any], **options: Any) -> tuple[Tensor, Any, Any]:
         """Log-probs (B, T) of a batch's completions, and the rest of what TRL returns."""
@@ -251,22 +276,12 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, **of_trl: Any
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Any, Tensor | None, Tensor | None]:
+        if self._lean is not None and self._lean.holds_back:
+            return None, None, None
         if self.model.dtype == torch.float64:
             model = partial(in_float64, model, self.temperature, logits_to_keep)
         return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **of_trl)
-
-    def _check_start(self, scored: Scored) -> None:
-        """Raise RuntimeError unless pi_theta is pi_0 up to rounding: otherwise every KL would be to another policy."""
-        drift = (
-            torch.where(scored.mask, (scored.per_token_logps - scored.ref_per_token_logps).detach(), 0.0).abs().max()
-        )
-        limit = FIRST_STEP_DRIFT.get(self.model.dtype, COARSE_DRIFT)
-        if not drift <= limit:
-            raise RuntimeError(
-                f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
-                f" (at most {limit:g} is rounding): {why_not_pi_0(self.model)}"
-            )
 
     # --- metrics ------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,9 @@ def per_token(completion_mask: Tensor, **named: Tensor) -> None:
     _aligned("(B, T), one value per token", 2, named)
     shape = next(iter(named.values())).shape
     if not isinstance(completion_mask, Tensor) or completion_mask.is_complex():
-        raise TypeError(f"completion_mask is {_describe(completion_mask)}; pass a (B, T) tensor, bool or 0/1, 1 = keep")
+        raise TypeError(
+            f"completion_mask is {shown_type(completion_mask)}; pass a (B, T) tensor, bool or 0/1, 1 = keep"
+        )
     if completion_mask.shape != shape:
         raise ValueError(
             f"completion_mask has shape {tuple(completion_mask.shape)}, the log-probs {tuple(shape)};"
@@ -65,7 +67,7 @@ def _aligned(layout: str, axes: int, named: dict[str, Tensor]) -> None:
     first_name, first = next(iter(named.items()))
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise TypeError(f"{name} is {_describe(tensor)}; pass a floating-point tensor {layout}")
+            raise TypeError(f"{name} is {shown_type(tensor)}; pass a floating-point tensor {layout}")
         if tensor.ndim != axes or tensor.numel() == 0:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; pass a non-empty tensor {layout}")
         if tensor.shape != first.shape:
@@ -74,7 +76,7 @@ def _aligned(layout: str, axes: int, named: dict[str, Tensor]) -> None:
             )
 
 
-def _describe(value: object) -> str:
+def shown_type(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of {value.dtype}"
     if isinstance(value, list | tuple) and None in value:

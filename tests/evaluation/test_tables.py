@@ -17,6 +17,7 @@ from dar_ref.evaluation import (
     Column,
     Interval,
     Reported,
+    bootstrap,
     comparison_table,
     format_interval,
     markdown,
@@ -164,3 +165,11 @@ def test_importing_the_layer_loads_nothing_heavy():
     code = f"import sys, dar_ref.evaluation; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_is_not_an_interval_says_so_and_why():
+    alike = bootstrap([1.0] * 8)
+    table = comparison_table({"dar": {"tldr": alike}}, TABLE_1_COLUMNS[:1], ours="eight prompts")
+    assert table.rows[0][1] == "100 (not an interval)"
+    assert table.notes[-1] == "not an interval: the statistic is the same in each of 2000 resamples of 8 units"
+    assert "intervals: 95 %" in table.notes[0]

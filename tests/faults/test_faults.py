@@ -22,7 +22,7 @@ from tests.faults.work import WORKS, Work, files
 BY_NAME = {work.name: work for work in WORKS}
 
 
-@pytest.mark.parametrize("name", ["toy run", "the endpoint"])
+@pytest.mark.parametrize("name", ["toy run", "the endpoint", pytest.param("evaluate", marks=pytest.mark.slow)])
 def test_a_work_that_is_stopped_goes_on_and_what_is_damaged_is_refused(tmp_path, name):
     work = BY_NAME[name]
     operations = untouched(work, tmp_path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dar_ref import cli
 from dar_ref.llm import train
+from dar_ref.llm.evaluate import judge, statistics
 from dar_ref.llm.options import RewardOptions, options_as_json
+from dar_ref.llm.rewards.endpoint import Endpoint
 from dar_ref.llm.rewards.function import make_reward
 from dar_ref.toy import commands
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.experiments import runner
 from dar_ref.toy.experiments.runner import Job
 from dar_ref.toy.start import load_start
+from tests.llm.evaluate.setting import moved
 from tests.llm.rewards.test_annotator import Stub, completion
 from tests.llm.training import options
 from tests.small_start import SMALL
@@ -120,7 +125,8 @@ def _ask(folder: Path) -> int:
         concurrency=1,
     )
     reward = make_reward(chosen, device="cpu", eos_token_ids=[9])
-    reward._scorer._client.base_url = stub.address  # the port changes; the cache knows the address that was given
+    client = reward._scorer.endpoint.client
+    client.base_url = stub.address  # the port changes; the cache knows the address that was given
     prompts, answers = [f"question {i}" for i in range(ASKED)], ["word " * (i + 1) for i in range(ASKED)]
     scores = reward(prompts=prompts, completions=answers, completion_ids=[[1, 9]] * ASKED)
     with (folder / "paid").open("a", encoding="utf-8") as file:
@@ -128,6 +134,57 @@ def _ask(folder: Path) -> int:
     (folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
     stub.shutdown()
     return 0
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def _two_policies(folder: Path) -> None:
+    _run_file(None)(folder)
+    shutil.rmtree(folder / "cache")  # what the export was made from is damaged in works of its own
+    moved(folder / "exported", folder / "other")
+    stub = "http://127.0.0.1/v1"
+    chosen = {"kind": "annotator", "name": "judge", "base_url": stub, "logprobs": False, "concurrency": 1}
+    (folder / "judge").write_text(f"reward={json.dumps(chosen)}", encoding="utf-8")
+
+
+def _evaluate(folder: Path) -> int:
+    """Sample, judge by a language model and by a function, report; each step only if the one before it succeeded."""
+    common = ["--config", folder / "run.yaml", "--out", folder / "out"]
+    stub = Stub(_prefers_the_longer)
+    threading.Thread(target=stub.serve_forever, args=(0.01,), daemon=True).start()
+    steps = (
+        ["generate", *common, "--policy", f"other={folder / 'other'}", "--batch-size", "2", "data.limit=6"],
+        ["judge", *common, "--judge", "model", (folder / "judge").read_text(encoding="utf-8")],
+        ["judge", *common, "--judge", "longer", "reward={kind: function, name: tests.llm.evaluate.setting:longer}"],
+        ["report", folder / "out", "--out", folder / "report"],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "RESAMPLES", 50)
+        patch.setattr(judge, "CHUNK", 2)
+        real = Endpoint.answers
+
+        def answers(endpoint: Endpoint, *arguments: Any, **options: Any) -> Any:
+            endpoint.client.base_url = stub.address  # the port changes; the cache knows the address that was given
+            return real(endpoint, *arguments, **options)
+
+        patch.setattr(Endpoint, "answers", answers)
+        statuses = (cli.main(["evaluate", *map(str, step)]) for step in steps)
+        status = next((status for status in statuses if status), 0)
+    stub.shutdown()
+    stub.server_close()
+    return status
+
+
+def _prefers_the_longer(_number: int, request: dict[str, Any]) -> tuple[int, Any]:
+    text = request["messages"][0]["content"]
+    a, b = (len(text.split(f"<<< answer {letter}\n")[1].split("\n>>>")[0]) for letter in "AB")
+    return 200, completion("C" if a == b else "A" if a > b else "B")
+
+
+def _evaluated(folder: Path) -> dict[str, Any]:
+    rows = files(folder / "out", "completions/*.jsonl", "verdicts/*/*.jsonl")
+    return rows | files(folder / "report", "results.json", "report.md", "*/*.json")
 
 
 WORKS = (
@@ -141,6 +198,7 @@ WORKS = (
     ),
     Work("train", _run_file(None), _train, lambda folder: _of_train(folder / "out")),
     Work("train, LoRA", _run_file({"r": 2, "alpha": 4}), _train, lambda folder: _of_train(folder / "out")),
+    Work("evaluate", _two_policies, _evaluate, _evaluated),
     Work("the endpoint", _nothing, _ask, lambda folder: files(folder, "scores.json")),
 )
 

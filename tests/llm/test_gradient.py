@@ -99,6 +99,7 @@ def error_of(
         alpha=ALPHA,
         beta=BETA,
         w_clip=W_CLIP,
+        skip_tolerance=0.0,
     )
     if lora and dtype == "float64":
         trainer.model.double()  # PEFT makes adapters float32

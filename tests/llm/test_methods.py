@@ -29,6 +29,7 @@ OF_METHOD = {
     "ppo_critic_free": {"beta": 0.4, "epsilon": 0.05},
     "dual_ppo_critic_free": {"alpha": 0.3, "beta": 0.7, "epsilon": 0.05},
 }
+WHOLE_ROWS = {"dar": {"skip_tolerance": 0.0, "sort_by_length": False}}  # all of them, all of one length
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -123,6 +124,7 @@ def test_loss_is_that_of_the_whole_batch(exported, tmp_path, method, accumulatio
         training={"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": size, "max_steps": 4},
         generation={"num_iterations": 2},  # so that pi_theta is not pi_t
         **OF_METHOD[method],
+        **WHOLE_ROWS.get(method, {}),
     )
     recorder.watch(trainer).train()
     decode = trainer.processing_class.decode

@@ -25,8 +25,9 @@ RATE = 1e-3
 # removes a common scale, so the only difference that remains is the relative weight of the KL.
 GRPO_KL = 0.04 * math.sqrt(K / (K - 1))
 
+DAR = {"alpha": 0.3, "beta": 0.7, "w_clip": 3.0}
 CASES = {
-    "dar": ({"alpha": 0.3, "beta": 0.7, "w_clip": 3.0}, {"alpha": 0.3, "beta": 0.7, "w_clip": 3.0}),
+    "dar": ({**DAR, "skip_tolerance": 0.0}, DAR),
     "dao": ({"alpha": 0.3, "beta": 0.7}, {"alpha": 0.3, "beta": 0.7}),
     "rloo": ({"beta": 0.05, "normalize_advantages": False}, {"kl_coef": 0.05}),
     "grpo": ({"beta": 0.04, "loss_type": "grpo", "scale_rewards": "group"}, {"kl_coef": GRPO_KL}),

@@ -8,6 +8,7 @@ from tests.llm.training import make_trainer, parameters
 from tests.llm.vllm_server import Server, install
 
 ALPHA, BETA, W_CLIP = 0.3, 0.7, 20.0
+OPTIONS = {"alpha": ALPHA, "beta": BETA, "w_clip": W_CLIP, "skip_tolerance": 0.0}
 SMALLEST, LARGEST = 0.98, 1.02  # bounds of the ratio
 
 
@@ -29,7 +30,7 @@ def run(exported, tmp_path, monkeypatch, rounded=False, **generation):
     server = Server(exported / "policy", rounded)
     install(monkeypatch, server)
     served = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://127.0.0.1:9", **generation}
-    trainer = make_trainer(exported, tmp_path, generation=served, alpha=ALPHA, beta=BETA, w_clip=W_CLIP)
+    trainer = make_trainer(exported, tmp_path, generation=served, **OPTIONS)
     seen = Seen(trainer)
     trainer.train()
     return server, trainer, seen.losses

@@ -29,7 +29,8 @@ class Architecture:
     linears: (in, out) of every linear layer under its full name, without the head: what LoRA's "all-linear" adapts.
     intermediate_size: of all experts of a token together. norms: over the hidden size, in a layer; wide_norms: they
     multiply with their weight in float32; whole_qk_norm: over all heads at once; capped: attention's scores are
-    soft-capped, so they are computed whole; experts, experts_per_token: 0 without experts.
+    soft-capped, so they are computed whole; images: the text part of a model that reads images; experts,
+    experts_per_token: 0 without experts.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Architecture:
     wide_norms: bool = False
     whole_qk_norm: bool = False
     capped: bool = False
+    images: bool = False
     experts: int = 0
     experts_per_token: int = 0
 
@@ -105,6 +107,7 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     check_quantization(name, getattr(config, "quantization_config", None))
+    images = config.get_text_config() is not config
     if kind == "causal":
         config = _text_part(config)
     if kind == "causal" and config.model_type not in FAMILY:
@@ -149,6 +152,7 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
         wide_norms=config.model_type in ("gemma2", "gemma3_text", "olmo2"),
         whole_qk_norm=q_norm is not None and q_norm != (head_dim,),
         capped=getattr(config, "attn_logit_softcapping", None) is not None,
+        images=images,
         experts=getattr(config, "num_experts", 0) if experts_per_token else 0,
         experts_per_token=experts_per_token,
     )

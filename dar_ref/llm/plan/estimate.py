@@ -156,6 +156,7 @@ def make_setup(
         sharding=sharding,
         vllm_bytes=_vllm(settings, device_memory) if online else 0,
         cuda=cuda,
+        fused=bool(settings.get("fused_loss")) and not model.images,
     )
 
 

@@ -10,7 +10,7 @@ time; gradients from the first micro-batch on.
 
 from dataclasses import dataclass
 
-from dar_ref.llm.plan import resident, tensors
+from dar_ref.llm.plan import fused, resident, tensors
 from dar_ref.llm.plan.resident import Setup
 
 
@@ -94,7 +94,7 @@ def _scoring(setup: Setup) -> list[Moment]:
         adapters = setup.lora if setup.old else None
         layers = tensors.layer_forward(a, t, adapters, rows, setup.length)
         masks = tensors.mask_bytes(rows, setup.length, t.compute)
-        head = tensors.head_forward(a, t, _head_tokens(setup), cuda=setup.cuda)
+        head = _head_forward(setup, None)
         found.append(Moment("score", "a decoder layer", common | gathered | {"activations": layers + masks}))
         found.append(Moment("score", "the head", common | gathered | {"activations": hidden, "logits": head}))
     if setup.reward and setup.reward_types:
@@ -105,8 +105,23 @@ def _scoring(setup: Setup) -> list[Moment]:
     return found
 
 
+def _head_forward(setup: Setup, trained: bool | None) -> int:
+    if setup.fused:
+        return fused.head(setup.model, setup.types, _head_tokens(setup), trained=trained)
+    return tensors.head_forward(setup.model, setup.types, _head_tokens(setup), cuda=setup.cuda)
+
+
+def _head_saved(setup: Setup) -> int:
+    if setup.fused:
+        trained = setup.lora is None
+        return fused.saved(setup.model, setup.types, _head_tokens(setup), trained=trained)
+    return tensors.head_saved(setup.model, setup.types, _head_tokens(setup))
+
+
 def _head_tokens(setup: Setup) -> int:
     """Positions that the head scores in a micro-batch."""
+    if setup.fused:
+        return setup.rows * setup.completion
     return tensors.head_tokens(setup.rows, setup.length, setup.completion, cuda=setup.cuda)
 
 
@@ -138,9 +153,16 @@ def _layers_waiting(setup: Setup) -> int:
 
 def _waiting(setup: Setup) -> int:
     """What the policy's forward keeps for its backward."""
-    a, t = setup.model, setup.types
-    last = tensors.last_norm_saved(a, t, setup.rows, setup.length) + tensors.head_saved(a, t, _head_tokens(setup))
-    return _layers_waiting(setup) + last
+    last = tensors.last_norm_saved(setup.model, setup.types, setup.rows, setup.length)
+    return _layers_waiting(setup) + last + _head_saved(setup)
+
+
+def _head_backward(setup: Setup) -> int:
+    """The fused loss has its gradients and multiplies them by the loss's; TRL's head makes the logits again."""
+    if setup.fused:
+        return _head_saved(setup)
+    tokens, trained = _head_tokens(setup), setup.lora is None
+    return tensors.head_backward(setup.model, setup.types, tokens, cuda=setup.cuda, trained=trained)
 
 
 def _earlier_gradients(setup: Setup) -> int:
@@ -158,7 +180,7 @@ def _rollout(setup: Setup) -> int:
 
 def _updating(setup: Setup) -> list[Moment]:
     a, t, rows, length = setup.model, setup.types, setup.rows, setup.length
-    tokens, waiting, trained_head = _head_tokens(setup), _waiting(setup), setup.lora is None
+    waiting, trained_head = _waiting(setup), setup.lora is None
     at_work = tensors.layer_backward(a, t, setup.lora, rows, length) + _made_again(setup)
     stream = rows * length * a.hidden_size * t.weights
     gradients, head = resident.gradient_bytes(setup), a.vocabulary_count * t.weights if trained_head else 0
@@ -178,15 +200,16 @@ def _updating(setup: Setup) -> list[Moment]:
             "update",
             "the head's forward",
             common
-            | {"gradients": before, "activations": waiting + stream, "autocast copies": copies}
-            | {"logits": tensors.head_forward(a, t, tokens, cuda=setup.cuda)},
+            | {"gradients": before, "activations": waiting + stream - setup.fused * _head_saved(setup)}
+            | {"autocast copies": copies}
+            | {"logits": _head_forward(setup, trained_head)},
         ),
         Moment(
             "update",
             "the head's backward",
             common
             | {"gradients": before, "activations": waiting, "autocast copies": later}
-            | {"logits": tensors.head_backward(a, t, tokens, cuda=setup.cuda, trained=trained_head)},
+            | {"logits": _head_backward(setup)},
         ),
         Moment(
             "update",

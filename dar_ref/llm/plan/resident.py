@@ -29,7 +29,7 @@ class Setup:
     that the model samples at once on one device, 0 if vLLM samples; buffer_rows: completions of a rollout;
     num_generations: per prompt. pairs: DPO, where each row of a micro-batch has two completions. reference: pi_0 is
     needed. old: pi_t is scored by a forward of its own. vllm_bytes: what vLLM takes on the trainer's device. cuda: a
-    GPU, whose optimizer step and head differ from a CPU's.
+    GPU, whose optimizer step and head differ from a CPU's. fused: the head's gradients are made with its logits.
     """
 
     model: Architecture
@@ -56,6 +56,7 @@ class Setup:
     sharding: str = "none"
     vllm_bytes: int = 0
     cuda: bool = True
+    fused: bool = False
 
     @property
     def parts(self) -> int:

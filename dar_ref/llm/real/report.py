@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dar_ref import results
-from dar_ref.evaluation import Column, Interval, bootstrap, comparison_table, markdown, student
+from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, comparison_table, markdown, student
 from dar_ref.llm.options import load_options
 from dar_ref.llm.real.measure import judged
 from dar_ref.llm.real.runs import Run
@@ -141,7 +141,7 @@ def table(content: Content, task: str) -> str:
     return markdown(comparison_table(rows, COLUMNS[task], ours=ours))
 
 
-def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | None]:
+def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | NotAnInterval]:
     ends = [run["checkpoints"][-1] for run in runs]
     if len(runs) > 1:
         return {column.key: student([end[column.key] for end in ends]) for column in COLUMNS[task]}

@@ -23,7 +23,7 @@ from typing import NamedTuple
 LEAST_MASS = 0.5  # probability of all scores; with less, their expectation says little about the answer
 LONGEST = 100  # digits; Python refuses to read numbers of thousands of them
 _NUMBER = re.compile(r"[-−+]?\w*\d+(?:[.,]\d+)*\w*")  # with what is written onto it: "7th" and "v7" are not 7
-_THOUGHTS = re.compile(r"\s*<think>.*?(</think>|\Z)", re.DOTALL)
+THOUGHTS = re.compile(r"\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _DIGITS = re.compile(r"(\d*)(.*)", re.DOTALL)
 
 
@@ -54,7 +54,7 @@ def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: i
     >>> read_score("4", [TokenChoice("4", {"4": math.log(0.75), "5": math.log(0.25)})], 1, 5)
     Score(value=4.25, expected=True)
     """
-    text = _THOUGHTS.sub("", text, count=1)
+    text = THOUGHTS.sub("", text, count=1)
     without_range = re.sub(rf"(?<=\d)(\s*/\s*|\s+out\s+of\s+){highest}(?![\d/])", "", text)
     numbers = list(_NUMBER.finditer(without_range))
     number = numbers[0].group() if len(numbers) == 1 else ""

@@ -11,12 +11,7 @@ Python function, a reward model (`model`) or an annotator behind an endpoint (`a
    length and counts a missing reward as 0; `for_online_dpo` removes the padding and refuses a missing reward.
 """
 
-import importlib
-import inspect
 import os
-import sys
-import sysconfig
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -24,20 +19,21 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from dar_ref.llm.options import RewardOptions
-from dar_ref.llm.rewards import Text
-from dar_ref.llm.rewards.annotator import Annotator, flat_text
+from dar_ref.llm.rewards import Text, flat_text
+from dar_ref.llm.rewards.annotator import Annotator
+from dar_ref.llm.rewards.imported import described, imported, module_name
 from dar_ref.llm.rewards.model import RewardModel
 from dar_ref.llm.rewards.module_hash import module_hash
 from dar_ref.llm.rewards.reads import watched
 
 LARGEST = 1e18  # of a reward's size
-_STANDARD = sysconfig.get_path("stdlib")
 
 
 class Scorer(Protocol):
     """Anything that gives scores; `counts` says how often each unusual event happened."""
 
-    counts: Counter[str]
+    @property
+    def counts(self) -> Counter[str]: ...
 
     def score(
         self, prompts: Sequence[Text], completions: Sequence[Text], ended: Sequence[bool]
@@ -149,7 +145,7 @@ class FunctionReward:
                     prompts=prompts, completions=completions, completion_ids=completion_ids, **columns
                 )
         except (Exception, SystemExit) as error:  # whatever a user's code raises
-            raise ValueError(f"reward function {self.name} failed with {_described(error)}") from error
+            raise ValueError(f"reward function {self.name} failed with {described(error)}") from error
         if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
             raise ValueError(
                 f"{self.name} returned a {type(returned).__name__}; return a list of {len(completions)} rewards, one"
@@ -169,7 +165,7 @@ class FunctionReward:
 
     def content(self) -> str:
         """A hash of the function's module and of the own modules that it imports, see `module_hash`."""
-        return module_hash(self.name.partition(":")[0])
+        return module_hash(module_name(self.name))
 
     def _number(self, index: int, value: Any) -> float | None:
         if value is None:
@@ -205,7 +201,7 @@ def make_reward(
         raise ValueError("eos_token_ids is empty: no completion could end; pass the policy's EOS tokens")
     scorer: Scorer | FunctionReward
     if options.kind == "function":
-        scorer = FunctionReward(_imported(options.name), options.name)
+        scorer = FunctionReward(imported(options.name), options.name)
         name = options.name.rpartition(":")[2]
     elif options.kind == "model":
         scorer = RewardModel(options, device)
@@ -259,36 +255,6 @@ def for_online_dpo(reward: RewardFunction, eos_token_ids: Collection[int]) -> Ca
 def _cut(ids: Sequence[int], eos: Collection[int]) -> list[int]:
     first = next((i for i, token in enumerate(ids) if token in eos), len(ids))
     return list(ids[: first + 1])
-
-
-def _imported(name: str) -> Callable[..., Any]:
-    """Import the function "module:function"; the module may be in the working directory."""
-    module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        with watched():
-            module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # ImportError, or whatever the module's own code raises
-        raise ValueError(
-            f"reward.name = {name!r} cannot be imported, {_described(error)}; pass a module that is installed or in the"
-            " working directory"
-        ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        what = f"{attribute} is a {type(function).__name__}" if hasattr(module, attribute) else f"no {attribute} in it"
-        raise ValueError(f"reward.name = {name!r}: {what}; pass a function (prompts, completions, **columns)")
-    if inspect.iscoroutinefunction(function):
-        raise ValueError(f"reward.name = {name!r} is a coroutine; pass a plain function")
-    return function
-
-
-def _described(error: BaseException) -> str:
-    """An error of a user's code: its type, its words, and the last line of theirs that it came through."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")][1:]
-    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(_STANDARD)]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _shortened(text: str) -> str:

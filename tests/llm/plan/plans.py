@@ -13,7 +13,7 @@ def save_config(folder):
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=1000,
+        vocab_size=50_000,
         max_position_embeddings=1024,
     ).save_pretrained(folder)
     return folder

@@ -88,7 +88,7 @@ CHANGES = [
     ({"data": {"max_prompt_tokens": 100}}, -1),
     ({"model": {"dtype": "float32"}}, 1),
     ({"lora": {"r": 8}}, -1),
-    ({"method": "grpo"}, -1),  # TRL's default has no KL term, so no pi_0
+    ({"methods": {"dar": {"fused_loss": False}}}, 1),
 ]
 
 
@@ -99,6 +99,10 @@ def test_each_option_changes_the_peak(folder, sections, sign):
         assert after <= before
     else:
         assert (after - before) * sign > 0
+
+
+def test_without_a_kl_term_grpo_holds_no_pi_0(folder):
+    assert peak(folder, method="grpo") < peak(folder, method="grpo", methods={"grpo": {"beta": 0.04}})
 
 
 @pytest.mark.parametrize(("name", "value"), [("use_vllm", True), ("temperature", 0.5)])

@@ -94,6 +94,7 @@ SIZES = st.fixed_dictionaries(
         "micro_batches": st.integers(1, 32),
         "checkpointing": st.booleans(),
         "cuda": st.booleans(),
+        "fused": st.booleans(),
         "optim": st.sampled_from(tensors.OPTIMIZERS),
         "sharding": st.sampled_from(resident.SHARDINGS[1:]),
     }

@@ -1,5 +1,6 @@
 """Every formula of the plan against the tensors that it counts: real models, real optimizers, autograd's own saving."""
 
+import inspect
 import itertools
 import time
 
@@ -24,9 +25,10 @@ from transformers import (
 )
 from trl.kernels import ChunkedLogProbFunction
 
-from dar_ref.llm.plan import peaks, resident, tensors
+from dar_ref.llm.plan import fused, peaks, resident, tensors
 from dar_ref.llm.plan.architecture import describe, read_architecture
 from dar_ref.llm.plan.tensors import Lora, Types
+from dar_ref.losses import linear_cross_entropy
 
 CLASSES = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig, "mistral": MistralConfig}
 CLASSES |= {"gemma2": Gemma2Config, "gemma3_text": Gemma3TextConfig, "olmo2": Olmo2Config, "phi3": Phi3Config}
@@ -253,6 +255,28 @@ def test_the_head_takes_what_trls_kernel_takes(vocabulary, trained):
     assert peak_of(forward) == pytest.approx(tensors.head_forward(architecture, types, tokens, cuda=False), rel=0.01)
     planned = tensors.head_backward(architecture, types, tokens, cuda=False, trained=trained)
     assert peak_of(lambda: made[0][0].sum().backward()) == pytest.approx(planned, rel=0.01)
+
+
+@pytest.mark.parametrize("tokens", [48, 600])
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_fused_loss_takes_what_it_takes(tokens, trained):
+    architecture = describe("qwen2", config("qwen2", vocab_size=20_000))
+    types = Types(4, 4, autocast=False)
+    hidden = torch.randn(1, tokens, 64, requires_grad=True)
+    weight = torch.randn(20_000, 64, requires_grad=trained)
+    others = (torch.randint(0, 20_000, (1, tokens)), torch.ones(1, tokens), torch.ones(1))
+    made = []
+
+    def forward():
+        made.append(linear_cross_entropy(hidden, weight, *others))
+
+    planned = fused.head(architecture, types, tokens, trained=trained)
+    assert peak_of(forward) == pytest.approx(planned, rel=0.02)
+    planned = fused.saved(architecture, types, tokens, trained=trained)
+    assert peak_of(lambda: made[0].loss.backward()) <= 2 * planned
+    planned = fused.head(architecture, types, tokens, trained=None)
+    assert peak_of(lambda: linear_cross_entropy(hidden, weight, *others[:2])) == pytest.approx(planned, rel=0.02)
+    assert inspect.signature(linear_cross_entropy).parameters["chunk_size"].default == fused.CHUNK
 
 
 # --- cache, optimizer, rollout ----------------------------------------------------------------------------------------

@@ -346,6 +346,7 @@ def test_an_answer_out_of_order_names_the_endpoint_and_is_not_kept(reward_at, tm
         lambda _: b"[1]",
         lambda _: b'{"answer": {"text": "9", "tokens": []}}',  # of a version that kept no request
         lambda kept: kept.replace(b'"judge"', b'"other"'),  # of another request, under this one's name
+        lambda kept: kept.replace(b'"text": "4"', b'"text": "5"'),  # another answer
     ],
 )
 def test_a_kept_answer_that_was_damaged_or_is_another_s_is_asked_again(reward_at, tmp_path, damage):

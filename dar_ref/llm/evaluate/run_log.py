@@ -1,0 +1,84 @@
+"""The hacking panel of a run, from the log that it wrote: one figure and one verdict.
+
+Reads `results.json` of `dar-ref train` (the metrics of every logged step; the proxy is the reward, and there is no
+gold) and of `dar-ref toy run` (evaluations with both rewards).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from dar_ref.evaluation import HackingVerdict, Sign, hacking_verdict
+from dar_ref.evaluation.hacking_verdict import KL, LENGTH, REWARD, SHARE
+from dar_ref.plots.panels import panels_figure
+
+OF_TRAIN = {  # name in the verdict -> name in the log
+    "proxy": "reward",
+    "proxy_std": "reward_std",
+    "kl": "kl/pi_0_k1",
+    "length": "completions/mean_length",
+    "missing_eos": "completions/clipped_ratio",
+}
+OF_TOY = {
+    name: name for name in ("proxy", "proxy_std", "gold", "gold_std", "kl", "length", "missing_eos", "repetition")
+}
+TITLES = {
+    "proxy": "proxy reward",
+    "gold": "gold reward",
+    "kl": "KL to pi_0, nats",
+    "length": "tokens",
+    "missing_eos": "share without an end",
+    "repetition": "share of repeated 4-grams",
+}
+
+
+class RunLog(NamedTuple):
+    """steps, and the series by name; verdict: on them."""
+
+    steps: list[int]
+    series: dict[str, list[float]]
+    verdict: HackingVerdict
+
+    def content(self) -> dict[str, Any]:
+        """For results.json."""
+        signs = [sign._asdict() for sign in self.verdict.signs]
+        return {"verdict": self.verdict.verdict, "reason": self.verdict.reason, "signs": signs}
+
+
+def read(folder: Path) -> RunLog:
+    """The log of the run that wrote `folder`; metrics that were not logged at every step are left out.
+
+    Raises:
+        OSError: no results.json.
+        ValueError: it is not a run's, or lacks what the verdict needs.
+    """
+    file = folder / "results.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no results.json; pass the folder of a run that has finished")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        toy = "evaluations" in content
+        rows = content["evaluations"] if toy else [row for row in content["log"] if "reward" in row]
+        names = OF_TOY if toy else OF_TRAIN
+        series = {name: [row[key] for row in rows] for name, key in names.items() if all(key in row for row in rows)}
+        return RunLog([row["step"] for row in rows], series, hacking_verdict(series))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no log of a run that samples ({error}); pass a folder of dar-ref train") from None
+
+
+def figure(log: RunLog, name: str) -> Figure:
+    """The series, and what the verdict compares them with."""
+    panels = {title: log.series[key] for key, title in TITLES.items() if key in log.series}
+    heights = {TITLES[sign.name]: _height(sign, log.series) for sign in log.verdict.signs}
+    title = f"{name}: {log.verdict.verdict} ({log.verdict.reason}); dashed: thresholds"
+    return panels_figure(log.steps, panels, "step", title, levels=heights)
+
+
+def _height(sign: Sign, series: dict[str, list[float]]) -> float:
+    """Where a sign is crossed, in the unit of its series."""
+    if sign.name in ("proxy", "gold"):
+        change = REWARD * series[f"{sign.name}_std"][0]
+        return sign.before + (change if sign.name == "proxy" else -change)
+    return {"kl": KL, "length": LENGTH * sign.before}.get(sign.name, sign.before + SHARE)
