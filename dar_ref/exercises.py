@@ -172,6 +172,15 @@ def alpha_that_keeps_a_share(
     )
 
 
+def alpha_that_holds_a_spread(answer: float, spread: float, beta: float) -> bool:
+    """Notebook 11: the alpha at which log(pi/pi_0) has this standard deviation, in nats, where a run comes to rest."""
+    return _number(
+        answer,
+        1.0 / (beta * spread),
+        hint="T5: where A is divided by its std, a fixed point has the standard deviation 1/(alpha beta)",
+    )
+
+
 def _number(answer: object, expected: float, *, hint: str, relative: float = THREE_DIGITS) -> bool:
     """Compare a number with the expected value; print right, or wrong with a hint that does not reveal the value."""
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):

@@ -45,7 +45,7 @@ def silent(stage: str, done: int = 0, total: int | None = None) -> None:
     """A `Report` that shows nothing."""
 
 
-def counted(report: Report, stage: str, items: Sequence[T]) -> Iterator[T]:
+def stepwise(report: Report, stage: str, items: Sequence[T]) -> Iterator[T]:
     """The items, with a report before each of them."""
     for done, item in enumerate(items):
         report(stage, done, len(items))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.stats import chi2
 
 from dar_ref import theory
 from dar_ref.evaluation import markdown
+from dar_ref.llm.real import report
 from dar_ref.toy.experiments import tables
 from tests.benchmarks import skipping_curves, update
 
@@ -50,6 +52,13 @@ def test_tables_of_an_experiment_are_those_of_its_results(name):
     written = content(name)
     assert table(name).endswith("\n".join(markdown(made) for made in tables.TABLES[name](written)))
     assert table(name).startswith(f"{written['question']}\n")
+
+
+def test_the_page_of_the_real_model_is_made_of_its_results():
+    assert table("real-model") == report.tables(content("real-model"))
+    shown = re.findall(r"\]\((real-model/[\w-]+\.png)\)", table("real-model"))
+    assert len(shown) == 2 * len(content("real-model")["pi_0"])
+    assert all((DOCS / "results" / picture).is_file() for picture in shown)
 
 
 def test_the_claims_are_judged_by_the_results():
@@ -204,6 +213,7 @@ def test_tables_of_a_statement_are_those_of_its_results(name):
 
 def test_the_tables_of_the_lean_update_are_those_of_their_results():
     assert table("update") == update.table(content("update"))
+    assert (DOCS / "results/update/head.md").read_text(encoding="utf-8") == update.head_table(content("update"))
     assert table("skipping") == skipping_curves.table(content("skipping")["runs"])
 
 

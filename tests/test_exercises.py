@@ -4,13 +4,27 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from dar_ref import exercises, theory
 from dar_ref.toy.tasks import agreement
 
 EVEN = np.log([0.5, 0.5])
 
+
 # checker, right answer by another method, wrong answers
+def spread_at_rest(alpha, beta):
+    """Standard deviation of log(pi/pi_0) at the fixed point of two arms whose advantage has std 1 there."""
+
+    def rest(size):
+        log_pi = theory.fixed_point(np.array([size, -size]), EVEN, alpha, beta)
+        return log_pi, 2 * size * np.sqrt(np.exp(log_pi).prod())  # std of the advantage under log_pi
+
+    log_pi, _ = rest(brentq(lambda size: rest(size)[1] - 1.0, 0.1, 1.5 * alpha * beta))
+    log_ratio = log_pi - EVEN
+    return float(np.sqrt(np.exp(log_pi) @ log_ratio**2 - (np.exp(log_pi) @ log_ratio) ** 2))
+
+
 CASES = {
     "smallest_dual_kl": (
         partial(exercises.smallest_dual_kl, log_pi_0=np.log([0.8, 0.2]), log_pi_t=np.log([0.2, 0.8]), alpha=0.5),
@@ -97,6 +111,11 @@ CASES = {
         ),
         0.5,  # C(1) = 1 and C(1/2)^2 = (1/2)(1 + 2 sqrt(0.2 * 0.8)) = 0.9, by hand
         [0.1, 0.9, 1.0],
+    ),
+    "alpha_that_holds_a_spread": (
+        partial(exercises.alpha_that_holds_a_spread, spread=spread_at_rest(alpha=0.5, beta=4.0), beta=4.0),
+        0.5,
+        [0.1, 2.0, 0.125],
     ),
 }
 EXACT = {"beta_to_pass", "accumulation_steps"}

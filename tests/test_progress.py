@@ -32,7 +32,7 @@ def test_a_stage_is_said_when_it_begins_and_then_every_ten_seconds(clock, capsys
 
 def test_items_are_counted_before_and_after(capsys):
     seen = []
-    assert list(progress.counted(lambda *at: seen.append(at), "x", ("a", "b"))) == ["a", "b"]
+    assert list(progress.stepwise(lambda *at: seen.append(at), "x", ("a", "b"))) == ["a", "b"]
     assert seen == [("x", 0, 2), ("x", 1, 2), ("x", 2, 2)]
     assert capsys.readouterr().err == ""
 

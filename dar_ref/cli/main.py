@@ -18,9 +18,9 @@ from dar_ref import __version__, arithmetic, results
 from dar_ref.cli.evaluate import add_evaluate
 from dar_ref.cli.llm import add_configs, add_plan, add_train
 from dar_ref.cli.toy import add_toy
-from dar_ref.errors import check_folder, exit_status, path, whole
+from dar_ref.errors import exit_status, path, refuse_file, whole
 from dar_ref.parser import Parser
-from dar_ref.progress import counted, reporting
+from dar_ref.progress import reporting, stepwise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     for name in ("out", "cache", "folder"):  # before the work, and before torch is imported
         if hasattr(arguments, name):
-            check_folder(getattr(arguments, name))
+            refuse_file(getattr(arguments, name))
     return int(arguments.run(arguments))
 
 
@@ -84,7 +84,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         results.check_writable(arguments.json)
     with reporting() as report:
-        rows = verify(arguments.seed, arguments.cases, arguments.digits, partial(counted, report, "random bandits"))
+        rows = verify(arguments.seed, arguments.cases, arguments.digits, partial(stepwise, report, "random bandits"))
     table = Table(
         title=f"seed {arguments.seed}, certificates to {arguments.digits} digits",
         caption=f"float64: worst error per unit of scale, {LIMIT:.1e} is allowed; certified: a bound of the residual",

@@ -18,7 +18,7 @@ from dar_ref import results, scalars
 from dar_ref.bandit import TrainConfig, compare, digits_bandit, digits_config
 from dar_ref.bandit.config import Method
 from dar_ref.demo.page import table_rows, write_report
-from dar_ref.progress import Report, counted, reporting
+from dar_ref.progress import Report, reporting, stepwise
 from dar_ref.verify.run import Row, rows_as_json, verify
 
 METHODS: tuple[Method, ...] = ("dar", "grpo", "dao")
@@ -69,7 +69,7 @@ def _measured(seed: int) -> tuple[dict[str, Any], list[bool]]:
 
 
 def _verify(seed: int, report: Report) -> list[Row]:
-    return verify(seed, CASES, progress=partial(counted, report, "theory"))
+    return verify(seed, CASES, progress=partial(stepwise, report, "theory"))
 
 
 def _compare(seed: int, report: Report) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 from dar_ref import scalars
 from dar_ref.errors import HIDDEN, without_passwords
 from dar_ref.llm.keys import SECTIONS, hint, section_keys
+from dar_ref.llm.models.kinds import FROM_GGUF
 from dar_ref.llm.types_in_words import why
 from dar_ref.llm.yaml_file import read_one_value, read_value, read_yaml
 
@@ -36,6 +37,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 ONLINE = METHODS[:-2]  # those that sample completions
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 CONFIGS = Path(__file__).parents[1] / "configs"
+REAL_MODEL = "out/real-model"  # where `make real-model` writes
 
 _STRICT = ConfigDict(extra="forbid", strict=True)  # strict: true is no number, 1 no truth value, "5" no 5
 
@@ -310,10 +312,12 @@ def find_config(path: str | Path) -> Path:
 
 def no_such_model(option: str, name: str, error: Exception) -> OSError:
     """The error for a model that is neither a folder here nor on the hub."""
-    return OSError(
-        f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error});"
-        " check it, or download it where there is a network and pass its folder"
-    )
+    remedy = "check it, or download it where there is a network and pass its folder"
+    if name == REAL_MODEL or "SmolLM2-135M-Instruct" in name:
+        remedy = f"`make real-model` writes SmolLM2-135M-Instruct without a hub: pass model.name={REAL_MODEL} then"
+    if name.endswith(".gguf"):
+        remedy = FROM_GGUF
+    return OSError(f"{option} = {name!r} is not a folder here, and the hub gives none of that name ({error}); {remedy}")
 
 
 def _put(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:

@@ -12,6 +12,9 @@ are interleaved: all variants, then all again. Ratios are to TRL's GRPO with KL 
 time on one thread, so other work on the machine hardly counts. Memory is the largest resident set of the step above
 that before it.
 
+Then the head alone, as large as in a run: loss and gradients of 4 x 512 tokens from hidden states and 150,000 words, by
+the fused loss, by TRL's kernel, and by log-softmax of the whole logits.
+
 Beside each ratio stands what arithmetic alone would give: multiply-adds of the matrix products that a variant makes,
 for the tokens it makes them for, padding included, over those of GRPO. It leaves out softmax, attention's scores and
 all that is not a product.
@@ -24,7 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +50,8 @@ DAR["DAR without all four"] = {name: value for off in OFF.values() for name, val
 TRL = ("TRL GRPO + KL", "TRL RLOO", "TRL SFT")
 VARIANTS = (*DAR, *TRL)
 PHASES = ("score", "update", "seconds")
+HEAD_SHAPE = (4, 512, HIDDEN, 150_000)  # B, T, H, V
+HEADS_OF = ("fused loss", "TRL's kernel", "whole logits")
 
 
 class Rollout(NamedTuple):
@@ -260,6 +265,35 @@ def products(variant: str, measured: Measured, vocabulary: int) -> float:
     )
 
 
+def measure_head(kind: str) -> Measured:
+    """Loss and gradients of the head alone."""
+    import torch
+    from trl.kernels import ChunkedLogProbFunction
+
+    from dar_ref.losses import linear_cross_entropy
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    b, t, h, v = HEAD_SHAPE
+    hidden = torch.randn(b, t, h, requires_grad=True)
+    head = (torch.randn(v, h) * 0.05).requires_grad_()
+    ids, weights = torch.randint(v, (b, t)), torch.rand(b)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    resident, began = of_process("VmRSS"), time.process_time()
+    if kind == "fused loss":
+        loss = linear_cross_entropy(hidden, head, ids, torch.ones(b, t), weights).loss
+    else:
+        if kind == "TRL's kernel":
+            flat = (hidden.view(-1, h), head, None, ids.view(-1), 1.0, 32768, None, 1.0, ("entropy",))
+            logps = ChunkedLogProbFunction.apply(*flat)[0].view(b, t)  # type: ignore[no-untyped-call]
+        else:
+            logps = torch.log_softmax(hidden @ head.t(), dim=-1).gather(-1, ids[..., None])[..., 0]
+        loss = -(weights * logps.sum(dim=1)).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    seconds = time.process_time() - began
+    return Measured(0.0, seconds, seconds, of_process("VmHWM") - resident, [], {})
+
+
 def in_a_fork(work: Callable[[], Measured]) -> Measured:
     """The result of `work` in a child process."""
     sys.stdout.flush()
@@ -290,6 +324,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=VOCABULARIES)
+    parser.add_argument("--parts", nargs="+", choices=("steps", "head"), default=("steps", "head"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/update"))
     arguments = parser.parse_args()
     import torch
@@ -297,25 +332,50 @@ def main() -> int:
 
     torch.set_num_threads(1)
     logging.set_verbosity_error()
-    began, found, load = time.time(), {}, [os.getloadavg()[0]]
+    began, load = time.time(), [os.getloadavg()[0]]
+    written = arguments.out / "results.json"
+    content = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
+    if "head" in arguments.parts:
+        content["head"] = of_head(arguments.rounds)
+    if "steps" in arguments.parts:
+        content |= {"sizes": sizes(), "rounds": arguments.rounds}
+        content["vocabularies"] = of_steps(arguments.vocabularies, arguments.rounds)
+    load.append(os.getloadavg()[0])
+    results.write_json(written, content)
+    about = results.run_info("make benchmark-update", began) | {"load": [round(x, 1) for x in load]}
+    results.write_json(arguments.out / "run.json", about)
+    results.write_text(arguments.out / "table.md", table(content))
+    results.write_text(arguments.out / "head.md", head_table(content))
+    print(table(content), head_table(content), sep="\n")
+    return 0
+
+
+def of_head(rounds: int) -> dict[str, Any]:
+    """All rounds of the head alone, by what makes its gradients."""
+    rows: dict[str, list[Measured]] = {kind: [] for kind in HEADS_OF}
+    for _ in range(rounds):
+        for kind in HEADS_OF:
+            rows[kind].append(in_a_fork(lambda k=kind: measure_head(k)))  # type: ignore[misc]
+    return {
+        kind: {"seconds": [round(m.seconds, 3) for m in measured], "memory": [m.memory for m in measured]}
+        for kind, measured in rows.items()
+    }
+
+
+def of_steps(vocabularies: Sequence[int], rounds: int) -> dict[str, Any]:
+    """All rounds of all variants, by vocabulary and variant."""
+    found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_model(folder / "warm", WARM_UP)
         rollout = roll_out(folder / "warm")
         for variant in VARIANTS:
             measure(variant, folder / "warm", rollout, folder / "out")
-        for vocabulary in arguments.vocabularies:
+        for vocabulary in vocabularies:
             model = folder / str(vocabulary)
             save_model(model, vocabulary)
-            found[str(vocabulary)] = of_vocabulary(model, vocabulary, arguments.rounds, folder / "out")
-            load.append(os.getloadavg()[0])
-    content = {"sizes": sizes(), "rounds": arguments.rounds, "vocabularies": found}
-    results.write_json(arguments.out / "results.json", content)
-    about = results.run_info("make benchmark-update", began) | {"load": [round(x, 1) for x in load]}
-    results.write_json(arguments.out / "run.json", about)
-    results.write_text(arguments.out / "table.md", table(content))
-    print(table(content))
-    return 0
+            found[str(vocabulary)] = of_vocabulary(model, vocabulary, rounds, folder / "out")
+    return found
 
 
 def of_vocabulary(model: Path, vocabulary: int, rounds: int, out: Path) -> dict[str, Any]:
@@ -375,6 +435,20 @@ def table(content: dict[str, Any]) -> str:
             )
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def head_table(content: dict[str, Any]) -> str:
+    """The head alone, in Markdown."""
+    b, t, h, v = HEAD_SHAPE
+    lines = [f"**The head alone**, {b} x {t} tokens, {h} dimensions, {v:,} words, float32\n"]
+    lines += ["| | seconds | spread | memory, MB | memory / TRL's |", "| --- |" + " ---: |" * 4]
+    theirs = statistics.median(content["head"]["TRL's kernel"]["memory"])
+    for kind, row in content["head"].items():
+        memory, seconds = statistics.median(row["memory"]), row["seconds"]
+        spread = f"{min(seconds):.1f} to {max(seconds):.1f}"
+        middle = statistics.median(seconds)
+        lines.append(f"| {kind} | {middle:.1f} | {spread} | {memory / 1e6:.0f} | {memory / theirs:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

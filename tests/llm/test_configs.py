@@ -1,5 +1,5 @@
 """The configurations in the package. For every method they load into the training classes; every value names its
-source; every command in them makes 128 samples per update; accelerate reads its files."""
+source; every command in them makes as many samples per update; accelerate reads its files."""
 
 import re
 import shlex
@@ -11,21 +11,31 @@ from accelerate.commands.launch import launch_command_parser
 
 from dar_ref.llm.build import make_arguments
 from dar_ref.llm.data.load import DATASETS
-from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, find_config, load_options
+from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, REAL_MODEL, find_config, load_options
 from dar_ref.llm.yaml_file import read_yaml
 from dar_ref.losses import dar_loss
 
-SAMPLES = 128
+REAL = ("smollm2-135m-sentiment", "smollm2-135m-tldr")  # a laptop's: fewer samples an update, and no pairs
 NAMES = (
     "qwen2-0.5b-tldr",
     "qwen2-7b-harmless",
     "qwen2-7b-helpful",
     "qwen2-7b-instruct-helpsteer2",
     "qwen2-7b-tldr",
+    *REAL,
     "toy_cpu",
 )
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 CPU = ["training.use_cpu=true"]  # without a GPU, transformers refuses bf16 unless use_cpu is set
+
+
+def samples(name):
+    return 32 if name in REAL else 128
+
+
+def methods(*names):
+    """(configuration, method) for all methods of `names` that it has data for."""
+    return [(c, m) for m in names for c in NAMES if m in ONLINE or c not in REAL]
 
 
 def arguments(name, method, out, *overrides):
@@ -38,16 +48,15 @@ def test_these_are_all():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch_dtype.*:FutureWarning")
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "method"), methods(*METHODS))
 def test_every_method_is_made_of_it_with_the_same_number_of_samples(name, method, tmp_path):
     made = arguments(name, method, tmp_path)
     rows = made.per_device_train_batch_size * made.gradient_accumulation_steps
     samples_a_row = 2 if method in ("dpo", "online_dpo") else 1
-    assert rows * samples_a_row == SAMPLES
+    assert rows * samples_a_row == samples(name)
     if method in ONLINE and samples_a_row == 1:
         assert made.num_generations == 4
-        assert made.generation_batch_size == SAMPLES  # one rollout per update: no sample is stale
+        assert made.generation_batch_size == samples(name)  # one rollout per update: no sample is stale
     options = load_options(name)
     tokens = options.data.max_prompt_tokens + options.generation["max_completion_length"]
     assert getattr(made, "max_length", tokens) == tokens
@@ -73,6 +82,12 @@ def test_data_and_reward(name):
         assert options.reward.separator == " "
         return
     task = name.rpartition("-")[2]
+    if name in REAL:
+        assert options.model.name == REAL_MODEL
+        assert options.data.prompts == f"out/real-prompts/{task}/train.jsonl"
+        assert options.reward.name == f"dar_ref.llm.real.{task}:reward"
+        assert options.data.max_prompt_tokens < 200
+        return
     assert options.data.prompts == options.data.preferences == task
     assert task in DATASETS
     assert "Qwen2-" + name.split("-")[1].upper() in options.model.name
@@ -133,11 +148,10 @@ def commands(name):
     return [shlex.split(line[1:]) for line in lines if re.match(r"#\s+(dar-ref train|accelerate launch)", line)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", ["dar", "dpo", "dar_offline"])
+@pytest.mark.parametrize(("name", "method"), methods("dar", "dpo", "dar_offline"))
 def test_every_command_in_it_makes_the_same_number_of_samples(name, method, tmp_path):
     found = commands(name)
-    assert len(found) == {"toy_cpu": 1, "qwen2-0.5b-tldr": 2}.get(name, 5)
+    assert len(found) == {"qwen2-0.5b-tldr": 2}.get(name, 1 if name in ("toy_cpu", *REAL) else 5)
     for words in found:
         devices = 1
         if words[0] == "accelerate":
@@ -148,7 +162,7 @@ def test_every_command_in_it_makes_the_same_number_of_samples(name, method, tmp_
         assert words[words.index("--config") + 1] == name
         made = arguments(name, method, tmp_path, *words[words.index("--config") + 2 :])
         rows = made.per_device_train_batch_size * made.gradient_accumulation_steps * devices
-        assert rows * (2 if method == "dpo" else 1) == SAMPLES, words
+        assert rows * (2 if method == "dpo" else 1) == samples(name), words
 
 
 def test_what_is_sampled_is_what_is_scored(tmp_path):

@@ -199,6 +199,13 @@ def test_the_sampler_knows_what_scoring_would_find(exported, tmp_path, temperatu
     assert "generate" not in vars(trainer.model)
 
 
+def test_in_bfloat16_the_sampler_decides_what_is_left_out_and_weighs_nothing(exported, tmp_path):
+    _, log, calls = steps_of(exported, tmp_path, 1e-3, model={"dtype": "bfloat16"})
+    assert calls["update"] == round(32 * (1 - log["skipped/update"])) < 24
+    assert log["kl/pi_t_k1"] == 0.0  # pi_t is pi_theta's own forward; the sampler's log-probs would be off by rounding
+    assert 0 < log["skipped/bound"] <= 1e-3
+
+
 def test_a_sampler_that_draws_from_something_else_is_refused(exported, tmp_path):
     trainer = make_trainer(exported, tmp_path / "out", training={"max_steps": 1})
     generate = trainer.model.generate

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+FROM_GGUF = "`python -m dar_ref.llm.models.gguf FILE FOLDER` writes a folder that can be trained: pass that"
+
 
 def check_weights(option: str, name: str | Path) -> None:
-    """Raise ValueError if a folder holds an adapter, a quantised model or no JSON; hub names are not looked at.
+    """Raise ValueError if a folder holds an adapter, GGUF, a quantised model or no JSON; hub names are not looked at.
 
     Args:
         option: that names the folder, for the message.
@@ -19,6 +21,8 @@ def check_weights(option: str, name: str | Path) -> None:
             f"{option} = {str(name)!r} is an adapter of {base!r} and no model; merge it into its base first: load it by"
             " peft's AutoPeftModel..., call merge_and_unload(), and pass the folder you save that to"
         )
+    if not (folder / "config.json").is_file() and any(folder.glob("*.gguf")):
+        raise ValueError(f"{option} = {str(name)!r} holds a GGUF file and no config.json; {FROM_GGUF}")
     if (folder / "generation_config.json").is_file():
         _json(folder / "generation_config.json")  # transformers passes over one that is broken, and so over its EOS
     if (folder / "config.json").is_file():

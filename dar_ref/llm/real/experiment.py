@@ -1,0 +1,133 @@
+"""The comparison on real text: `python -m dar_ref.llm.real.experiment`, or `make real-experiment`.
+
+Every run is one `dar-ref train` of a configuration `smollm2-135m-*`, in a folder of its own, and its checkpoints are
+measured on the test prompts. The command can be stopped at any moment and started again: a run goes on from its last
+checkpoint, what is measured is not measured twice. Results are written after every run, so they stand with whatever
+runs are there; `--updates 40` prolongs runs of 20.
+
+    OUT/TASK/RUN/seed-S/             what `dar-ref train` writes
+    OUT/TASK/RUN/seed-S/measured.json
+    REPORT/results.json, run.json, table.md, gold.png, panel.png
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dar_ref import results
+from dar_ref.errors import exit_status, path, whole
+from dar_ref.llm.data.load import load_prompts
+from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenizer
+from dar_ref.llm.models.prompts import PromptReader
+from dar_ref.llm.options import RunOptions, load_options
+from dar_ref.llm.real import report
+from dar_ref.llm.real.measure import answers, of_tokens, with_adapter
+from dar_ref.llm.real.runs import RUNS, Run
+
+SEED = 1  # of the answers to the test prompts
+
+
+def do(run: Run, seed: int, updates: int, out: Path) -> None:
+    """Train one run and measure its checkpoints, as far as that is not done."""
+    folder = out / run.task / run.name / f"seed-{seed}"
+    overrides = [*run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
+    if not (folder / "checkpoints" / f"checkpoint-{updates}").is_dir() or not (folder / "results.json").is_file():
+        train = ["-m", "dar_ref.llm.train", "--config", f"smollm2-135m-{run.task}", "--out", str(folder), "--resume"]
+        status = subprocess.run([sys.executable, *train, *overrides], check=False).returncode
+        if status:
+            raise ChildProcessError(f"{folder}: training ended with {status}, see above; the same command resumes it")
+    options = load_options(f"smollm2-135m-{run.task}", overrides)
+    start = out / run.task / "pi_0.json"
+    if not start.is_file():
+        results.write_json(start, measured(options, None, 0))
+    file = folder / "measured.json"
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"checkpoints": []}
+    for step in range(options.training["save_steps"], updates + 1, options.training["save_steps"]):
+        if step not in [point["step"] for point in content["checkpoints"]]:
+            checkpoint = folder / "checkpoints" / f"checkpoint-{step}"
+            content["checkpoints"].append(measured(options, checkpoint, step))
+            results.write_json(file, content)
+
+
+def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[str, Any]:
+    """The answers of one checkpoint to the test prompts, and greedy answers to the prompts that are shown.
+
+    Args:
+        options: of the run.
+        checkpoint: folder of an adapter; None for pi_0.
+        step: updates so far.
+    """
+    base, tokenizer, texts, rows = _loaded(options)
+    model = with_adapter(base, checkpoint)
+    tokens = options.generation["max_completion_length"]
+    shown = report.shown(texts)
+    found = answers(model, tokenizer, texts, tokens, SEED)
+    greedy = answers(model, tokenizer, [texts[i] for i in shown], tokens, None)
+    if checkpoint is not None:
+        model.unload()
+    return {
+        "step": step,
+        "answers": of_tokens(found),
+        "greedy": [
+            {"prompt": rows[i]["prompt"][-1]["content"], "answer": answer.text}
+            for i, answer in zip(shown, greedy, strict=True)
+        ],
+    }
+
+
+@cache
+def _base(folder: Path) -> Any:
+    return load_policy(load_options("smollm2-135m-sentiment").model, folder).eval()
+
+
+def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, Any]]]:
+    """pi_0, its tokenizer, and the test prompts: as the model reads them, and as rows."""
+    folder = model_folder(options.model)
+    tokenizer = policy_tokenizer(options.model, folder)
+    test = replace(options.data, prompts=str(report.test_prompts(options.data.prompts)))
+    rows = list(load_prompts(test, tokenizer).dataset)
+    texts = PromptReader(tokenizer).write([row["prompt"] for row in rows])
+    return _base(folder), tokenizer, texts, rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do all runs that are asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dar_ref.llm.real.experiment",
+        description="Train SmolLM2-135M-Instruct on real text with several methods, measure, and write a report.",
+    )
+    parser.add_argument("--out", type=path, default=Path("out/real-experiment"), help="of the runs (%(default)s)")
+    parser.add_argument("--report", type=path, help="folder of results, table and figures (default: OUT/report)")
+    parser.add_argument("--task", choices=sorted({run.task for run in RUNS}), help="only this one")
+    parser.add_argument("--runs", nargs="+", choices=sorted({run.name for run in RUNS}), help="only these")
+    parser.add_argument("--seeds", type=whole, default=3, help="at most so many of each run (default: %(default)s)")
+    parser.add_argument("--updates", type=whole, default=20, help="of each run (default: %(default)s)")
+    parser.add_argument(
+        "--only-report", action="store_true", help="do no run; write the report of those that are there"
+    )
+    arguments = parser.parse_args(argv)
+    return exit_status("dar_ref.llm.real.experiment", lambda: _all(arguments))
+
+
+def _all(arguments: argparse.Namespace) -> int:
+    folder = arguments.report or arguments.out / "report"
+    for seed in range(0 if arguments.only_report else arguments.seeds):
+        for run in RUNS:
+            wanted = arguments.task in (None, run.task) and (arguments.runs is None or run.name in arguments.runs)
+            if wanted and seed < run.seeds:
+                print(f"{run.task}, {run.label}, seed {seed}", file=sys.stderr)
+                do(run, seed, arguments.updates, arguments.out)
+                report.write(arguments.out, folder, RUNS)
+    report.write(arguments.out, folder, RUNS)
+    print(folder / "results.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The report of the comparison on real text: `results.json`, a table, two figures, from whatever runs are there.
+
+Intervals: with one seed, bootstrap over the test prompts, those about one topic together; they say nothing about other
+seeds. With several seeds, Student's over the seeds.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from dar_ref import results
+from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, comparison_table, markdown, student
+from dar_ref.llm.options import load_options
+from dar_ref.llm.real.measure import judged
+from dar_ref.llm.real.runs import Run
+from dar_ref.llm.real.sentiment import QUESTIONS
+from dar_ref.plots.style import BLACK, BLUE, GREEN, LABELS, ORANGE, PURPLE, SKY, VERMILION, save_png, style
+
+Content = dict[str, Any]
+COMMAND = "python -m dar_ref.llm.real.experiment"
+QUESTION = "What do DAR and others make of a real model, and does the anchor hold?"
+TITLES = {"sentiment": "Sentiment", "tldr": "TL;DR of documentation"}
+LOOKS = {  # of a run: colour, marker
+    "dar": (BLUE, "o"),
+    "dar-alpha-1": (SKY, "v"),
+    "dar-alpha-0": (VERMILION, "X"),
+    "grpo": (ORANGE, "s"),
+    "rloo": (GREEN, "D"),
+    "dao": (PURPLE, "^"),
+}
+COLUMNS = {
+    "sentiment": (
+        Column("kl", "KL to pi_0", "nats"),
+        Column("proxy", "Proxy"),
+        Column("gold", "Gold", "%", 100.0),
+        Column("positive", "Positive", "%", 100.0),
+        Column("on_topic", "On the topic", "%", 100.0),
+        Column("fluency", "Fluency", "nats a token"),
+        Column("repetition", "Repeated word pairs", "%", 100.0),
+        Column("length", "Length", "tokens"),
+        Column("missing_eos", "No EOS", "%", 100.0),
+    ),
+    "tldr": (
+        Column("kl", "KL to pi_0", "nats"),
+        Column("proxy", "Proxy", "%", 100.0),
+        Column("gold", "Gold", "%", 100.0),
+        Column("copied", "Copied", "%", 100.0),
+        Column("fluency", "Fluency", "nats a token"),
+        Column("repetition", "Repeated word pairs", "%", 100.0),
+        Column("length", "Length", "tokens"),
+        Column("missing_eos", "No EOS", "%", 100.0),
+    ),
+}
+
+
+def shown(prompts: Sequence[str]) -> list[int]:
+    """Which test prompts the page shows, before any run is known: the first of each third."""
+    return [0, len(prompts) // 3, 2 * len(prompts) // 3]
+
+
+def test_prompts(train: str) -> Path:
+    """The file of the test split, beside that of the training split."""
+    return Path(train).with_name("test.jsonl")
+
+
+def gathered(out: Path, runs: Sequence[Run]) -> Content:
+    """The content of results.json: means at every checkpoint of every run that is there, and the answers at its end.
+    The judges read the answers here, so another judge needs no new samples."""
+    found = []
+    for run in runs:
+        for seed in range(run.seeds):
+            file = out / run.task / run.name / f"seed-{seed}" / "measured.json"
+            if file.is_file():
+                points = json.loads(file.read_text(encoding="utf-8"))["checkpoints"]
+                found.append({"task": run.task, "run": run.name, "seed": seed} | _kept(run.task, points))
+    starts = {task: json.loads((out / task / "pi_0.json").read_text(encoding="utf-8")) for task in _tasks(found)}
+    return {
+        "question": QUESTION,
+        "planned": [{"task": r.task, "run": r.name, "label": r.label, "seeds": r.seeds} for r in runs],
+        "pi_0": {task: _kept(task, [start]) for task, start in starts.items()},
+        "runs": found,
+    }
+
+
+def _kept(task: str, points: Sequence[Content]) -> Content:
+    """What is kept of the checkpoints of a run."""
+    prompts = test_prompts(load_options(f"smollm2-135m-{task}").data.prompts)
+    rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
+    means = []
+    for point in points:
+        of_judges = judged(task, rows, point["answers"])
+        each = [answer | row for answer, row in zip(point["answers"], of_judges, strict=True)]
+        means.append({"step": point["step"]} | {c.key: fmean(row[c.key] for row in each) for c in COLUMNS[task]})
+    last = [{c.key: row[c.key] for c in COLUMNS[task]} for row in each]
+    return {"checkpoints": means, "answers": last, "greedy": points[-1]["greedy"]}
+
+
+def _tasks(runs: Sequence[Content]) -> list[str]:
+    return list(dict.fromkeys(run["task"] for run in runs))
+
+
+def tables(content: Content) -> str:
+    """All that the page shows of the results: for each task a table, two figures, and answers."""
+    lines = []
+    for task, title in TITLES.items():
+        lines += [f"### {title}", ""]
+        if task not in content["pi_0"]:
+            lines += ["Not run.", ""]
+            continue
+        lines += [
+            table(content, task),
+            f"![{title}: proxy and gold against KL to pi_0](real-model/{task}-gold.png)",
+            "",
+            f"![{title}: fluency, repetition, length and missing EOS along the updates](real-model/{task}-panel.png)",
+            "",
+            "Greedy answers to the first prompt of each third of the test prompts, before and after:",
+            "",
+            samples(content, task),
+        ]
+    return "\n".join(lines)
+
+
+def table(content: Content, task: str) -> str:
+    """The end of every planned run beside pi_0, in Markdown; a run that is not there is "not measured"."""
+    start = content["pi_0"][task]
+    rows = {"pi_0": _intervals(task, [start])}
+    for planned in content["planned"]:
+        if planned["task"] == task:
+            ends = [run for run in content["runs"] if (run["task"], run["run"]) == (task, planned["run"])]
+            steps = sorted({run["checkpoints"][-1]["step"] for run in ends})
+            name = planned["label"] + (
+                f" ({len(ends)} of {planned['seeds']} seeds, {steps[-1]} updates)" if ends else ""
+            )
+            rows[name] = _intervals(task, ends) if ends else {}
+    ours = f"SmolLM2-135M-Instruct, {task}, {len(start['answers'])} test prompts"
+    return markdown(comparison_table(rows, COLUMNS[task], ours=ours))
+
+
+def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | NotAnInterval]:
+    ends = [run["checkpoints"][-1] for run in runs]
+    if len(runs) > 1:
+        return {column.key: student([end[column.key] for end in ends]) for column in COLUMNS[task]}
+    (run,) = runs
+    together = len(QUESTIONS) if task == "sentiment" else 1
+    each = {column.key: np.array([row[column.key] for row in run["answers"]]) for column in COLUMNS[task]}
+    return {name: bootstrap(values.reshape(-1, together)) for name, values in each.items()}
+
+
+def samples(content: Content, task: str) -> str:
+    """Greedy answers of pi_0 and of the end of each run (seed 0) to the prompts of `shown`, in Markdown."""
+    labels = {planned["run"]: planned["label"] for planned in content["planned"]}
+    lines = []
+    for i, start in enumerate(content["pi_0"][task]["greedy"]):
+        lines += [f"**{_line(start['prompt'])}**", "", f"- pi_0: {_line(start['answer'])}"]
+        for run in content["runs"]:
+            if (run["task"], run["seed"]) == (task, 0):
+                lines.append(f"- {labels[run['run']]}: {_line(run['greedy'][i]['answer'])}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """A text that a model wrote, on one line and without effect as Markdown."""
+    return "".join("\\" + c if c in "\\`*_{}[]<>#|$&~" else c for c in " ".join(text.split()))
+
+
+def gold_figure(content: Content, task: str) -> Any:
+    """Proxy and gold against KL to pi_0, a point for each measured checkpoint."""
+    return _figure(content, task, "kl", ("proxy", "gold"))
+
+
+def panel_figure(content: Content, task: str) -> Any:
+    """The hacking panel along the updates."""
+    return _figure(content, task, "step", ("fluency", "repetition", "length", "missing_eos"))
+
+
+def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> Any:
+    import matplotlib.pyplot as plt
+
+    titles = {c.key: f"{c.title}, {c.unit}" if c.unit else c.title for c in COLUMNS[task]}
+    scales = {c.key: c.scale for c in COLUMNS[task]}
+    labels = {planned["run"]: planned["label"] for planned in content["planned"]}
+    start = content["pi_0"][task]["checkpoints"][0]
+    with style():
+        figure, axes = plt.subplots(1, len(keys), figsize=(3.3 * len(keys) if len(keys) > 2 else 9.0, 3.4))
+        for ax, key in zip(axes, keys, strict=True):
+            for run in content["runs"]:
+                if run["task"] == task:
+                    color, marker = LOOKS[run["run"]]
+                    points = [start, *run["checkpoints"]]
+                    first = run["seed"] == 0
+                    ax.plot(
+                        [point[across] for point in points],
+                        [scales[key] * point[key] for point in points],
+                        marker=marker,
+                        color=color,
+                        markersize=4,
+                        alpha=1.0 if first else 0.5,
+                        label=labels[run["run"]] if first else None,
+                    )
+            ax.plot(start[across], scales[key] * start[key], "*", color=BLACK, markersize=9, label=LABELS["pi_0"])
+            ax.set(title=titles[key], xlabel="KL(π‖π₀), nats" if across == "kl" else "update")
+        axes[0].legend(fontsize="small")
+    plt.close(figure)
+    return figure
+
+
+def write(out: Path, folder: Path, runs: Sequence[Run]) -> None:
+    """Write results, tables and figures of the runs in `out` to `folder`."""
+    began, content = time.time(), gathered(out, runs)
+    results.write_json(folder / "results.json", content)
+    times = {f"{r['task']}/{r['run']}/seed-{r['seed']}": _times(out, r) for r in content["runs"]}
+    results.write_json(folder / "run.json", results.run_info(COMMAND, began) | {"runs": times})
+    results.write_text(folder / "table.md", tables(content))
+    for task in content["pi_0"]:
+        save_png(gold_figure(content, task), folder / f"{task}-gold.png")
+        save_png(panel_figure(content, task), folder / f"{task}-panel.png")
+
+
+def _times(out: Path, run: Content) -> Content:
+    """What run.json says of a run: command, commit, seconds, and the mean of an update's parts if they are logged."""
+    file = out / run["task"] / run["run"] / f"seed-{run['seed']}" / "run.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    parts = [row for row in written["times"] if "seconds/update" in row]
+    means = {name: float(np.mean([row[name] for row in parts])) for name in parts[0] if name != "step"} if parts else {}
+    return {name: written[name] for name in ("command", "commit", "finished", "seconds")} | {"mean": means}
