@@ -42,7 +42,7 @@ notebooks: .venv/dev ## run all notebooks in fresh kernels and write their outpu
 	$(BIN)/python notebooks/execute.py
 
 docs: .venv/docs ## build the site into site/ (strict), then check every link, anchor, formula and resource
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 	$(BIN)/python docs/check.py site
 
 docs-browser: .venv/browser docs ## check the site in headless Chromium without network (a few minutes); screenshots in out/screenshots

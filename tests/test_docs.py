@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "assets" not in path.parts and path.name != "table.md")
+PAGES = sorted(
+    path for path in DOCS.rglob("*.md") if "assets" not in path.parts and path.name not in ("table.md", "head.md")
+)
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", flags=re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n.*?^ *```", flags=re.MULTILINE | re.DOTALL)
 REFERENCE = re.compile(r"\[((?:dar_ref|tests)\.[\w.]+)\]|^::: ((?:dar_ref|tests)[\w.]*)", flags=re.MULTILINE)

@@ -36,7 +36,8 @@ def alpaca_eval_win_rate(outcomes: ArrayLike, lengths: ArrayLike, reference_leng
 
     Args:
         outcomes: (N,), N >= 5, of the policy against the reference, in [0, 1].
-        lengths, reference_lengths: (N,), characters of both completions, >= 0.
+        lengths: (N,), characters of the policy's completions, >= 0.
+        reference_lengths: (N,), those of the reference, >= 0.
 
     Raises:
         TypeError, ValueError: bad input, see `checks.vectors`; fewer than five rows; equal differences of length.
@@ -67,7 +68,9 @@ def alpaca_eval_rows(
 
     Args:
         rows: `prompt`, `reference_completion`, `completion` (texts) and `outcome` in [0, 1] of each pair.
-        policy, reference, annotator: names.
+        policy: its name.
+        reference: its name.
+        annotator: its name.
     """
     return [
         {

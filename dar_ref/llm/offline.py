@@ -81,7 +81,9 @@ class DAROfflineTrainer(OurCard):
         train_dataset: rows with `prompt`, `completion` (both text, or both messages) and `reward`; `old_logps` in all
             rows or none.
         processing_class: the tokenizer.
-        callbacks, optimizers, peft_config: as in TRL.
+        callbacks: as in TRL.
+        optimizers: as in TRL.
+        peft_config: as in TRL.
 
     Raises:
         TypeError: `args` is not a `DAROfflineConfig`.

@@ -64,8 +64,7 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
     Args:
         model: pi_0, by its folder or hub name, or loaded from there.
         reward_funcs: functions of prompts and completions, reward models, or None where an environment gives rewards.
-        args: a `DARConfig`; None for its defaults.
-        The others: as in TRL.
+        args: a `DARConfig`; None for its defaults. What follows is as in TRL.
 
     Raises:
         TypeError: `args` is not a `DARConfig`.

@@ -8,6 +8,7 @@ of its own. Writes results.json, run.json and table.md; exit status 1 if one end
 """
 
 import argparse
+import json
 import shlex
 import sys
 import tempfile
@@ -41,6 +42,13 @@ def inject(work: Work, folder: Path, stops: int) -> list[Outcome]:
     return found
 
 
+def measured(folder: Path, anew: list[str]) -> list[Outcome]:
+    """The outcomes in `folder` of works that are not injected anew."""
+    file = folder / "results.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["outcomes"] if file.exists() else []
+    return [Outcome(**row, said="") for row in rows if row["work"] not in anew]
+
+
 def table(outcomes: list[Outcome]) -> str:
     """Work and fault, times, and how they ended, in Markdown."""
     rows = []
@@ -57,13 +65,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/faults"), help="default: %(default)s")
     parser.add_argument("--stops", type=int, default=12, help="operations at which each work is stopped: %(default)s")
-    parser.add_argument("--works", nargs="*", default=[work.name for work in WORKS], help="names (default: all)")
+    parser.add_argument(
+        "--works",
+        nargs="*",
+        default=[work.name for work in WORKS],
+        help="names; what was measured of others in OUT stays (default: all)",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a process that forks has no other threads
     began, outcomes = time.time(), []
     for work in (work for work in WORKS if work.name in arguments.works):
         with tempfile.TemporaryDirectory() as name:
             outcomes += inject(work, Path(name), arguments.stops)
+    names = [work.name for work in WORKS]
+    outcomes = sorted(measured(arguments.out, arguments.works) + outcomes, key=lambda o: names.index(o.work))
     bad = [o for o in outcomes if o.verdict not in GOOD]
     rows = [{name: value for name, value in o._asdict().items() if name != "said"} for o in outcomes]
     results.write_json(arguments.out / "results.json", {"outcomes": rows})

@@ -170,7 +170,7 @@ def load_preferences(options: DataOptions, tokenizer: Any, max_length: int | Non
         `LoadedData`, in the order of the data.
 
     Raises:
-        As `load_prompts`; also ValueError if the options name no preferences.
+        ValueError: the options name no preferences; otherwise as `load_prompts`.
     """
     return _load(_pairs(options), options, PromptReader(tokenizer), max_length)
 
@@ -199,7 +199,7 @@ def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts", temp
     """The first usable row of prompts, preferences or rated completions, without loading the rest: for a dry run.
 
     Raises:
-        As `load_prompts`; also ValueError if none of the first 1000 rows is usable.
+        ValueError: none of the first 1000 rows is usable; otherwise as `load_prompts`.
     """
     if kind == "rated" and options.rated is not None:
         source = rated_source(options.rated, options.split, options.prompt_column)

@@ -47,7 +47,8 @@ def read_score(text: str, tokens: Sequence[TokenChoice], lowest: int, highest: i
     Args:
         text: the answer.
         tokens: its tokens in order, with log-probs; empty if the endpoint does not offer log-probs.
-        lowest, highest: the range of scores, whole numbers from 0.
+        lowest: the lowest score, a whole number from 0.
+        highest: the highest score.
 
     >>> read_score("Score: 7/10", [], 1, 10)
     Score(value=7.0, expected=False)

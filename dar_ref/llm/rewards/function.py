@@ -220,7 +220,8 @@ def check_reward(
 
     Args:
         reward: from `make_reward`.
-        prompt, completion: plain texts or lists of messages.
+        prompt: a plain text or a list of messages.
+        completion: the same.
         completion_ids: tokens of the completion, EOS included if it ended.
         columns: the other columns of the row.
 

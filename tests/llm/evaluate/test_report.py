@@ -159,10 +159,10 @@ def test_tables_have_the_papers_layout_and_its_figures_in_columns_of_their_own(g
         folders.append(out)
     assert evaluate("report", *folders, "--out", tmp_path / "report") == 0
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    first = next(block for block in text.split("\n\n") if "TL;DR, % (ours)" in block)
+    first = next(block for block in text.split("\n\n") if "TL;DR, % (paper)" in block)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in first.splitlines()]
     header, by_method = lines[0], {line[0]: line[1:] for line in lines[2:]}
-    assert header[1:3] == ["TL;DR, % (ours)", "TL;DR, % (paper)"]
+    assert header[1:3] == ["TL;DR, %", "TL;DR, % (paper)"]
     assert [float(by_method["dar"][i]) for i in (1, 3, 5, 7)] == list(TABLE_1.values["dar"].values())
     assert by_method["dpo"][::2] == ["not measured"] * 4
     rates = [row["win_rate"] for row in read(tmp_path / "report")["comparisons"]]

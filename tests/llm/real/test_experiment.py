@@ -124,13 +124,13 @@ def test_a_run_that_is_not_there_is_not_measured():
 
 
 def test_answers_about_one_topic_are_drawn_together():
-    """Answers that agree within a topic and differ between topics make a wide interval; the other way round, none."""
+    """Answers that agree within a topic and differ between topics make a wide interval; else a narrow one."""
     between = [float(i >= 36) for i in range(72)]
-    within = [float(i % 6 >= 3) for i in range(72)]
+    within = [float(i % 6 >= 3 - (i < 6) + (6 <= i < 12)) for i in range(72)]  # 4 of 6, 2 of 6, then 3 of 6
     wide, narrow = (report._intervals("sentiment", fake(values, 1.0)["runs"])["proxy"] for values in (between, within))
     assert wide.estimate == narrow.estimate == 0.5
     assert wide.high - wide.low > 0.4
-    assert narrow.high - narrow.low < 1e-12
+    assert 0.0 < narrow.high - narrow.low < 0.15
 
 
 def test_with_seeds_the_interval_is_over_them():
