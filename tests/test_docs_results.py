@@ -55,7 +55,7 @@ def test_tables_of_an_experiment_are_those_of_its_results(name):
 
 
 def test_the_page_of_the_real_model_is_made_of_its_results():
-    assert table("real-model") == report.tables(content("real-model"))
+    assert table("real-model") == report.markdown_tables(content("real-model"))
     shown = re.findall(r"\]\((real-model/[\w-]+\.png)\)", table("real-model"))
     assert len(shown) == 2 * len(content("real-model")["pi_0"])
     assert all((DOCS / "results" / picture).is_file() for picture in shown)

@@ -162,13 +162,13 @@ def _evaluate(folder: Path) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "RESAMPLES", 50)
         patch.setattr(judge, "CHUNK", 2)
-        real = Endpoint.answers
+        real = Endpoint.replies
 
         def answers(endpoint: Endpoint, *arguments: Any, **options: Any) -> Any:
             endpoint.client.base_url = stub.address  # the port changes; the cache knows the address that was given
             return real(endpoint, *arguments, **options)
 
-        patch.setattr(Endpoint, "answers", answers)
+        patch.setattr(Endpoint, "replies", answers)
         statuses = (cli.main(["evaluate", *map(str, step)]) for step in steps)
         status = next((status for status in statuses if status), 0)
     stub.shutdown()

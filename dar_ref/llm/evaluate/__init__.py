@@ -1,6 +1,6 @@
 """`dar-ref evaluate`: completions of several policies on the same prompts, judges that compare them, and a report."""
 
-COMPLETIONS, ANSWERS = "completions", "answers"  # folders of `generate`: of prompts, and of questions of two turns
+COMPLETIONS, DIALOGUES = "completions", "dialogues"  # folders of `generate`: of prompts, and of questions of two turns
 VERDICTS, GRADES = "verdicts", "grades"  # folders of `judge`
 VERSUS = ".vs."  # between two names
 TASKS = ("tldr", "helpful", "harmless")  # the columns of the paper's Table 1

@@ -88,7 +88,7 @@ class EndpointJudge:
         asked = [pair for pair in pairs if not is_empty(pair)]
         orders = [order for a, b in asked for order in ((a, b), (b, a))]
         messages = [self.render(x["prompt"], x["completion"], y["completion"]) for x, y in orders]
-        answers = self.endpoint.answers(messages, pass_over=True)
+        answers = self.endpoint.replies(messages, pass_over=True)
         paid = Paid()
         verdicts = iter([self._verdict(*both, paid) for both in zip(answers[::2], answers[1::2], strict=True)])
         return [Verdict(None, None, EMPTY) if is_empty(pair) else next(verdicts) for pair in pairs]
@@ -96,7 +96,7 @@ class EndpointJudge:
     def grade(self, rows: Sequence[Row], turn: int) -> list[Grade]:
         """Grades of one turn, 0 or 1."""
         asked = [row for row in rows if row["completions"][turn].strip()]
-        answers = self.endpoint.answers([questions.message(row, turn) for row in asked], pass_over=True)
+        answers = self.endpoint.replies([questions.message(row, turn) for row in asked], pass_over=True)
         paid = Paid()
         grades = iter([self._grade(answer, paid) for answer in answers])
         return [next(grades) if row["completions"][turn].strip() else Grade(None, EMPTY) for row in rows]

@@ -1,7 +1,7 @@
 """`dar-ref evaluate generate`: completions of several policies on the same prompts, in `--out`.
 
     completions/NAME.jsonl   a line for each answer: id, sample, prompt, completion, ids, finished, columns of the data
-    answers/NAME.jsonl       of --questions: a line for each question with its two answers, see `questions`
+    dialogues/NAME.jsonl     of --questions: a line for each question with its two answers, see `questions`
 
 Prompts, template and lengths come from the configuration of a training run, by the same code: the prompts of
 `data.eval_prompts` or `eval_split`, or else `data.prompts`. An answer is kept as soon as its batch is there (`store`),
@@ -22,10 +22,10 @@ from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
 from dar_ref.llm.checkpoint import rows_hash
 from dar_ref.llm.data.load import load_eval_prompts, load_prompts
-from dar_ref.llm.evaluate import ANSWERS, COMPLETIONS, questions
-from dar_ref.llm.evaluate.policies import PI_0, Answers, Model, find_answers, find_model, is_answers, load_model
+from dar_ref.llm.evaluate import COMPLETIONS, DIALOGUES, questions
+from dar_ref.llm.evaluate.policies import PI_0, Given, Model, find_given, find_model, is_given, load_model
 from dar_ref.llm.evaluate.sampling import Sampler, Sampling
-from dar_ref.llm.evaluate.store import Row, Work
+from dar_ref.llm.evaluate.store import Row, RowFile
 from dar_ref.llm.models.policy import model_folder, model_positions, policy_tokenizer
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.models.tokenizers import tokenizer_hash
@@ -50,36 +50,38 @@ def generate(
     """
     began = time.time()
     reader = PromptReader(policy_tokenizer(options.model, model_folder(options.model, weights=False)), drawn.template)
-    prompts, notes = _prompts(options, reader.tokenizer, drawn) if file is None else questions.load(file, reader)
-    sources: dict[str, Model | Answers] = {}
+    prompts, notes = (
+        _prompts(options, reader.tokenizer, drawn) if file is None else questions.load_questions(file, reader)
+    )
+    sources: dict[str, Model | Given] = {}
     for name, source in {PI_0: None, **policies}.items():
-        answered = source is not None and is_answers(source)
+        answered = source is not None and is_given(source)
         if answered and file is not None:
             raise ValueError(f"{name}={source}: questions of two turns are put to models only; pass a checkpoint")
-        sources[name] = find_answers(source, prompts) if answered and source else find_model(options.model, source)
-    kind = COMPLETIONS if file is None else ANSWERS
+        sources[name] = find_given(source, prompts) if answered and source else find_model(options.model, source)
+    kind = COMPLETIONS if file is None else DIALOGUES
     shared = {"prompts": rows_hash(prompts), **drawn.head()}
     shown = []
     with results.locked(out):
         works = {
-            name: Work(out / kind / name, {**_made_from(options, found, reader), **shared}, ("id", "sample"))
+            name: RowFile(out / kind / name, {**_made_from(options, found, reader), **shared}, ("id", "sample"))
             for name, found in sources.items()
         }
         for name, found in sources.items():
             before, work = len(works[name].rows), works[name]
-            if isinstance(found, Answers):
-                _write_answers(work, found, prompts, reader.tokenizer)
+            if isinstance(found, Given):
+                _write_given(work, found, prompts, reader.tokenizer)
                 notes += [f"{name}: {count} left out, {reason}" for reason, count in found.left_out.items()]
             else:
                 _sample_all(options, name, found, prompts, drawn, work, two_turns=file is not None)
             shown.append(_shown(name, work, before, len(prompts)))
         results.write_json(out / "generate.run.json", results.run_info(command, began))
-    header = ("policy", "answers", "there before", "missing", "tokens, mean", "without an end", "empty")
+    header = ("policy", "completions", "there before", "missing", "tokens, mean", "without an end", "empty")
     print(plain_text(Table(header, tuple(shown), tuple(notes))), end="")
     return 0
 
 
-def _made_from(options: RunOptions, found: Model | Answers, reader: PromptReader) -> dict[str, str]:
+def _made_from(options: RunOptions, found: Model | Given, reader: PromptReader) -> dict[str, str]:
     """The policy's part of what its rows are made from."""
     own = policy_tokenizer(options.model, found.base) if isinstance(found, Model) else reader.tokenizer
     return {"policy": found.sha256, "tokenizer": tokenizer_hash(own), "dtype": options.model.dtype}
@@ -100,7 +102,7 @@ def _prompts(options: RunOptions, tokenizer: Any, drawn: Sampling) -> tuple[list
     return list(rows.values()), notes
 
 
-def _write_answers(work: Work, source: Answers, prompts: Sequence[Row], tokenizer: Any) -> None:
+def _write_given(work: RowFile, source: Given, prompts: Sequence[Row], tokenizer: Any) -> None:
     """Answers that were there already, as rows; they count as ended."""
     if work.finished:
         return
@@ -115,7 +117,13 @@ def _write_answers(work: Work, source: Answers, prompts: Sequence[Row], tokenize
 
 
 def _sample_all(
-    options: RunOptions, name: str, source: Model, prompts: Sequence[Row], drawn: Sampling, work: Work, two_turns: bool
+    options: RunOptions,
+    name: str,
+    source: Model,
+    prompts: Sequence[Row],
+    drawn: Sampling,
+    work: RowFile,
+    two_turns: bool,
 ) -> None:
     """Sample what `work` lacks, batch by batch."""
     if work.finished:
@@ -136,7 +144,7 @@ def _sample_all(
     work.finish((row["id"], k) for row in prompts for k in range(drawn.samples))
 
 
-def _shown(name: str, work: Work, before: int, wanted: int) -> tuple[str, ...]:
+def _shown(name: str, work: RowFile, before: int, wanted: int) -> tuple[str, ...]:
     rows = list(work.rows.values())
     tokens = [len(ids) for row in rows for ids in questions.ids_of(row)]
     texts = [text for row in rows for text in questions.texts_of(row)]

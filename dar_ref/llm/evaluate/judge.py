@@ -22,11 +22,11 @@ from rich.progress import Progress
 
 from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
-from dar_ref.llm.evaluate import ANSWERS, COMPLETIONS, GRADES, TASKS, TURNS, VERDICTS, VERSUS, store
+from dar_ref.llm.evaluate import COMPLETIONS, DIALOGUES, GRADES, TASKS, TURNS, VERDICTS, VERSUS, store
 from dar_ref.llm.evaluate.endpoint_judge import EndpointJudge
 from dar_ref.llm.evaluate.judges import NO_ANSWER, FunctionJudge, Judge, Pair, RewardJudge, compares
 from dar_ref.llm.evaluate.statistics import compared, graded
-from dar_ref.llm.evaluate.store import Row, Work
+from dar_ref.llm.evaluate.store import Row, RowFile
 from dar_ref.llm.options import RewardOptions, RunOptions, options_as_json
 
 CHUNK = 32  # pairs between two savings
@@ -73,7 +73,7 @@ def judge(
     if options_of.kind == "annotator" and options_of.cache is None:
         options_of = replace(options_of, cache=str(out / "cache"))
     name = name or re.sub(r"[^\w.-]+", "-", Path(options_of.name).name)
-    pairs, answers = store.names(out / COMPLETIONS), store.names(out / ANSWERS)
+    pairs, answers = store.names(out / COMPLETIONS), store.names(out / DIALOGUES)
     if not pairs and not answers:
         raise ValueError(f"{out} holds no completions; run `dar-ref evaluate generate --out {out}` first")
     with results.locked(out):
@@ -106,8 +106,8 @@ class Jobs:
 
     def pairs(self, policies: Sequence[str], reference: str) -> list[Shown]:
         """Judge each policy against the reference."""
-        theirs = store.read(self.out / COMPLETIONS / reference)
-        ours = {policy: store.read(self.out / COMPLETIONS / policy) for policy in policies}
+        theirs = store.read_rows(self.out / COMPLETIONS / reference)
+        ours = {policy: store.read_rows(self.out / COMPLETIONS / policy) for policy in policies}
         rows = [row for found in (theirs, *ours.values()) for row in found.rows]
         shown = []
         with contextlib.closing(self._judge(rows)) as asked:
@@ -115,7 +115,7 @@ class Jobs:
             for policy, found in ours.items():
                 pairs, lacking = paired(found.rows, theirs.rows)
                 head = {**common, "policy": found.sha256, "missing": lacking}
-                work = Work(self.out / VERDICTS / self.name / f"{policy}{VERSUS}{reference}", head, KEY)
+                work = RowFile(self.out / VERDICTS / self.name / f"{policy}{VERSUS}{reference}", head, KEY)
                 self._do(work, asked, pairs, policy)
                 rates = compared(list(work.rows.values()), lacking)
                 values = (_percent(rates["win_rate"]), rates, _percent(rates["first_share"]))
@@ -131,8 +131,8 @@ class Jobs:
                 raise ValueError(f"{self.options.name!r} gives rewards, not grades from 1 to 10; take another judge")
             common = self.head(asked)
             for policy in policies:
-                ours = store.read(self.out / ANSWERS / policy)
-                work = Work(self.out / GRADES / self.name / policy, {**common, "policy": ours.sha256}, KEY)
+                ours = store.read_rows(self.out / DIALOGUES / policy)
+                work = RowFile(self.out / GRADES / self.name / policy, {**common, "policy": ours.sha256}, KEY)
                 self._do(work, asked, ours.rows, policy)
                 found = graded(list(work.rows.values()))
                 mean = "none" if found["score"] is None else f"{found['score']:.2f}"
@@ -151,7 +151,7 @@ class Jobs:
         function = compares(self.options)
         return FunctionJudge(function, self.options.name) if function else RewardJudge(self.options, self.device, rows)
 
-    def _do(self, work: Work, asked: Any, units: Sequence[Any], policy: str) -> None:
+    def _do(self, work: RowFile, asked: Any, units: Sequence[Any], policy: str) -> None:
         """Ask about what `work` lacks, or has no answer to."""
         keys = [_key(unit) for unit in units]
         again = [key for key, row in work.rows.items() if row["reason"] == NO_ANSWER]
@@ -199,7 +199,7 @@ def _rows(asked: Any, units: Sequence[Any]) -> list[Row]:
     return rows
 
 
-def _check_useful(work: Work, asked: Any) -> None:
+def _check_useful(work: RowFile, asked: Any) -> None:
     """Raise ValueError if many were asked about and not one has a verdict: nobody wants to pay for the rest."""
     reasons = {row["reason"] for row in work.rows.values()}
     if len(work.rows) >= GIVE_UP and None not in reasons:

@@ -39,7 +39,7 @@ class Model(NamedTuple):
     sha256: str
 
 
-class Answers(NamedTuple):
+class Given(NamedTuple):
     """Answers that are there already: by prompt id, and how many were left out, by reason; sha256: of them."""
 
     by_id: dict[str, str]
@@ -115,7 +115,7 @@ def load_model(options: ModelOptions, model: Model) -> tuple[Any, Any]:
     return policy.eval().requires_grad_(False), tokenizer
 
 
-def find_answers(source: str, prompts: Sequence[Row]) -> Answers:
+def find_given(source: str, prompts: Sequence[Row]) -> Given:
     """Answers from a column of the prompts' rows or from a file.
 
     Raises:
@@ -131,7 +131,7 @@ def find_answers(source: str, prompts: Sequence[Row]) -> Answers:
     return _by_id(list(json_rows(Path(source))), prompts, source)
 
 
-def _by_id(rows: Sequence[Mapping[str, Any]], prompts: Sequence[Row], source: str) -> Answers:
+def _by_id(rows: Sequence[Mapping[str, Any]], prompts: Sequence[Row], source: str) -> Given:
     ids = {str(row["id"]): row["id"] for row in prompts}
     ids_of_prompts = {_text(row["prompt"]): row["id"] for row in prompts}
     found: dict[str, str] = {}
@@ -150,10 +150,10 @@ def _by_id(rows: Sequence[Mapping[str, Any]], prompts: Sequence[Row], source: st
         else:
             found[to] = check_response(row["completion"], place)
     digest = hashlib.sha256(repr(sorted(found.items())).encode(errors="surrogatepass")).hexdigest()
-    return Answers(found, left_out, digest)
+    return Given(found, left_out, digest)
 
 
-def is_answers(source: str) -> bool:
+def is_given(source: str) -> bool:
     """Whether a source gives answers and is no model."""
     return source.startswith(COLUMN) or (kind(source) == "json" and Path(source).is_file())
 

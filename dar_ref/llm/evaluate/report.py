@@ -44,7 +44,7 @@ def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command
         for (judge, reference, policy), tasks in parts.items()
         if len(tasks) == len(TASKS)
     ]
-    logs = {name: run_log.read(path) for name, path in runs.items()}
+    logs = {name: run_log.read_log(path) for name, path in runs.items()}
     found["runs"] = {name: log.content() for name, log in logs.items()}
     if not (found["comparisons"] or found["grades"] or found["runs"]):
         raise ValueError(
@@ -55,7 +55,7 @@ def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command
         for name, rows in exports.items():
             results.write_text(out / "alpaca_eval" / f"{name}.json", json.dumps(rows, indent=1) + "\n")
         for name, log in logs.items():
-            save_png(run_log.figure(log, name), out / f"hacking-{name}.png")
+            save_png(run_log.log_figure(log, name), out / f"hacking-{name}.png")
         text = markdown_report(found)
         results.write_text(out / "report.md", text)
         results.write_json(out / "results.json", _plain(found))
@@ -76,7 +76,7 @@ def _read_folder(
     for name in store.names(folder / VERDICTS):
         judge, _, pair = name.rpartition("/")
         policy, _, reference = pair.partition(VERSUS)
-        done = store.read(folder / VERDICTS / name)
+        done = store.read_rows(folder / VERDICTS / name)
         ours, theirs = (_judged(folder, done, *side) for side in (("policy", policy), ("reference", reference)))
         task = done.head["task"]
         texts = _texts(done.rows, ours, theirs)
@@ -92,15 +92,17 @@ def _read_folder(
         exports[f"{task}/{judge}/{pair}"] = export
     for name in store.names(folder / GRADES):
         judge, _, policy = name.rpartition("/")
-        rows = store.read(folder / GRADES / name).rows
+        rows = store.read_rows(folder / GRADES / name).rows
         found["grades"].append({"judge": judge, "policy": policy, **graded(rows), "interval": grade_interval(rows)})
     for name in store.names(folder / COMPLETIONS) if task else []:
-        found["completions"].setdefault(str(task), {})[name] = _described(store.read(folder / COMPLETIONS / name).rows)
+        found["completions"].setdefault(str(task), {})[name] = _described(
+            store.read_rows(folder / COMPLETIONS / name).rows
+        )
 
 
 def _judged(folder: Path, done: store.Finished, side: str, name: str) -> list[Row]:
     """The completions that verdicts are on; ValueError if they are others by now."""
-    there = store.read(folder / COMPLETIONS / name)
+    there = store.read_rows(folder / COMPLETIONS / name)
     if there.sha256 != done.head[side]:
         raise ValueError(f"{folder}: the verdicts are on other completions of {name} than are there now; judge again")
     return there.rows

@@ -47,7 +47,7 @@ class RunLog(NamedTuple):
         return {"verdict": self.verdict.verdict, "reason": self.verdict.reason, "signs": signs}
 
 
-def read(folder: Path) -> RunLog:
+def read_log(folder: Path) -> RunLog:
     """The log of the run that wrote `folder`; metrics that were not logged at every step are left out.
 
     Raises:
@@ -68,7 +68,7 @@ def read(folder: Path) -> RunLog:
         raise ValueError(f"{file} is no log of a run that samples ({error}); pass a folder of dar-ref train") from None
 
 
-def figure(log: RunLog, name: str) -> Figure:
+def log_figure(log: RunLog, name: str) -> Figure:
     """The series, and what the verdict compares them with."""
     panels = {title: log.series[key] for key, title in TITLES.items() if key in log.series}
     heights = {TITLES[sign.name]: _height(sign, log.series) for sign in log.verdict.signs}

@@ -94,7 +94,7 @@ def intervals(rows: Sequence[Row], characters: Sequence[tuple[int, int]]) -> dic
     controlled = length_controlled_win_rate(outcomes, *lengths.T)
     total = win_rate(outcomes)
     varied = np.ptp(chars[:, 0] - chars[:, 1]) > 0.0
-    units = groups([row["id"] for row in judged])
+    units = places_of_prompts([row["id"] for row in judged])
     return {
         "win_rate": by_prompt(units, lambda drawn: float(outcomes[drawn].mean())),
         "wilson": wilson(total.wins + total.ties / 2.0, len(judged)),
@@ -115,7 +115,7 @@ def mean_of_tasks(parts: "Sequence[tuple[Sequence[str], np.ndarray[Any, Any]]]")
     """
     if not all(len(outcomes) for _, outcomes in parts):
         return None
-    units = [groups(ids) for ids, _ in parts]
+    units = [places_of_prompts(ids) for ids, _ in parts]
     rng = np.random.default_rng(0)
 
     def rate() -> float:
@@ -150,10 +150,10 @@ def grade_interval(rows: Sequence[Row]) -> Interval | NotAnInterval | None:
     if not pairs:
         return None
     values = np.array([grade for _, grade in pairs])
-    return by_prompt(groups([name for name, _ in pairs]), lambda drawn: float(values[drawn].mean()))
+    return by_prompt(places_of_prompts([name for name, _ in pairs]), lambda drawn: float(values[drawn].mean()))
 
 
-def groups(ids: Sequence[str]) -> "list[np.ndarray[Any, Any]]":
+def places_of_prompts(ids: Sequence[str]) -> "list[np.ndarray[Any, Any]]":
     """The places of each prompt's rows."""
     places: dict[str, list[int]] = {}
     for i, name in enumerate(ids):

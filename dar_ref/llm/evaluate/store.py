@@ -29,7 +29,7 @@ class Finished(NamedTuple):
     head: dict[str, Any]
 
 
-class Work:
+class RowFile:
     """The rows of one work, by their `key`; a new work, one that was stopped, or one that has finished.
 
     Args:
@@ -46,7 +46,7 @@ class Work:
         self.rows: dict[tuple[Any, ...], Row] = {}
         self.finished = _there(path, MARK)
         if self.finished:
-            done = read(path)
+            done = read_rows(path)
             _compare(path, done.head, self.head)
             self._take(done.rows)
         elif _there(path, PARTIAL):
@@ -98,7 +98,7 @@ class Work:
             results.write_text(partial, "".join(self._line(rows) for _, rows in batches))
 
 
-def read(path: Path) -> Finished:
+def read_rows(path: Path) -> Finished:
     """The rows of a finished work.
 
     Raises:

@@ -27,13 +27,13 @@ from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenize
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions, load_options
 from dar_ref.llm.real import report
-from dar_ref.llm.real.measure import answers, of_tokens, with_adapter
-from dar_ref.llm.real.runs import RUNS, Run
+from dar_ref.llm.real.measure import complete, of_tokens, with_adapter
+from dar_ref.llm.real.runs import RUNS, PlannedRun
 
 SEED = 1  # of the answers to the test prompts
 
 
-def do(run: Run, seed: int, updates: int, out: Path) -> None:
+def do(run: PlannedRun, seed: int, updates: int, out: Path) -> None:
     """Train one run and measure its checkpoints, as far as that is not done."""
     folder = out / run.task / run.name / f"seed-{seed}"
     overrides = [*run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
@@ -67,13 +67,13 @@ def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[st
     model = with_adapter(base, checkpoint)
     tokens = options.generation["max_completion_length"]
     shown = report.shown(texts)
-    found = answers(model, tokenizer, texts, tokens, SEED)
-    greedy = answers(model, tokenizer, [texts[i] for i in shown], tokens, None)
+    found = complete(model, tokenizer, texts, tokens, SEED)
+    greedy = complete(model, tokenizer, [texts[i] for i in shown], tokens, None)
     if checkpoint is not None:
         model.unload()
     return {
         "step": step,
-        "answers": of_tokens(found),
+        "completions": of_tokens(found),
         "greedy": [
             {"prompt": rows[i]["prompt"][-1]["content"], "answer": answer.text}
             for i, answer in zip(shown, greedy, strict=True)
@@ -123,8 +123,8 @@ def _all(arguments: argparse.Namespace) -> int:
             if wanted and seed < run.seeds:
                 print(f"{run.task}, {run.label}, seed {seed}", file=sys.stderr)
                 do(run, seed, arguments.updates, arguments.out)
-                report.write(arguments.out, folder, RUNS)
-    report.write(arguments.out, folder, RUNS)
+                report.write_measured(arguments.out, folder, RUNS)
+    report.write_measured(arguments.out, folder, RUNS)
     print(folder / "results.json")
     return 0
 

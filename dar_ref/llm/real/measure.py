@@ -40,7 +40,7 @@ def with_adapter(base: Any, checkpoint: Path | None) -> Any:
     return base if checkpoint is None else PeftModel.from_pretrained(base, str(checkpoint)).eval()
 
 
-def answers(model: Any, tokenizer: Any, prompts: Sequence[str], tokens: int, seed: int | None) -> list[Answer]:
+def complete(model: Any, tokenizer: Any, prompts: Sequence[str], tokens: int, seed: int | None) -> list[Answer]:
     """Answers to prompts that are written in the chat template: sampled with a seed, or greedy with None.
 
     Args:

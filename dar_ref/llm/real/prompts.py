@@ -18,7 +18,7 @@ TASKS = {"sentiment": sentiment, "tldr": tldr}
 SPLITS = ("train", "validation", "test")
 
 
-def write(folder: Path) -> list[Path]:
+def write_prompts(folder: Path) -> list[Path]:
     """Write the prompts to a folder; files that are there are replaced. Returns the files."""
     files = []
     for task, module in TASKS.items():
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        for file in write(arguments.folder):
+        for file in write_prompts(arguments.folder):
             print(file)
         return 0
 

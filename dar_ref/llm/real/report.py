@@ -12,12 +12,13 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from dar_ref import results
 from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, comparison_table, markdown, student
 from dar_ref.llm.options import load_options
 from dar_ref.llm.real.measure import judged
-from dar_ref.llm.real.runs import Run
+from dar_ref.llm.real.runs import PlannedRun
 from dar_ref.llm.real.sentiment import QUESTIONS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, LABELS, ORANGE, PURPLE, SKY, VERMILION, save_png, style
 
@@ -68,7 +69,7 @@ def test_prompts(train: str) -> Path:
     return Path(train).with_name("test.jsonl")
 
 
-def gathered(out: Path, runs: Sequence[Run]) -> Content:
+def gathered(out: Path, runs: Sequence[PlannedRun]) -> Content:
     """The content of results.json: means at every checkpoint of every run that is there, and the answers at its end.
     The judges read the answers here, so another judge needs no new samples."""
     found = []
@@ -93,18 +94,18 @@ def _kept(task: str, points: Sequence[Content]) -> Content:
     rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
     means = []
     for point in points:
-        of_judges = judged(task, rows, point["answers"])
-        each = [answer | row for answer, row in zip(point["answers"], of_judges, strict=True)]
+        of_judges = judged(task, rows, point["completions"])
+        each = [answer | row for answer, row in zip(point["completions"], of_judges, strict=True)]
         means.append({"step": point["step"]} | {c.key: fmean(row[c.key] for row in each) for c in COLUMNS[task]})
     last = [{c.key: row[c.key] for c in COLUMNS[task]} for row in each]
-    return {"checkpoints": means, "answers": last, "greedy": points[-1]["greedy"]}
+    return {"checkpoints": means, "completions": last, "greedy": points[-1]["greedy"]}
 
 
 def _tasks(runs: Sequence[Content]) -> list[str]:
     return list(dict.fromkeys(run["task"] for run in runs))
 
 
-def tables(content: Content) -> str:
+def markdown_tables(content: Content) -> str:
     """All that the page shows of the results: for each task a table, two figures, and answers."""
     lines = []
     for task, title in TITLES.items():
@@ -120,7 +121,7 @@ def tables(content: Content) -> str:
             "",
             "Greedy answers to the first prompt of each third of the test prompts, before and after:",
             "",
-            samples(content, task),
+            sample_lines(content, task),
         ]
     return "\n".join(lines)
 
@@ -137,7 +138,7 @@ def table(content: Content, task: str) -> str:
                 f" ({len(ends)} of {planned['seeds']} seeds, {steps[-1]} updates)" if ends else ""
             )
             rows[name] = _intervals(task, ends) if ends else {}
-    ours = f"SmolLM2-135M-Instruct, {task}, {len(start['answers'])} test prompts"
+    ours = f"SmolLM2-135M-Instruct, {task}, {len(start['completions'])} test prompts"
     return markdown(comparison_table(rows, COLUMNS[task], ours=ours))
 
 
@@ -147,11 +148,11 @@ def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | NotAn
         return {column.key: student([end[column.key] for end in ends]) for column in COLUMNS[task]}
     (run,) = runs
     together = len(QUESTIONS) if task == "sentiment" else 1
-    each = {column.key: np.array([row[column.key] for row in run["answers"]]) for column in COLUMNS[task]}
+    each = {column.key: np.array([row[column.key] for row in run["completions"]]) for column in COLUMNS[task]}
     return {name: bootstrap(values.reshape(-1, together)) for name, values in each.items()}
 
 
-def samples(content: Content, task: str) -> str:
+def sample_lines(content: Content, task: str) -> str:
     """Greedy answers of pi_0 and of the end of each run (seed 0) to the prompts of `shown`, in Markdown."""
     labels = {planned["run"]: planned["label"] for planned in content["planned"]}
     lines = []
@@ -169,17 +170,17 @@ def _line(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_{}[]<>#|$&~" else c for c in " ".join(text.split()))
 
 
-def gold_figure(content: Content, task: str) -> Any:
+def gold_figure(content: Content, task: str) -> Figure:
     """Proxy and gold against KL to pi_0, a point for each measured checkpoint."""
     return _figure(content, task, "kl", ("proxy", "gold"))
 
 
-def panel_figure(content: Content, task: str) -> Any:
+def panel_figure(content: Content, task: str) -> Figure:
     """The hacking panel along the updates."""
     return _figure(content, task, "step", ("fluency", "repetition", "length", "missing_eos"))
 
 
-def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> Any:
+def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> Figure:
     import matplotlib.pyplot as plt
 
     titles = {c.key: f"{c.title}, {c.unit}" if c.unit else c.title for c in COLUMNS[task]}
@@ -210,13 +211,13 @@ def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> An
     return figure
 
 
-def write(out: Path, folder: Path, runs: Sequence[Run]) -> None:
+def write_measured(out: Path, folder: Path, runs: Sequence[PlannedRun]) -> None:
     """Write results, tables and figures of the runs in `out` to `folder`."""
     began, content = time.time(), gathered(out, runs)
     results.write_json(folder / "results.json", content)
     times = {f"{r['task']}/{r['run']}/seed-{r['seed']}": _times(out, r) for r in content["runs"]}
     results.write_json(folder / "run.json", results.run_info(COMMAND, began) | {"runs": times})
-    results.write_text(folder / "table.md", tables(content))
+    results.write_text(folder / "table.md", markdown_tables(content))
     for task in content["pi_0"]:
         save_png(gold_figure(content, task), folder / f"{task}-gold.png")
         save_png(panel_figure(content, task), folder / f"{task}-panel.png")

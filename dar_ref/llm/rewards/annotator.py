@@ -35,6 +35,11 @@ class Annotator:
         self.endpoint = Endpoint(options)
 
     @property
+    def address(self) -> str:
+        """The endpoint's."""
+        return self.endpoint.address
+
+    @property
     def counts(self) -> Counter[str]:
         """How often each of these happened since the start."""
         return self._counts + self.endpoint.counts
@@ -60,7 +65,7 @@ class Annotator:
                 answer so far was cut off before a score.
             OSError: the cache cannot be read or written.
         """
-        answers = self.endpoint.answers([self.render(*row) for row in zip(prompts, completions, ended, strict=True)])
+        answers = self.endpoint.replies([self.render(*row) for row in zip(prompts, completions, ended, strict=True)])
         rewards = [self._reward(answer) for answer in answers]
         if rewards and self._counts["cut"] == self._read_so_far:
             raise ValueError(

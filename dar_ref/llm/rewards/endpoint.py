@@ -70,10 +70,10 @@ class Endpoint:
         self._cache = None if options.cache is None else Path(options.cache)
 
     @overload
-    def answers(self, messages: Sequence[str]) -> list[Answer]: ...
+    def replies(self, messages: Sequence[str]) -> list[Answer]: ...
     @overload
-    def answers(self, messages: Sequence[str], pass_over: Literal[True]) -> list[Answer | None]: ...
-    def answers(self, messages: Sequence[str], pass_over: bool = False) -> Any:
+    def replies(self, messages: Sequence[str], pass_over: Literal[True]) -> list[Answer | None]: ...
+    def replies(self, messages: Sequence[str], pass_over: bool = False) -> Any:
         """The answer to each message, from the folder or from the model.
 
         Args:

@@ -241,7 +241,7 @@ def test_both_turns_are_answered_in_one_conversation_and_graded(chat, tmp_path, 
     seen, real = [], sampling.sample
     monkeypatch.setattr(sampling, "sample", lambda *a, **k: seen.append(a[1]) or real(*a, **k))
     assert evaluate("generate", *chat, "--questions", QUESTIONS) == 0
-    found = rows(tmp_path / "out" / "answers" / "pi_0.jsonl")
+    found = rows(tmp_path / "out" / "dialogues" / "pi_0.jsonl")
     assert [row["id"] for row in found] == ["1", "2", "3", "4"]
     assert (len(seen), [len(batch) for batch in seen]) == (2, [4, 4])
     for row in found:

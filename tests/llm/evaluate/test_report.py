@@ -9,7 +9,7 @@ from transformers import Qwen2ForCausalLM
 
 from dar_ref.evaluation import TABLE_1, alpaca_eval_win_rate, wilson
 from dar_ref.llm.evaluate import run_log, statistics
-from dar_ref.llm.evaluate.statistics import by_prompt, compared, groups, intervals, mean_of_tasks
+from dar_ref.llm.evaluate.statistics import by_prompt, compared, intervals, mean_of_tasks, places_of_prompts
 from dar_ref.toy.measure import Evaluator
 from tests import file_faults
 from tests.llm.evaluate.setting import evaluate, function, gold, moved, rows, run_file
@@ -67,14 +67,14 @@ def test_the_toy_engines_own_evaluation_of_the_same_samples(start, exported, oth
 
 def cut_off(path, finished):
     """Tell a file of answers, which count as ended, which of them the engine had cut off."""
-    from dar_ref.llm.evaluate.store import Work, read
+    from dar_ref.llm.evaluate.store import RowFile, read_rows
 
-    done = read(path)
+    done = read_rows(path)
     changed = [
         {**row, "finished": end, "ids": row["ids"] if end else row["ids"][:-1]}
         for row, end in zip(done.rows, finished, strict=True)
     ]
-    work = Work(path, done.head, ["id", "sample"])
+    work = RowFile(path, done.head, ["id", "sample"])
     work.reopen([])
     work.add(changed)
     work.finish((row["id"], 0) for row in changed)
@@ -178,8 +178,8 @@ def test_prompts_and_not_answers_are_the_units():
     """Ten answers to one prompt that all agree are one observation."""
     ids = [str(i // 10) for i in range(100)]
     outcomes = np.repeat(np.arange(10) % 2, 10).astype(float)
-    wide = by_prompt(groups(ids), lambda drawn: float(outcomes[drawn].mean()))
-    narrow = by_prompt(groups([str(i) for i in range(100)]), lambda drawn: float(outcomes[drawn].mean()))
+    wide = by_prompt(places_of_prompts(ids), lambda drawn: float(outcomes[drawn].mean()))
+    narrow = by_prompt(places_of_prompts([str(i) for i in range(100)]), lambda drawn: float(outcomes[drawn].mean()))
     assert wide.high - wide.low > 2.5 * (narrow.high - narrow.low)
 
 
@@ -225,7 +225,7 @@ def test_a_runs_log_gives_one_figure_and_one_verdict(tmp_path, capsys):
 
 
 def test_the_figure_draws_the_thresholds_of_the_verdict(tmp_path):
-    log = run_log.read(train_log(tmp_path / "a", [0.0, 2.0], **{"kl/pi_0_k1": [0.0, 7.0]}))
+    log = run_log.read_log(train_log(tmp_path / "a", [0.0, 2.0], **{"kl/pi_0_k1": [0.0, 7.0]}))
     heights = [run_log._height(sign, log.series) for sign in log.verdict.signs]
     assert heights == [0.25, 5.0]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dar_ref.llm.evaluate.store import Work, names, read
+from dar_ref.llm.evaluate.store import RowFile, names, read_rows
 from tests import file_faults
 
 HEAD = {"policy": "p", "seed": 0}
@@ -14,7 +14,7 @@ EXPECTED = [BATCHES[1][0], *BATCHES[0]]
 
 
 def work(folder, head=None):
-    return Work(folder / "rows", head or HEAD, ["id"])
+    return RowFile(folder / "rows", head or HEAD, ["id"])
 
 
 def do(folder):
@@ -31,7 +31,7 @@ def do(folder):
 
 def test_a_finished_work_has_its_rows_in_order_and_is_read_back(tmp_path):
     assert do(tmp_path) == BATCHES
-    assert read(tmp_path / "rows").rows == EXPECTED
+    assert read_rows(tmp_path / "rows").rows == EXPECTED
     assert [json.loads(line)["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == ["c", "a", "b"]
     assert names(tmp_path) == ["rows"]
     assert do(tmp_path) == []
@@ -49,7 +49,7 @@ def test_a_kill_or_a_full_disk_at_any_operation_loses_at_most_one_batch(tmp_path
             except OSError:
                 happened = [True]
             again = do(folder)
-            assert read(folder / "rows").rows == EXPECTED
+            assert read_rows(folder / "rows").rows == EXPECTED
             if not happened:
                 assert (done, again) == (2, [])
                 break
@@ -70,7 +70,7 @@ def test_a_line_that_was_cut_off_is_made_again_and_the_others_are_not(tmp_path, 
     file.write_text(lines[0] + lines[1][: int(keep * len(lines[1]))])
     assert set(work(tmp_path).rows) == {("a",), ("b",)}
     assert do(tmp_path) == BATCHES[1:]
-    assert read(tmp_path / "rows").rows == EXPECTED
+    assert read_rows(tmp_path / "rows").rows == EXPECTED
 
 
 def test_one_bit_of_a_batch_is_made_again(tmp_path):
@@ -81,7 +81,7 @@ def test_one_bit_of_a_batch_is_made_again(tmp_path):
     file.write_text(file.read_text().replace("one", "ona"))
     assert set(work(tmp_path).rows) == {("c",)}
     assert do(tmp_path) == BATCHES[:1]
-    assert read(tmp_path / "rows").rows == EXPECTED
+    assert read_rows(tmp_path / "rows").rows == EXPECTED
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])

@@ -31,7 +31,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     config = Qwen2Config(vocab_size=258, **SIZES | {"max_position_embeddings": 1024}, **HEADS)
     save_small_lm(folder / "out" / "real-model", config, template=CHATML)
-    prompts.write(folder / "out" / "real-prompts")
+    prompts.write_prompts(folder / "out" / "real-prompts")
     for file in folder.glob("out/real-prompts/*/test.jsonl"):
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:12]))
     return folder
@@ -62,7 +62,7 @@ def test_runs_are_trained_measured_reported_and_prolonged(inside, capsys):
         assert start["kl"] == 0.0
         assert end["step"] == 1
         assert end["kl"] != 0.0
-        assert len(run["answers"]) == 12
+        assert len(run["completions"]) == 12
     trained = inside / "out" / "real-experiment" / "sentiment" / "dar" / "seed-0"
     before = (trained / "results.json").stat().st_mtime_ns
 
@@ -103,7 +103,7 @@ def fake(answers, kl, labels=("dar",), tasks=("sentiment",)):
     rows = [{"proxy": value, "kl": kl} | dict.fromkeys(keys, 0.5) for value in answers]
     point = {"step": 5} | {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     greedy = [{"prompt": "What is *it* like?", "answer": f"A {name}\nb"} for name in "xyz"]
-    measured = {"checkpoints": [point], "answers": rows, "greedy": greedy}
+    measured = {"checkpoints": [point], "completions": rows, "greedy": greedy}
     return {
         "planned": [
             {"task": task, "run": run.name, "label": run.label, "seeds": run.seeds}
@@ -142,7 +142,7 @@ def test_with_seeds_the_interval_is_over_them():
 
 
 def test_what_a_model_wrote_has_no_effect_as_markdown():
-    text = report.samples(fake([0.0] * 72, 1.0), "sentiment")
+    text = report.sample_lines(fake([0.0] * 72, 1.0), "sentiment")
     assert "**What is \\*it\\* like?**" in text
     assert "- DAR, the paper's values: A x b" in text
     assert report._line("<b>[x](y)|`z`\n\n# t") == "\\<b\\>\\[x\\](y)\\|\\`z\\` \\# t"

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from dar_ref.llm.models.policy import policy_tokenizer
 from dar_ref.llm.options import ModelOptions
-from dar_ref.llm.real.measure import Answer, answers, judged, of_tokens, with_adapter
+from dar_ref.llm.real.measure import Answer, complete, judged, of_tokens, with_adapter
 from tests.llm.models.small_lm import HEADS, SIZES, save_small_lm
 
 PROMPTS = ["a", "a longer prompt", "mid"] * 9  # more than are sampled at once
@@ -48,7 +48,7 @@ def logp(model, tokenizer, prompt, ids):
 def test_log_probs_are_those_of_each_row_alone_under_the_policy_and_under_pi_0(place, loaded, seed):
     base, tokenizer = loaded
     model = with_adapter(base, place / "checkpoint")
-    found = answers(model, tokenizer, PROMPTS, TOKENS, seed)
+    found = complete(model, tokenizer, PROMPTS, TOKENS, seed)
     pi_0 = AutoModelForCausalLM.from_pretrained(place / "pi_0").eval()
     assert len(found) == len(PROMPTS)
     for prompt, answer in zip(PROMPTS, found, strict=True):
@@ -63,7 +63,7 @@ def test_log_probs_are_those_of_each_row_alone_under_the_policy_and_under_pi_0(p
 
 def test_an_answer_ends_at_its_eos(loaded):
     base, tokenizer = loaded
-    found = answers(base, tokenizer, PROMPTS * 8, 60, 0)
+    found = complete(base, tokenizer, PROMPTS * 8, 60, 0)
     ended = [answer for answer in found if answer.ended]
     assert ended
     assert not all(answer.ended for answer in found)
@@ -72,18 +72,18 @@ def test_an_answer_ends_at_its_eos(loaded):
 
 def test_greedy_answers_are_the_most_likely_tokens_and_a_seed_repeats(loaded):
     base, tokenizer = loaded
-    (greedy,) = answers(base, tokenizer, ["a"], 3, None)
+    (greedy,) = complete(base, tokenizer, ["a"], 3, None)
     ids = tokenizer("a", add_special_tokens=False)["input_ids"]
     for token in greedy.ids:
         with torch.no_grad():
             assert base(torch.tensor([ids])).logits[0, -1].argmax() == token
         ids.append(token)
-    assert answers(base, tokenizer, PROMPTS, TOKENS, 1) == answers(base, tokenizer, PROMPTS, TOKENS, 1)
-    assert answers(base, tokenizer, PROMPTS, TOKENS, 1) != answers(base, tokenizer, PROMPTS, TOKENS, 2)
+    assert complete(base, tokenizer, PROMPTS, TOKENS, 1) == complete(base, tokenizer, PROMPTS, TOKENS, 1)
+    assert complete(base, tokenizer, PROMPTS, TOKENS, 1) != complete(base, tokenizer, PROMPTS, TOKENS, 2)
 
 
 def test_pi_0_has_no_distance_to_itself(loaded):
-    found = answers(*loaded, PROMPTS, TOKENS, 0)
+    found = complete(*loaded, PROMPTS, TOKENS, 0)
     assert all(answer.logp == answer.ref_logp for answer in found)
 
 
