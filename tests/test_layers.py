@@ -41,9 +41,10 @@ MAY_IMPORT = {  # from the ground up: each folder and each single file, and the 
     "exercises": {"theory"},
     "bandit": {"theory", "losses", "evaluation", "plots", "optimizers"},
     "toy": {"theory", "losses", "evaluation", "plots", "optimizers"},
-    "llm": {"losses", "evaluation", "plots"},
+    "llm": {"losses", "evaluation"},
+    "real_model": {"llm", "evaluation", "plots"},
     "demo": {"verify", "plots", "bandit"},
-    "cli": {"__init__", "verify", "toy", "llm", "demo"},
+    "cli": {"__init__", "verify", "toy", "llm", "demo", "plots"},
 }
 PATHS = sorted(ROOT.rglob("*.py"))
 MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in PATHS}

@@ -5,10 +5,13 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dar_ref.errors import path, whole
 from dar_ref.parser import Parser
+
+if TYPE_CHECKING:
+    from dar_ref.llm.evaluate.run_log import Panels
 
 OUT = Path("out/evaluate")
 POLICIES = """sources of --policy NAME=SOURCE
@@ -129,7 +132,13 @@ def _report(arguments: argparse.Namespace) -> int:
 
     runs = {name: Path(folder) for name, folder in read_names(arguments.runs).items()}
     words = [*map(str, arguments.folders), *(f"--run {name}={folder}" for name, folder in runs.items())]
-    return report(arguments.folders, runs, arguments.out, " ".join(["dar-ref evaluate report", *words]))
+    return report(arguments.folders, runs, arguments.out, " ".join(["dar-ref evaluate report", *words]), _draw)
+
+
+def _draw(panels: "Panels", file: Path) -> None:
+    from dar_ref.plots import panels_figure, save_png
+
+    save_png(panels_figure(*panels[:4], levels=panels.levels), file)
 
 
 def _command(job: str, arguments: argparse.Namespace, words: Sequence[str]) -> str:

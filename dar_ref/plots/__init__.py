@@ -10,6 +10,7 @@ from dar_ref.plots.conflict_path import ConflictPath, measure_path
 from dar_ref.plots.dar_ball import dar_figure, matched_figure, multiplier_figure, radius_figure
 from dar_ref.plots.iteration import normalization_figure
 from dar_ref.plots.lines import line_figure
+from dar_ref.plots.panels import panels_figure
 from dar_ref.plots.policies import (
     LOOKS,
     bars_figure,
@@ -83,6 +84,7 @@ __all__ = [
     "noise_map",
     "normalization_figure",
     "optimum_figure",
+    "panels_figure",
     "path_figure",
     "paths_figure",
     "paths_gif",

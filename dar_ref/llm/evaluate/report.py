@@ -10,7 +10,7 @@ Several folders of `generate` and `judge` may be given, one for each task: their
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,23 @@ from dar_ref.llm.evaluate.report_tables import markdown_report
 from dar_ref.llm.evaluate.statistics import compared, grade_interval, graded, intervals, mean_of_tasks, outcomes_of
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.rewards import flat_text
-from dar_ref.plots.style import save_png
 
 
-def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command: str) -> int:
+def report(
+    folders: Sequence[Path],
+    runs: Mapping[str, Path],
+    out: Path,
+    command: str,
+    draw: Callable[[run_log.Panels, Path], None],
+) -> int:
     """Write the report of evaluations and runs to `out`, and print its tables. Returns 0.
+
+    Args:
+        folders: of `generate` and `judge`.
+        runs: name -> folder of a training run.
+        out: folder to write to.
+        command: for run.json.
+        draw: draws the panels of a run's log and saves them to a file. The layer above has the plots.
 
     Raises:
         ValueError: nothing to report, rows that were changed, or a run without the log that the verdict needs.
@@ -55,7 +67,7 @@ def report(folders: Sequence[Path], runs: Mapping[str, Path], out: Path, command
         for name, rows in exports.items():
             results.write_text(out / "alpaca_eval" / f"{name}.json", json.dumps(rows, indent=1) + "\n")
         for name, log in logs.items():
-            save_png(run_log.log_figure(log, name), out / f"hacking-{name}.png")
+            draw(run_log.panels_of(log, name), out / f"hacking-{name}.png")
         text = markdown_report(found)
         results.write_text(out / "report.md", text)
         results.write_json(out / "results.json", _plain(found))

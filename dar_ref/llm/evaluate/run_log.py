@@ -1,4 +1,4 @@
-"""The hacking panel of a run, from the log that it wrote: one figure and one verdict.
+"""The hacking panel of a run, from the log that it wrote: one verdict, and what to draw.
 
 Reads `results.json` of `dar-ref train` (the metrics of every logged step; the proxy is the reward, and there is no
 gold) and of `dar-ref toy run` (evaluations with both rewards).
@@ -8,11 +8,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
 from dar_ref.evaluation import HackingVerdict, Sign, hacking_verdict
 from dar_ref.evaluation.hacking_verdict import KL, LENGTH, REWARD, SHARE
-from dar_ref.plots.panels import panels_figure
 
 OF_TRAIN = {  # name in the verdict -> name in the log
     "proxy": "reward",
@@ -68,12 +65,22 @@ def read_log(folder: Path) -> RunLog:
         raise ValueError(f"{file} is no log of a run that samples ({error}); pass a folder of dar-ref train") from None
 
 
-def log_figure(log: RunLog, name: str) -> Figure:
-    """The series, and what the verdict compares them with."""
+class Panels(NamedTuple):
+    """What to draw of a log, the arguments of `dar_ref.plots.panels_figure`: `levels` are the verdict's thresholds."""
+
+    x: list[int]
+    panels: dict[str, list[float]]
+    xlabel: str
+    title: str
+    levels: dict[str, float]
+
+
+def panels_of(log: RunLog, name: str) -> Panels:
+    """The series of a run of that name, and what the verdict compares them with."""
     panels = {title: log.series[key] for key, title in TITLES.items() if key in log.series}
     heights = {TITLES[sign.name]: _height(sign, log.series) for sign in log.verdict.signs}
     title = f"{name}: {log.verdict.verdict} ({log.verdict.reason}); dashed: thresholds"
-    return panels_figure(log.steps, panels, "step", title, levels=heights)
+    return Panels(log.steps, panels, "step", title, heights)
 
 
 def _height(sign: Sign, series: dict[str, list[float]]) -> float:

@@ -5,5 +5,5 @@
                 their first line. Piled-up jargon is the hack
 
 Each task has prompts in three splits, a proxy reward that is trained on, and a gold panel that is not. Read `sentiment`
-and `tldr` (the tasks), then `experiment` (the comparison of methods). The packages are in the extra `real`.
+and `tldr` (the tasks); `dar_ref.real_model` compares methods on them. The packages are in the extra `real`.
 """

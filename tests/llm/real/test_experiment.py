@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import Qwen2Config
 
-from dar_ref.llm.real import experiment, prompts, report
+from dar_ref.llm.real import prompts
+from dar_ref.real_model import experiment, report
 from tests.llm.models.small_lm import HEADS, SIZES, save_small_lm
 
 ROOT = str(Path(experiment.__file__).parents[3])
@@ -149,4 +150,4 @@ def test_what_a_model_wrote_has_no_effect_as_markdown():
 
 
 def test_the_prompts_that_are_shown_are_chosen_before_the_runs():
-    assert report.shown([str(i) for i in range(72)]) == [0, 24, 48]
+    assert report.places_shown([str(i) for i in range(72)]) == [0, 24, 48]

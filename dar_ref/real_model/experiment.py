@@ -1,4 +1,4 @@
-"""The comparison on real text: `python -m dar_ref.llm.real.experiment`, or `make real-experiment`.
+"""The comparison on real text: `python -m dar_ref.real_model.experiment`, or `make real-experiment`.
 
 Every run is one `dar-ref train` of a configuration `smollm2-135m-*`, in a folder of its own, and its checkpoints are
 measured on the test prompts. The command can be stopped at any moment and started again: a run goes on from its last
@@ -26,9 +26,9 @@ from dar_ref.llm.data.load import load_prompts
 from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions, load_options
-from dar_ref.llm.real import report
 from dar_ref.llm.real.measure import complete, of_tokens, with_adapter
-from dar_ref.llm.real.runs import RUNS, PlannedRun
+from dar_ref.real_model import report
+from dar_ref.real_model.runs import RUNS, PlannedRun
 
 SEED = 1  # of the answers to the test prompts
 
@@ -66,7 +66,7 @@ def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[st
     base, tokenizer, texts, rows = _loaded(options)
     model = with_adapter(base, checkpoint)
     tokens = options.generation["max_completion_length"]
-    shown = report.shown(texts)
+    shown = report.places_shown(texts)
     found = complete(model, tokenizer, texts, tokens, SEED)
     greedy = complete(model, tokenizer, [texts[i] for i in shown], tokens, None)
     if checkpoint is not None:
@@ -99,7 +99,7 @@ def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, An
 def main(argv: Sequence[str] | None = None) -> int:
     """Do all runs that are asked for; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m dar_ref.llm.real.experiment",
+        prog="python -m dar_ref.real_model.experiment",
         description="Train SmolLM2-135M-Instruct on real text with several methods, measure, and write a report.",
     )
     parser.add_argument("--out", type=path, default=Path("out/real-experiment"), help="of the runs (%(default)s)")
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only-report", action="store_true", help="do no run; write the report of those that are there"
     )
     arguments = parser.parse_args(argv)
-    return exit_status("dar_ref.llm.real.experiment", lambda: _all(arguments))
+    return exit_status("dar_ref.real_model.experiment", lambda: _all(arguments))
 
 
 def _all(arguments: argparse.Namespace) -> int:

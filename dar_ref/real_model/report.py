@@ -18,12 +18,12 @@ from dar_ref import results
 from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, comparison_table, markdown, student
 from dar_ref.llm.options import load_options
 from dar_ref.llm.real.measure import judged
-from dar_ref.llm.real.runs import PlannedRun
 from dar_ref.llm.real.sentiment import QUESTIONS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, LABELS, ORANGE, PURPLE, SKY, VERMILION, save_png, style
+from dar_ref.real_model.runs import PlannedRun
 
 Content = dict[str, Any]
-COMMAND = "python -m dar_ref.llm.real.experiment"
+COMMAND = "python -m dar_ref.real_model.experiment"
 QUESTION = "What do DAR and others make of a real model, and does the anchor hold?"
 TITLES = {"sentiment": "Sentiment", "tldr": "TL;DR of documentation"}
 LOOKS = {  # of a run: colour, marker
@@ -34,6 +34,12 @@ LOOKS = {  # of a run: colour, marker
     "rloo": (GREEN, "D"),
     "dao": (PURPLE, "^"),
 }
+OF_TEXT = (  # of any task
+    Column("fluency", "Fluency", "nats a token"),
+    Column("repetition", "Repeated word pairs", "%", 100.0),
+    Column("length", "Length", "tokens"),
+    Column("missing_eos", "No EOS", "%", 100.0),
+)
 COLUMNS = {
     "sentiment": (
         Column("kl", "KL to pi_0", "nats"),
@@ -41,25 +47,19 @@ COLUMNS = {
         Column("gold", "Gold", "%", 100.0),
         Column("positive", "Positive", "%", 100.0),
         Column("on_topic", "On the topic", "%", 100.0),
-        Column("fluency", "Fluency", "nats a token"),
-        Column("repetition", "Repeated word pairs", "%", 100.0),
-        Column("length", "Length", "tokens"),
-        Column("missing_eos", "No EOS", "%", 100.0),
+        *OF_TEXT,
     ),
     "tldr": (
         Column("kl", "KL to pi_0", "nats"),
         Column("proxy", "Proxy", "%", 100.0),
         Column("gold", "Gold", "%", 100.0),
         Column("copied", "Copied", "%", 100.0),
-        Column("fluency", "Fluency", "nats a token"),
-        Column("repetition", "Repeated word pairs", "%", 100.0),
-        Column("length", "Length", "tokens"),
-        Column("missing_eos", "No EOS", "%", 100.0),
+        *OF_TEXT,
     ),
 }
 
 
-def shown(prompts: Sequence[str]) -> list[int]:
+def places_shown(prompts: Sequence[str]) -> list[int]:
     """Which test prompts the page shows, before any run is known: the first of each third."""
     return [0, len(prompts) // 3, 2 * len(prompts) // 3]
 
@@ -153,7 +153,7 @@ def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | NotAn
 
 
 def sample_lines(content: Content, task: str) -> str:
-    """Greedy answers of pi_0 and of the end of each run (seed 0) to the prompts of `shown`, in Markdown."""
+    """Greedy answers of pi_0 and of the end of each run (seed 0) to the prompts of `places_shown`, in Markdown."""
     labels = {planned["run"]: planned["label"] for planned in content["planned"]}
     lines = []
     for i, start in enumerate(content["pi_0"][task]["greedy"]):
