@@ -107,14 +107,19 @@ def bootstrap(
             f"statistic gave {estimate!r} on the samples, or a value that is not finite on a resample (which may repeat"
             " one unit only); pass a statistic that is finite on every resample"
         )
-    if math.prod(shape) == 1:
-        return NotAnInterval(estimate, "one unit: nothing varies", level)
-    if np.ptp(drawn) <= ROUNDING * (1.0 + abs(estimate)):
-        units = " x ".join(map(str, shape))
-        reason = f"the statistic is the same in each of {resamples} resamples of {units} units"
+    if (reason := _no_spread(estimate, drawn, shape)) is not None:
         return NotAnInterval(estimate, reason, level)
     low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level)
+
+
+def _no_spread(estimate: float, drawn: Array, shape: tuple[int, ...]) -> str | None:
+    """Why resamples (R,) of units of that shape say nothing of the spread; None if they do."""
+    if math.prod(shape) == 1:
+        return "one unit: nothing varies"
+    if np.ptp(drawn) <= ROUNDING * (1.0 + abs(estimate)):
+        return f"the statistic is the same in each of {len(drawn)} resamples of {' x '.join(map(str, shape))} units"
+    return None
 
 
 def student(values: ArrayLike, *, level: float = 0.95) -> Interval:
