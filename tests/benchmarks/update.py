@@ -8,7 +8,8 @@ Nothing is generated in the measurement; DAR is given the log-probs that the sam
     update   forward, backward and optimizer step (SGD, which is small) of all micro-batches
 
 Each measurement is a process of its own, forked from one that has run every variant with a small vocabulary. Rounds
-are interleaved: all variants, then all again. Ratios are to TRL's GRPO with KL of the same round. Seconds are processor
+are interleaved: all variants, then all again. Ratios are to TRL's GRPO with KL of the same round; its GRPO without
+one, the default of TRL, stands beside it. Seconds are processor
 time on one thread, so other work on the machine hardly counts. Memory is the largest resident set of the step above
 that before it.
 

@@ -22,7 +22,7 @@ OFF = {
 }
 DAR = {"DAR": {}, **{f"DAR without {name}": off for name, off in OFF.items()}}
 DAR["DAR without all four"] = {name: value for off in OFF.values() for name, value in off.items()}
-TRL = ("TRL GRPO + KL", "TRL RLOO", "TRL SFT")
+TRL = ("TRL GRPO + KL", "TRL GRPO", "TRL RLOO", "TRL SFT")
 VARIANTS = (*DAR, *TRL)
 REAL_VARIANTS = ("DAR", "DAR without all four", *TRL)
 REAL_MODEL, REAL_PROMPTS = Path("out/real-model"), Path("out/real-prompts/sentiment/train.jsonl")
@@ -148,6 +148,7 @@ def make(variant: str, folder: Path, rollout: Rollout, out: Path) -> Any:
     data = Dataset.from_dict({"prompt": rollout.data})
     classes: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "TRL GRPO + KL": (GRPOTrainer, GRPOConfig, {"beta": 0.04, "loss_type": "grpo"}),
+        "TRL GRPO": (GRPOTrainer, GRPOConfig, {"beta": 0.0, "loss_type": "grpo"}),
         "TRL RLOO": (RLOOTrainer, RLOOConfig, {"beta": 0.05, "normalize_advantages": False}),
     }
     trainer_class, config_class, given = classes.get(variant) or (DARTrainer, DARConfig, DAR[variant])
