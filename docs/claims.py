@@ -2,21 +2,20 @@
 
     python docs/claims.py
 
-Reads docs/results/*/results.json and docs/results/verify.json, and writes docs/results/claims/table.md. A claim has one
-experiment that tests just it. While that has no results here, the verdict is "not testable here", and no other
-experiment stands in for it. A judge's docstring is its rule; the page shows it.
+Reads docs/results/*/results.json and docs/results/verify.json, and writes docs/results/claims/verdicts.md and table.md.
+A claim has one experiment that tests just it. While that has no results here, the verdict is "not testable here", and
+no other experiment stands in for it. A judge's docstring is its rule; the page shows it.
 
 Intervals are Student's at 95 % over seeds, of paired differences. Where one of several comparisons is enough for a
 verdict, they are judged at the level at which all hold together at 95 % (Bonferroni).
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from statistics import stdev
+from typing import NamedTuple
 
+from comparisons import HERE, Comparison, Content, Row, Values, content, ends, mean, minus, runs, shown
 from scipy.stats import f
 
 from dar_ref import results
@@ -24,78 +23,12 @@ from dar_ref.evaluation import TABLE_1, TABLE_2, Interval, student
 from dar_ref.toy.experiments.matched import advantages
 from dar_ref.toy.experiments.tables import collapsed
 
-HERE = Path(__file__).parent / "results"
-SHOWS, PARTLY, NOT, NOT_TESTABLE = VERDICTS = ("shows", "partly", "does not", "not testable here")
+SHOWS, PARTLY, NOT, NOT_TESTABLE = ("shows", "partly", "does not", "not testable here")
 MARGIN = 0.02  # of the win rate: methods that differ by less match
 AGES = {"fresh samples": "1 update a rollout", "old samples": "20 updates a rollout"}
 TASKS = ("tldr", "helpful", "harmless")
 PAPER_1, PAPER_2 = TABLE_1.values, TABLE_2.values
-Content = dict[str, Any]
-Values = list[float]  # one per seed
-
-
-class Comparison(NamedTuple):
-    """`where`: what is compared; `paper`: what it says of it; `values`: ours, one per seed; shown times `scale`."""
-
-    where: str
-    paper: str
-    values: Values
-    digits: int = 2
-    scale: float = 1.0
-
-    @property
-    def ours(self) -> str:
-        """Estimate and interval as text."""
-        return shown(student(self.values), self.digits, self.scale)
-
-    def sign(self, of: int = 1) -> int:
-        """1 if the whole interval is above 0, -1 if it is below; it holds together with those of `of` - 1 others."""
-        interval = student(self.values, level=1.0 - 0.05 / of)
-        return int(interval.low > 0) - int(interval.high < 0)
-
-
-class Row(NamedTuple):
-    """A line of the table that is not a comparison over seeds."""
-
-    where: str
-    paper: str
-    ours: str
-
-
 Judgement = tuple[str, Sequence[Comparison | Row]]
-
-
-def content(name: str) -> Any:
-    """What an experiment wrote; None if it has no results here."""
-    path = HERE / "verify.json" if name == "verify" else HERE / name / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def shown(interval: Interval, digits: int, scale: float = 1.0) -> str:
-    """An interval as text."""
-    estimate, low, high = (f"{scale * value:z.{digits}f}" for value in interval[:3])
-    return f"{estimate} [{low}, {high}]"
-
-
-def runs(of: Content, task: str, label: str) -> list[Any]:
-    """The runs of a setting, one per seed."""
-    (found,) = [row["runs"] for row in of["settings"] if (row["task"], row["label"]) == (task, label)]
-    return list(found)
-
-
-def ends(of: Content, task: str, label: str, metric: str) -> Values:
-    """A metric at the end of each run; of a run that diverged, at its last evaluation."""
-    return [run["final"][metric] for run in runs(of, task, label)]
-
-
-def minus(first: Values, second: Values) -> Values:
-    """Seed by seed."""
-    return [a - b for a, b in zip(first, second, strict=True)]
-
-
-def mean(parts: Sequence[Values]) -> Values:
-    """Seed by seed, over tasks."""
-    return [fmean(seed) for seed in zip(*parts, strict=True)]
 
 
 def ahead_of_all(comparisons: Sequence[Comparison]) -> str:
@@ -140,7 +73,7 @@ def dao_unstable(of: Content) -> Judgement:
 
 
 def dual_ppo_noisy(of: Content) -> Judgement:
-    """The std of gold over seeds is above DAR's at each rate and age (F interval of the ratio). At some: partly."""
+    """The std of gold over seeds is above DAR's at each rate and age (F interval). At some, judged together: partly."""
     rows, joint = [], []
     for name, age in AGES.items():
         for rate in ("0.0003", "0.001", "0.003"):
@@ -245,28 +178,30 @@ def trade_off(of: Content) -> Judgement:
     ]
     if len(set(counts.values())) == 1:
         return ahead_of_all(rows), rows
-    unequal = Row("settings in these runs", "", ", ".join(f"{method} {count}" for method, count in counts.items()))
+    settings = ", ".join(f"{method} {count}" for method, count in counts.items())
+    unequal = Row("unequal numbers of settings", "", settings)
     return NOT_TESTABLE, [unequal, *rows]
 
 
 def conflict(of: Content) -> Judgement:
     """Exact: balls around pi_0 and pi_t may not meet (T6), but they do if every step kept both (T12): partly."""
-    return PARTLY if all(_passed(of, name) for name in ("T6", "T12")) else NOT, [_bandits(of, n) for n in ("T6", "T12")]
+    rows = [_bandits(of, "T6", "the balls may not meet"), _bandits(of, "T12", "they meet if every step kept both")]
+    return PARTLY if _passed(of, "T6") and _passed(of, "T12") else NOT, rows
 
 
 def coverage(of: Content) -> Judgement:
     """Exact: at every step of the iteration pi_ref gets nearer to its end (T11)."""
-    return SHOWS if _passed(of, "T11") else NOT, [_bandits(of, "T11")]
+    return SHOWS if _passed(of, "T11") else NOT, [_bandits(of, "T11", "the reference gets nearer to the end")]
 
 
 def _passed(of: Content, name: str) -> bool:
     return any(row["id"] == name and row["passed"] for row in of["statements"])
 
 
-def _bandits(of: Content, name: str) -> Row:
+def _bandits(of: Content, name: str, what: str) -> Row:
     (cases,) = (row["cases"] for row in of["statements"] if row["id"] == name)
-    tried = f"{cases:,} random bandits, {'none' if _passed(of, name) else 'some'} against it"
-    return Row(f"[{name}](../theory/{name.lower()}.md)", "", tried)
+    tried = f"{cases:,} random bandits, {'no' if _passed(of, name) else 'a'} counterexample"
+    return Row(f"{what} ([{name}](../theory/{name.lower()}.md))", "", tried)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -302,15 +237,28 @@ def judged(claim: Claim) -> Judgement:
     return (NOT_TESTABLE, claim.paper) if of is None else claim.judge(of)
 
 
-def table() -> str:
-    """All claims, in Markdown: a verdict each, a row for each comparison, and what makes the verdicts."""
-    lines = ["| claim of the paper | verdict | compared | the paper | ours |", "| --- | --- | --- | --- | --- |"]
+def verdicts() -> str:
+    """All claims with their verdicts, a line each, in Markdown."""
+    lines = ["| claim of the paper | verdict | tested by |", "| --- | --- | --- |"]
     for claim in CLAIMS:
         verdict, rows = judged(claim)
-        head = f"| {claim.text}: {_link(claim)} | **{verdict}** |"
-        for row in rows:
+        if verdict == NOT_TESTABLE:
+            verdict = f"{verdict}: {rows[0].ours if content(claim.experiment) is None else rows[0].where}"
+        kind, _, why = verdict.partition(": ")
+        lines.append(f"| {claim.text} | **{kind}**{why and f': {why}'} | {_link(claim)} |")
+    return "\n".join(lines) + "\n"
+
+
+def table() -> str:
+    """The comparisons behind each verdict, in Markdown, and what makes it."""
+    lines = ["| claim of the paper | compared | the paper | ours |", "| --- | --- | --- | --- |"]
+    for claim in CLAIMS:
+        if content(claim.experiment) is None:
+            continue
+        head = f"| **{claim.text}** |"
+        for row in judged(claim)[1]:
             lines.append(f"{head} {row.where} | {row.paper} | {row.ours} |")
-            head = "| | |"
+            head = "| |"
     rules = [f"- **{claim.text}.** {(claim.judge.__doc__ or '').strip()}" for claim in CLAIMS]
     return "\n".join([*lines, "", "What makes each verdict:", "", *rules]) + "\n"
 
@@ -322,4 +270,5 @@ def _link(claim: Claim) -> str:
 
 
 if __name__ == "__main__":
+    results.write_text(HERE / "claims" / "verdicts.md", verdicts())
     results.write_text(HERE / "claims" / "table.md", table())
