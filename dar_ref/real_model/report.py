@@ -30,6 +30,7 @@ LOOKS = {  # of a run: colour, marker
     "dar": (BLUE, "o"),
     "dar-alpha-1": (SKY, "v"),
     "dar-alpha-0": (VERMILION, "X"),
+    "dar-anchored": (BLACK, "P"),
     "grpo": (ORANGE, "s"),
     "rloo": (GREEN, "D"),
     "dao": (PURPLE, "^"),
