@@ -87,8 +87,8 @@ def main() -> int:
     if "real" in arguments.parts and REAL_MODEL.is_dir():
         content["real"] = of_real_model(arguments.rounds)
     load.append(os.getloadavg()[0])
-    results.write_json(written, content)
     about = results.run_info("make benchmark-update", began) | {"load": [round(x, 1) for x in load]}
+    results.write_json(written, content)
     results.write_json(arguments.out / "run.json", about)
     results.write_text(arguments.out / "table.md", table(content))
     results.write_text(arguments.out / "head.md", head_table(content))
