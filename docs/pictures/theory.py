@@ -140,5 +140,44 @@ def coverage() -> Figure:
     return plots.line_figure(range(steps + 1), curves, "step t", "KL(π∞‖reference), nats", ylim=(0.0, None))
 
 
+def weights() -> Figure:
+    """T14: DAR's weights in units of their mean, and the zero-sum weights, on four answers."""
+    weight = np.exp(theory.regression_weights(GAINS, FOUR, FOUR, 0.1, 4.0).log_weight)
+    share = weight / weight.mean()
+    bars = {"DAR: weight / mean weight": share, "zero-sum: the same, less 1": share - 1.0}
+    with plots.style():
+        figure = Figure(figsize=(5.5, 3.2))
+        ax = figure.add_subplot()
+        for index, (label, heights) in enumerate(bars.items()):
+            color, _, _, hatch = plots.LOOKS[index]
+            places = np.arange(heights.size) + 0.4 * (index - 0.5)
+            ax.bar(places, heights, 0.4, label=label, color=color, hatch=hatch, edgecolor="white")
+        ax.axhline(0.0, color=plots.BLACK, linewidth=1.0)
+        ax.set_xticks(range(GAINS.size), _arms(GAINS))
+        ax.set(xlabel="answer", ylabel="how hard it is pushed up")
+        ax.grid(False, axis="x")
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def fits() -> Figure:
+    """T15: fits of few and of many samples, each a point, around the target that both aim at."""
+    log_pi_t = np.log([0.5, 0.2, 0.3])
+    rng, setting = np.random.default_rng(0), (ADVANTAGE, log_pi_t, log_pi_t, 0.1, 1.0)
+    log_weight = theory.regression_weights(*setting).log_weight
+    with plots.style():
+        figure = Figure(figsize=(5.2, 4.6))
+        ax = plots.simplex_axes(figure, arms=_arms(ADVANTAGE))
+        for size, color, marker in ((20, plots.ORANGE, "o"), (500, plots.BLUE, "^")):
+            mass = rng.multinomial(size, np.exp(log_pi_t), size=200) * np.exp(log_weight)
+            fitted = mass / mass.sum(axis=-1, keepdims=True)
+            look = {"color": color, "marker": marker, "markersize": 4, "alpha": 0.6, "linestyle": "none"}
+            ax.plot(*fitted.T, label=f"fits of {size} samples", clip_on=False, **look)
+        plots.draw_policy(ax, log_pi_t, "pi_t", "πₜ, which draws them")
+        plots.draw_policy(ax, theory.regression_target(*setting), "pi_star", "π*, their target")
+        ax.legend(loc="upper left", bbox_to_anchor=(-0.14, 1.04), fontsize="small")
+    return figure
+
+
 def _arms(values: Sequence[float] | np.ndarray, name: str = "A") -> list[str]:
     return [f"{name} = {value:g}" for value in values]
