@@ -1,6 +1,7 @@
 """One picture for each statement of the theory, drawn from `dar_ref.theory`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ def two_kls() -> Figure:
     dual = "0.5 KL(π‖π₀) + 0.5 KL(π‖πₜ)"
     curves = {dual: theory.dual_kl(log_pi, log_pi_0, log_pi_t, alpha), "KL(π‖π_ref)": theory.kl(log_pi, log_pi_ref)}
     marks = {"πₜ": 0.2, "π₀": 0.9}
-    figure = plots.line_figure(first, curves, "π of the first arm", "nats", ylim=(-0.08, 1.5), marks=marks)
+    figure = _lines(first, curves, "π of the first arm", "nats", ylim=(-0.08, 1.5), marks=marks)
     ax = figure.axes[0]
     at, arrow = float(np.exp(log_pi_ref[0])), {"arrowstyle": "<->"}
     ax.annotate("", (at, 0.0), (at, -float(log_c)), arrowprops=arrow)
@@ -65,7 +66,7 @@ def contraction() -> Figure:
         path = theory.iterate(ADVANTAGE, LOG_PI_0, alpha, 1.0, 12)
         curves[f"alpha {alpha}"] = np.ptp(path - theory.fixed_point(ADVANTAGE, LOG_PI_0, alpha, 1.0), axis=-1)
     ylabel = "distance of log πₜ from its end, nats"
-    return plots.line_figure(range(13), curves, "step t", ylabel, yscale="log", ylim=(1e-4, 20.0))
+    return _lines(range(13), curves, "step t", ylabel, yscale="log", ylim=(1e-4, 20.0))
 
 
 def best_inside() -> Figure:
@@ -93,7 +94,7 @@ def noise() -> Figure:
         for name in ("dar", "dao")
     }
     distance = theory.kl(drifted, log_pi_t)
-    return plots.line_figure(
+    return _lines(
         distance, curves, "KL(π_θ‖πₜ), nats", "noise to signal", yscale="log", xlim=(0.0, float(distance[-1]))
     )
 
@@ -137,7 +138,7 @@ def coverage() -> Figure:
     moving = theory.coverage(ADVANTAGE, LOG_PI_0, 0.1, 1.0, steps)
     fixed = np.full(steps + 1, theory.kl(theory.fixed_point(ADVANTAGE, LOG_PI_0, 0.1, 1.0), LOG_PI_0))
     curves = {"moving reference π_ref,t": moving, "fixed reference π₀": fixed}
-    return plots.line_figure(range(steps + 1), curves, "step t", "KL(π∞‖reference), nats", ylim=(0.0, None))
+    return _lines(range(steps + 1), curves, "step t", "KL(π∞‖reference), nats", ylim=(0.0, None))
 
 
 def weights() -> Figure:
@@ -176,6 +177,13 @@ def fits() -> Figure:
         plots.draw_policy(ax, log_pi_t, "pi_t", "πₜ, which draws them")
         plots.draw_policy(ax, theory.regression_target(*setting), "pi_star", "π*, their target")
         ax.legend(loc="upper left", bbox_to_anchor=(-0.14, 1.04), fontsize="small")
+    return figure
+
+
+def _lines(*args: Any, **options: Any) -> Figure:
+    """A line figure of a size at which its text can be read on a phone."""
+    figure = plots.line_figure(*args, **options)
+    figure.set_size_inches(5.2, 3.4)
     return figure
 
 
