@@ -73,6 +73,7 @@ def best_inside() -> Figure:
     """T7: the region, and in it the best policy, which is a DAR policy."""
     best = theory.constrained_optimum(ADVANTAGE, LOG_PI_0, LOG_PI_T, 0.4, 0.45)
     figure = plots.region_figure(LOG_PI_0, LOG_PI_T, ADVANTAGE, 0.4, 0.45, arms=_arms(ADVANTAGE))
+    figure.set_size_inches(4.6, 4.4)  # its text can be read on a phone
     figure.axes[0].set_title(f"best allowed = DAR at alpha {best.alpha:.2f}, beta {best.beta:.2f}", pad=18)
     return figure
 
