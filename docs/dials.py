@@ -90,9 +90,9 @@ def budgets_table(content: Content) -> str:
 
 def budgets_pictures(content: Content) -> dict[str, Figure]:
     """The KL of the paths, and the spread of the realised KL."""
-    curves = {f"budgets {EPS_0} and {eps_t}": path["kl"] for eps_t, path in content["paths"].items()}
+    curves = {f"{EPS_0} in all, {eps_t} per step": path["kl"] for eps_t, path in content["paths"].items()}
     soft = content["normalised"]
-    curves[f"A / std, alpha {soft['alpha']}, beta {soft['beta']:.2f}"] = soft["kl"]
+    curves[f"A / std, alpha {soft['alpha']}, beta {soft['beta']:.1f}"] = soft["kl"]
     path = line_figure(range(STEPS + 1), curves, "step t", "KL(πₜ‖π₀), nats", ylim=(0.0, 2.5))
     small = [r for r in content["sampled"] if r["budget"] == BUDGETS[0]]
     spread = {
@@ -279,6 +279,7 @@ def main(names: list[str]) -> None:
         results.write_json(folder / "run.json", results.run_info(f"python docs/dials.py {name}", started))
         results.write_text(folder / "table.md", PARTS[name].table(content))
         for title, figure in PARTS[name].pictures(content).items():
+            figure.set_size_inches(5.2, 3.4)  # its text can be read on a phone
             print(plots.save_png(figure, folder / f"{title}.png"))
 
 

@@ -29,6 +29,8 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "t9": theory.trust_regions,
     "t10": theory.own_sample,
     "t11": theory.coverage,
+    "t14": theory.weights,
+    "t15": theory.fits,
     "normalised": findings.normalised,
     "switch": findings.switch,
     "certificate": findings.certificate,

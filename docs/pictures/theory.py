@@ -1,6 +1,7 @@
 """One picture for each statement of the theory, drawn from `dar_ref.theory`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ def two_kls() -> Figure:
     dual = "0.5 KL(π‖π₀) + 0.5 KL(π‖πₜ)"
     curves = {dual: theory.dual_kl(log_pi, log_pi_0, log_pi_t, alpha), "KL(π‖π_ref)": theory.kl(log_pi, log_pi_ref)}
     marks = {"πₜ": 0.2, "π₀": 0.9}
-    figure = plots.line_figure(first, curves, "π of the first arm", "nats", ylim=(-0.08, 1.5), marks=marks)
+    figure = _lines(first, curves, "π of the first arm", "nats", ylim=(-0.08, 1.5), marks=marks)
     ax = figure.axes[0]
     at, arrow = float(np.exp(log_pi_ref[0])), {"arrowstyle": "<->"}
     ax.annotate("", (at, 0.0), (at, -float(log_c)), arrowprops=arrow)
@@ -65,13 +66,14 @@ def contraction() -> Figure:
         path = theory.iterate(ADVANTAGE, LOG_PI_0, alpha, 1.0, 12)
         curves[f"alpha {alpha}"] = np.ptp(path - theory.fixed_point(ADVANTAGE, LOG_PI_0, alpha, 1.0), axis=-1)
     ylabel = "distance of log πₜ from its end, nats"
-    return plots.line_figure(range(13), curves, "step t", ylabel, yscale="log", ylim=(1e-4, 20.0))
+    return _lines(range(13), curves, "step t", ylabel, yscale="log", ylim=(1e-4, 20.0))
 
 
 def best_inside() -> Figure:
     """T7: the region, and in it the best policy, which is a DAR policy."""
     best = theory.constrained_optimum(ADVANTAGE, LOG_PI_0, LOG_PI_T, 0.4, 0.45)
     figure = plots.region_figure(LOG_PI_0, LOG_PI_T, ADVANTAGE, 0.4, 0.45, arms=_arms(ADVANTAGE))
+    figure.set_size_inches(4.6, 4.4)  # its text can be read on a phone
     figure.axes[0].set_title(f"best allowed = DAR at alpha {best.alpha:.2f}, beta {best.beta:.2f}", pad=18)
     return figure
 
@@ -93,7 +95,7 @@ def noise() -> Figure:
         for name in ("dar", "dao")
     }
     distance = theory.kl(drifted, log_pi_t)
-    return plots.line_figure(
+    return _lines(
         distance, curves, "KL(π_θ‖πₜ), nats", "noise to signal", yscale="log", xlim=(0.0, float(distance[-1]))
     )
 
@@ -137,7 +139,53 @@ def coverage() -> Figure:
     moving = theory.coverage(ADVANTAGE, LOG_PI_0, 0.1, 1.0, steps)
     fixed = np.full(steps + 1, theory.kl(theory.fixed_point(ADVANTAGE, LOG_PI_0, 0.1, 1.0), LOG_PI_0))
     curves = {"moving reference π_ref,t": moving, "fixed reference π₀": fixed}
-    return plots.line_figure(range(steps + 1), curves, "step t", "KL(π∞‖reference), nats", ylim=(0.0, None))
+    return _lines(range(steps + 1), curves, "step t", "KL(π∞‖reference), nats", ylim=(0.0, None))
+
+
+def weights() -> Figure:
+    """T14: DAR's weights in units of their mean, and the zero-sum weights, on four answers."""
+    weight = np.exp(theory.regression_weights(GAINS, FOUR, FOUR, 0.1, 4.0).log_weight)
+    share = weight / weight.mean()
+    bars = {"DAR: weight / mean weight": share, "zero-sum: the same, less 1": share - 1.0}
+    with plots.style():
+        figure = Figure(figsize=(5.5, 3.2))
+        ax = figure.add_subplot()
+        for index, (label, heights) in enumerate(bars.items()):
+            color, _, _, hatch = plots.LOOKS[index]
+            places = np.arange(heights.size) + 0.4 * (index - 0.5)
+            ax.bar(places, heights, 0.4, label=label, color=color, hatch=hatch, edgecolor="white")
+        ax.axhline(0.0, color=plots.BLACK, linewidth=1.0)
+        ax.set_xticks(range(GAINS.size), _arms(GAINS))
+        ax.set(xlabel="answer", ylabel="how hard it is pushed up")
+        ax.grid(False, axis="x")
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def fits() -> Figure:
+    """T15: fits of few and of many samples, each a point, around the target that both aim at."""
+    log_pi_t = np.log([0.5, 0.2, 0.3])
+    rng, setting = np.random.default_rng(0), (ADVANTAGE, log_pi_t, log_pi_t, 0.1, 1.0)
+    log_weight = theory.regression_weights(*setting).log_weight
+    with plots.style():
+        figure = Figure(figsize=(5.2, 4.6))
+        ax = plots.simplex_axes(figure, arms=_arms(ADVANTAGE))
+        for size, color, marker in ((20, plots.ORANGE, "o"), (500, plots.BLUE, "^")):
+            mass = rng.multinomial(size, np.exp(log_pi_t), size=200) * np.exp(log_weight)
+            fitted = mass / mass.sum(axis=-1, keepdims=True)
+            look = {"color": color, "marker": marker, "markersize": 4, "alpha": 0.6, "linestyle": "none"}
+            ax.plot(*fitted.T, label=f"fits of {size} samples", clip_on=False, **look)
+        plots.draw_policy(ax, log_pi_t, "pi_t", "πₜ, which draws them")
+        plots.draw_policy(ax, theory.regression_target(*setting), "pi_star", "π*, their target")
+        ax.legend(loc="upper left", bbox_to_anchor=(-0.14, 1.04), fontsize="small")
+    return figure
+
+
+def _lines(*args: Any, **options: Any) -> Figure:
+    """A line figure of a size at which its text can be read on a phone."""
+    figure = plots.line_figure(*args, **options)
+    figure.set_size_inches(5.2, 3.4)
+    return figure
 
 
 def _arms(values: Sequence[float] | np.ndarray, name: str = "A") -> list[str]:
