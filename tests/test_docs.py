@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    path for path in DOCS.rglob("*.md") if "assets" not in path.parts and path.name not in ("table.md", "head.md", "verdicts.md")
+    path
+    for path in DOCS.rglob("*.md")
+    if "assets" not in path.parts and path.name not in ("table.md", "head.md", "verdicts.md")
 )
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", flags=re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n.*?^ *```", flags=re.MULTILINE | re.DOTALL)

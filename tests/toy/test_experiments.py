@@ -220,3 +220,11 @@ def test_a_job_is_named_by_all_that_determines_it(monkeypatch):
 def test_a_table_in_markdown_keeps_its_columns():
     lines = markdown(tables.table_1(content("compare"))).splitlines()
     assert {line.count("|") for line in lines if line.startswith("|")} == {10}
+
+
+def test_a_line_stands_at_its_own_numbers_when_another_line_has_more():
+    figure = FIGURES["samples"]["tldr"](content("samples"))
+    ax = figure.axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
+    lines = {line.get_label(): line.get_xdata().tolist() for line in ax.lines if line.get_label().startswith("mean")}
+    assert lines == {"mean of the group": [1, 2, 3], "mean of the batch": [0, 1, 2, 3]}

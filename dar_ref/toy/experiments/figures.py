@@ -94,7 +94,7 @@ def against_x(content: Content, keys: Sequence[str], xlabel: str, task: str | No
         for ax, key in zip(axes, keys, strict=True):
             for group in dict.fromkeys(setting["group"] for setting in settings):
                 rows = [setting for setting in settings if setting["group"] == group]
-                _line(ax, rows, key, group, "linear")
+                _line(ax, rows, key, group, [setting["x"] for setting in settings])
             ax.set(title=TITLES[key], xlabel=xlabel, ylim=SHARES.get(key))
         axes[0].legend(fontsize="small")
     return figure
@@ -157,7 +157,7 @@ def stability_figure(content: Content) -> Figure:
         for ax, updates in zip(axes, stale, strict=True):
             rows = [setting for setting in content["settings"] if setting["config"]["updates_per_rollout"] == updates]
             for group in dict.fromkeys(setting["group"] for setting in rows):
-                _line(ax, [setting for setting in rows if setting["group"] == group], "gold", group, "log")
+                _line(ax, [setting for setting in rows if setting["group"] == group], "gold", group)
             first = [run["evaluations"][0]["gold"] for run in rows[0]["runs"]]
             ax.axhline(float(np.mean(first)), color=GREY, linewidth=0.8, linestyle=":")
             ax.set(title=f"{updates} update{'s' * (updates > 1)} a rollout", xlabel="learning rate")
@@ -216,18 +216,18 @@ def _draw_runs(ax: Axes, setting: Content, x: str, y: str) -> None:
     ax.plot(places.mean(axis=0), heights.mean(axis=0), color=color, marker=marker, label=setting["label"])
 
 
-def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, xscale: str) -> None:
+def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, numbers: Sequence[Any] | None = None) -> None:
+    """A line along the settings' numbers: on a logarithmic axis, or evenly spaced in the order of `numbers`."""
     color, marker = LOOKS[group]
     part = "weights" if key in ("ess", "clipped") else "final"
     rows = [setting for setting in rows if ended(setting)]
     values = [[run[part][key] for run in ended(setting)] for setting in rows]
-    numbers = [setting["x"] for setting in rows]
-    finite = [x if x != "inf" and np.isfinite(x) else None for x in numbers]
-    if xscale == "linear":
-        places = np.arange(len(numbers), dtype=float)
-        ax.set_xticks(places, [f"{x:g}" if x is not None else "inf" for x in finite])
+    if numbers is not None:
+        ticks = sorted({float(x) for x in numbers})
+        places = np.array([ticks.index(float(setting["x"])) for setting in rows], dtype=float)
+        ax.set_xticks(range(len(ticks)), [f"{x:g}" for x in ticks])
     else:
-        places = np.array(numbers, dtype=float)
+        places = np.array([setting["x"] for setting in rows], dtype=float)
         ax.set_xscale("log")
         ax.set_xticks(places, [f"{x:g}" for x in places])
         ax.minorticks_off()
