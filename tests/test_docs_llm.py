@@ -151,15 +151,23 @@ def first_steps(exported, tmp_path):  # noqa: F811 - the fixture
     return run
 
 
-def first_run():
-    spec = importlib.util.spec_from_file_location("first_run", DOCS / "first_run.py")
+def script(name):
+    """A command of the pages, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+def test_plans_of_a_7b_model_are_those_of_the_code():
+    module, folder = script("plans"), DOCS / "results" / "plan-7b"
+    plans = json.loads((folder / "results.json").read_text(encoding="utf-8"))["plans"]
+    assert plans == module.rows()
+    assert (folder / "table.md").read_text(encoding="utf-8") == module.table(plans)
+
+
 def test_the_first_run_is_shown_as_it_was():
-    module = first_run()
+    module = script("first_run")
     content, run = (json.loads((FIRST_RUN / n).read_text(encoding="utf-8")) for n in ("results.json", "run.json"))
     assert module.short_line is logs.short_line
     assert (FIRST_RUN / "printed.txt").read_text(encoding="utf-8") == module.printed(content, run)
