@@ -193,7 +193,7 @@ def messages():
 
 @pytest.mark.parametrize("name", ["llm/troubleshooting.md", "llm/checkpoints.md"])
 def test_quoted_messages_are_in_the_code(name):
-    rows = re.findall(r"^\| (.*?) \|", page(name), re.MULTILINE) if "trouble" in name else []
+    rows = re.findall(r"^- (.*?)<br>", page(name), re.MULTILINE) if "trouble" in name else []
     if "checkpoints" in name:
         rows = re.findall(r"\| (`[^|]*`) \|$", page(name), re.MULTILINE)
     found = list(messages())
