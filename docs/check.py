@@ -1,10 +1,10 @@
-"""Check of the built site: it loads nothing from outside, and has no dead link and no formula left as text.
+"""Check of the built site: it loads nothing from outside, has no dead link, and no formula or include left as text.
 
     python docs/check.py [site]
 
 Scripts, styles, images and fonts must be files of the site. Every internal link must lead to a file, and its anchor to
-an id in that file. Formulas must stand where KaTeX finds them. The script prints each fault and exits with 1 if there
-is one.
+an id in that file. Formulas must stand where KaTeX finds them. Included files must be there, in code boxes too. The
+script prints each fault and exits with 1 if there is one.
 """
 
 import re
@@ -19,6 +19,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 OUTSIDE = re.compile(r"^(https?:)?//", flags=re.IGNORECASE)
 CSS_URL = re.compile(r"url\(\s*[\"']?([^)\"']+)|@import\s+[\"']([^\"']+)")
 REFERENCE = re.compile(r"\]\[([A-Za-z_][\w.]*)\]")
+INCLUDE = re.compile(r"8\s*<\s*--.*")  # also one that a formatter has torn apart
 IN_SCRIPT = re.compile(r"(?:src|href)\s*=\s*[\"']https?://|import[\s(]+[^;\n]*[\"']https?://|fetch\([\"']https?://")
 
 
@@ -31,6 +32,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.ids: set[str] = set()
         self.text: list[str] = []
+        self.all_text: list[str] = []  # with code, whose words are elements of their own
         self.faults: list[str] = []
         self.is_notebook = False
         self.open: list[tuple[str, bool]] = []  # tag, and whether its text is mathematics for KaTeX
@@ -71,6 +73,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Keep visible text, and check inline styles and scripts."""
         tags = [tag for tag, _ in self.open]
+        if not {"style", "script"}.intersection(tags):
+            self.all_text.append(data)
         if "style" in tags:
             self.resources += [first or second for first, second in CSS_URL.findall(data)]
         elif "script" in tags:
@@ -93,6 +97,11 @@ def reference_faults(page: Page) -> list[str]:
     """References to a name that is on no API page: `[text][name]` stays text. Notebooks may index arrays like that."""
     found = [] if page.is_notebook else REFERENCE.findall("".join(page.text))
     return [f"reference left as text: {name}" for name in found]
+
+
+def include_faults(page: Page) -> list[str]:
+    """Includes that were not resolved, in the text or in a code box."""
+    return [f"include left as text: {found[0].strip()[:60]}" for found in INCLUDE.finditer("".join(page.all_text))]
 
 
 def resource_fault(site: Path, holder: Path, reference: str) -> str | None:
@@ -130,7 +139,7 @@ def check(site: Path) -> list[str]:
             continue
         found = [resource_fault(site, path, reference) for reference in page.resources]
         found += [link_fault(site, path, link, pages) for link in page.links]
-        found += [*mathematics_faults(page), *reference_faults(page), *page.faults]
+        found += [*mathematics_faults(page), *reference_faults(page), *include_faults(page), *page.faults]
         faults += [f"{path.relative_to(site)}: {fault}" for fault in found if fault]
     for path in sorted(site.rglob("*.css")):
         found = [

@@ -147,6 +147,8 @@ def script(module):
         ("<p>[<code>f</code>][dar_ref.gone]</p>", "reference left as text: dar_ref.gone"),
         ("<ul><li>seed: <blockquote><p>= 0</p></blockquote></li></ul>", "a line that begins with > became a quotation"),
         ("<pre>&lt;IPython.core.display.Image object&gt;</pre>", "an output that no browser shows: <IPython.core"),
+        ("<pre><span>--8</span> <span>&lt; --</span>&quot;a.py&quot;</pre>", 'include left as text: 8 < --"a.py"'),
+        ("<p>--8&lt;-- &quot;table.md&quot;</p>", 'include left as text: 8<-- "table.md"'),
         (r"<p>costs $5</p>", "mathematics left as text: '$5"),
         (r"<p>the weight \(w\)</p>", "mathematics left as text: '\\\\(w"),
         (r'<div class="jupyter-wrapper"><p>the weight $w</p></div>', "odd number of $ in the text: 1"),

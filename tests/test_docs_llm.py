@@ -86,8 +86,10 @@ def test_sections_of_the_page_are_those_of_the_help():
 
 def test_refused_options_are_those_of_the_code():
     _, _, section = page("llm/methods.md").partition("## Options that are refused")
-    table = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
-    assert dict(table) == NO_MEANING
+    table = re.findall(r"^\| (`.*`) \| (.*) \|$", section, re.MULTILINE)
+    named = [(name, reason) for names, reason in table for name in re.findall(r"`(\w+)`", names)]
+    assert len(named) == len(dict(named))
+    assert dict(named) == NO_MEANING
 
 
 def test_every_method_has_its_classes_and_its_section():
@@ -149,15 +151,23 @@ def first_steps(exported, tmp_path):  # noqa: F811 - the fixture
     return run
 
 
-def first_run():
-    spec = importlib.util.spec_from_file_location("first_run", DOCS / "first_run.py")
+def script(name):
+    """A command of the pages, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+def test_plans_of_a_7b_model_are_those_of_the_code():
+    module, folder = script("plans"), DOCS / "results" / "plan-7b"
+    plans = json.loads((folder / "results.json").read_text(encoding="utf-8"))["plans"]
+    assert plans == module.rows()
+    assert (folder / "table.md").read_text(encoding="utf-8") == module.table(plans)
+
+
 def test_the_first_run_is_shown_as_it_was():
-    module = first_run()
+    module = script("first_run")
     content, run = (json.loads((FIRST_RUN / n).read_text(encoding="utf-8")) for n in ("results.json", "run.json"))
     assert module.short_line is logs.short_line
     assert (FIRST_RUN / "printed.txt").read_text(encoding="utf-8") == module.printed(content, run)
@@ -183,7 +193,7 @@ def messages():
 
 @pytest.mark.parametrize("name", ["llm/troubleshooting.md", "llm/checkpoints.md"])
 def test_quoted_messages_are_in_the_code(name):
-    rows = re.findall(r"^\| (.*?) \|", page(name), re.MULTILINE) if "trouble" in name else []
+    rows = re.findall(r"^- (.*?)<br>", page(name), re.MULTILINE) if "trouble" in name else []
     if "checkpoints" in name:
         rows = re.findall(r"\| (`[^|]*`) \|$", page(name), re.MULTILINE)
     found = list(messages())
