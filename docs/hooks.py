@@ -3,7 +3,8 @@
 A page states its numbers in sentences and proves them in sessions, which tests/test_docs.py runs. A reader wants the
 sentences, so on pages of `FOLDED` the sessions are folded, except after a line `<!-- shown -->`. On other pages
 sessions show how to use the package, and one is folded after `<!-- folded -->`. In a notebook a cell with the tag
-`checks` is folded, of one with the tag `plot` the code, and `<!-- simplex -->` becomes the interactive simplex of the home page.
+`checks` is folded, of one with the tag `plot` the code, and `<!-- simplex -->` becomes the interactive simplex of the
+home page.
 
 A figure's alternative text is the `alt` in the metadata of the cell that draws it. Wide figures get a class, see
 `site.css`. The notebook template loads MathJax and Mermaid from a content delivery network. Both are removed here:
