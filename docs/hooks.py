@@ -37,6 +37,7 @@ INTERVAL = re.compile(r"(?<=>)(-?[\d.]+)( \[-?[\d.]+, -?[\d.]+\])(?=</td>)")
 FOLDS = {  # tag of a cell of a notebook: what stands on its fold, and the element that is folded
     "checks": ("Show the assertions that check this page", "jp-Cell"),
     "plot": ("Show the code of this figure", "jp-Cell-inputWrapper"),
+    "setup": ("Show the set-up", "jp-Cell-inputWrapper"),
 }
 MANY = 5  # columns; so many do not fit on a phone
 WIDE = 1000  # pixels; a wider figure cannot be read on a phone
