@@ -183,8 +183,11 @@ def alpha_that_holds_a_spread(answer: float, spread: float, beta: float) -> bool
 
 def _number(answer: object, expected: float, *, hint: str, relative: float = THREE_DIGITS) -> bool:
     """Compare a number with the expected value; print right, or wrong with a hint that does not reveal the value."""
+    if answer is None:
+        print("Write your number in place of None and run the cell.")
+        return False
     if isinstance(answer, bool | np.bool_) or not isinstance(answer, Real):
-        print(f"not yet an answer: {answer!r} is no number")
+        print(f"{answer!r} is not a number; write one in its place and run the cell.")
         return False
     right = bool(abs(float(answer) - expected) <= relative * abs(expected))
     side = "too large" if float(answer) > expected else "too small"

@@ -3,7 +3,8 @@
 A page states its numbers in sentences and proves them in sessions, which tests/test_docs.py runs. A reader wants the
 sentences, so on pages of `FOLDED` the sessions are folded, except after a line `<!-- shown -->`. On other pages
 sessions show how to use the package, and one is folded after `<!-- folded -->`. In a notebook a cell with the tag
-`checks` is folded, and `<!-- simplex -->` becomes the interactive simplex of the home page.
+`checks` is folded, of one with the tag `plot` the code, and `<!-- simplex -->` becomes the interactive simplex of the
+home page.
 
 A figure's alternative text is the `alt` in the metadata of the cell that draws it. Wide figures get a class, see
 `site.css`. The notebook template loads MathJax and Mermaid from a content delivery network. Both are removed here:
@@ -33,6 +34,11 @@ SESSION = re.compile(
 TABLE = re.compile(r"<table>.*?</table>", flags=re.DOTALL)
 HEADER, ROW = re.compile(r"<th[ >].*?</th>", flags=re.DOTALL), re.compile(r"<tr>\s*<td.*?</tr>", flags=re.DOTALL)
 INTERVAL = re.compile(r"(?<=>)(-?[\d.]+)( \[-?[\d.]+, -?[\d.]+\])(?=</td>)")
+FOLDS = {  # tag of a cell of a notebook: what stands on its fold, and the element that is folded
+    "checks": ("Show the assertions that check this page", "jp-Cell"),
+    "plot": ("Show the code of this figure", "jp-Cell-inputWrapper"),
+    "setup": ("Show the set-up", "jp-Cell-inputWrapper"),
+}
 MANY = 5  # columns; so many do not fit on a phone
 WIDE = 1000  # pixels; a wider figure cannot be read on a phone
 
@@ -77,13 +83,13 @@ def named(row: str, titles: list[str]) -> str:
 
 
 def notebook_page(content: str, path: Path) -> str:
-    """The page of a notebook: figures described, closing tests folded, the simplex where it is named."""
+    """The page of a notebook: figures described, tests and plotting code folded, the simplex where it is named."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     texts = iter([cell["metadata"].get("alt", "") for cell in cells for _ in range(figures_of(cell))])
     content = FIGURE.sub(lambda figure: described(figure, next(texts)), content)
     for cell in cells:
-        if "checks" in cell["metadata"].get("tags", []):
-            content = folded(content, cell["id"])
+        for tag in FOLDS.keys() & set(cell["metadata"].get("tags", [])):
+            content = folded(content, cell["id"], *FOLDS[tag])
     if SIMPLEX in content:
         widget = (Path(__file__).parent / "assets" / "simplex" / "simplex.html").read_text(encoding="utf-8")
         content = content.replace(SIMPLEX, f'{widget}<script src="../assets/simplex/start.js"></script>')
@@ -103,17 +109,20 @@ def described(figure: re.Match[str], text: str) -> str:
     return f'<img alt="{alt}" class="{kind}" src="data:image/png;base64,{figure[1]}'
 
 
-def folded(content: str, cell_id: str) -> str:
-    """The page with one cell folded: its element, of nested `div`, is put into `details`."""
+def folded(content: str, cell_id: str, summary: str, kind: str) -> str:
+    """The page with one cell, or its code, folded: its element, of nested `div`, is put into `details`."""
     inner = content.index(f'id="cell-id={cell_id}"')
-    start = content.rindex('<div class="jp-Cell', 0, content.rindex("<div", 0, inner))
+    if kind == "jp-Cell":  # the cell stands in an element of the same class
+        start = content.rindex(f'<div class="{kind}', 0, content.rindex("<div", 0, inner))
+    else:
+        start = content.index(f'<div class="{kind}', inner)
     depth = 0
     for tag in re.finditer(r"<(/?)div\b", content[start:]):
         depth += -1 if tag[1] else 1
         if depth == 0:
             end = start + content[start + tag.end() :].index(">") + tag.end() + 1
             break
-    fold = f'<details class="checked"><summary>Checked by</summary>{content[start:end]}</details>'
+    fold = f'<details class="checked"><summary>{summary}</summary>{content[start:end]}</details>'
     return content[:start] + fold + content[end:]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 HOOKS = Path(__file__).parent.parent / "docs" / "hooks.py"
 IMAGE = '<img alt="No description has been provided for this image" class="" src="data:image/png;base64,{png}">'
-CODE = '<div class="jp-Cell">\n<div class="jp-Cell" id="cell-id={id}"><div>code</div></div>\n</div>'
+INPUT = '<div class="jp-Cell-inputWrapper"><div>code</div></div>'
+CODE = f'<div class="jp-Cell">\n<div class="jp-Cell" id="cell-id={{id}}">{INPUT}<div>output</div></div>\n</div>'
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,16 @@ def test_each_figure_has_the_text_of_its_cell_and_a_wide_one_is_marked(hooks, tm
 def test_a_cell_of_tests_is_folded_as_a_whole(hooks, tmp_path):
     page = notebook(tmp_path, cell("a"), cell("b", tags=["checks"]))
     content = CODE.format(id="a") + CODE.format(id="b") + "<p>end</p>"
-    fold = f'<details class="checked"><summary>Checked by</summary>{CODE.format(id="b")}</details>'
+    summary = "<summary>Show the assertions that check this page</summary>"
+    fold = f'<details class="checked">{summary}{CODE.format(id="b")}</details>'
     assert hooks.on_page_content(content, page) == f"{CODE.format(id='a')}{fold}<p>end</p>"
+
+
+def test_of_a_cell_that_only_draws_the_code_is_folded_and_the_figure_stays(hooks, tmp_path):
+    page = notebook(tmp_path, cell("a"), cell("b", tags=["plot"]))
+    content = CODE.format(id="a") + CODE.format(id="b")
+    fold = f'<details class="checked"><summary>Show the code of this figure</summary>{INPUT}</details>'
+    assert hooks.on_page_content(content, page) == CODE.format(id="a") + CODE.format(id="b").replace(INPUT, fold)
 
 
 def test_the_simplex_stands_where_a_notebook_names_it(hooks, tmp_path):

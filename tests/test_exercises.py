@@ -151,7 +151,9 @@ def test_wrong_answers_are_refused_with_a_side_and_a_hint(name, capsys):
 def test_junk_is_no_right_answer(name, junk, capsys):
     checker, _, _ = CASES[name]
     assert checker(junk) is False
-    assert capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said
+    assert ("place of None" in said) is (junk is None)
 
 
 def test_the_beta_to_pass_gives_the_target_asked_for():

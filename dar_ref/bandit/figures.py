@@ -121,7 +121,8 @@ def weight_figure(comparison: dict[str, Any], name: str = "dar") -> Figure:
 
 
 def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
-    """Held-out images with the probabilities of `pi_0` and the proxy for each digit; a dotted line marks the label.
+    """Held-out images with the probabilities of `pi_0` and the proxy for each digit; a dotted line marks the label, and
+    the title says whether the proxy's favourite is that label.
 
     Args:
         bandit: the digits bandit; its features are 8 x 8 images.
@@ -140,7 +141,8 @@ def belief_figure(bandit: Bandit, rows: Sequence[int]) -> Figure:
         images, bars = figure.subplots(2, len(chosen), squeeze=False)
         for column, row in enumerate(chosen):
             images[column].imshow(contexts.features[row].numpy().reshape(8, 8), cmap="gray_r")
-            images[column].set_title(f"label {labels[column]}")
+            verdict = "right" if proxy[column].argmax() == labels[column] else "wrong"
+            images[column].set_title(f"label {labels[column]}\nproxy {verdict}", fontsize="medium")
             images[column].set_axis_off()
             ax = bars[column]
             ax.axvline(labels[column], color=GREY, linestyle=":")

@@ -202,9 +202,8 @@ def _draw_others(ax: TernaryAxes, path: ConflictPath, step: int) -> None:
 
 def _draw_area(ax: Axes, path: ConflictPath) -> None:
     for stability, (color, dashes, marker, label) in LOOK.items():
-        area = np.where(path.area[stability] > 0.0, path.area[stability], np.nan)
-        ax.plot(area, color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
-    ax.set(title="area shared with the ball of π₀\n(share of the simplex, log scale)", yscale="log")
+        ax.plot(path.area[stability], color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
+    ax.set(title="area shared with the ball of π₀\n(share of the simplex)", ylim=(0.0, None))
     _legend_below(ax)
 
 

@@ -1,7 +1,7 @@
 """The figure of notebook 06: DAR's iteration with A divided by its std under pi_t."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from dar_ref import theory
 from dar_ref.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, style
+from dar_ref.theory.checks import Array
 
 LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (VERMILION, "v"), (GREY, "P"))
 
@@ -25,7 +26,7 @@ def normalization_figure(
     """Two arms. Left: why A / std may have no fixed point. Right: the iteration with and without the std.
 
     Left: the curve `h(theta)` and, for each `alpha beta`, the level `1/(alpha beta)`. A crossing is a fixed point.
-    Right: log odds of the better arm against the step, with A as given (open markers) and A / std (filled).
+    Right: log odds of the better arm from step 1 on, with A as given (a colour for each alpha) and A / std (black).
 
     Args:
         advantage: A (2,), finite, two different values.
@@ -71,16 +72,20 @@ def _runs(
     ax: Axes, advantage: ArrayLike, log_pi_0: ArrayLike, beta: float, alphas: Sequence[float], steps: int
 ) -> None:
     better = int(np.argmax(np.asarray(advantage)))
-    ax.set(yscale="log", ylim=(10.0, 1e13))  # set before plotting: autoscaling overflows at 1e300
-    for k, (alpha, (color, marker)) in enumerate(zip(alphas, LOOKS, strict=False)):
-        # different sizes, so that coinciding markers stay visible
-        look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 12 - 2 * k}
-        fixed = theory.iterate(advantage, log_pi_0, alpha, beta, steps)
-        odds = fixed[:, better] - fixed[:, 1 - better]
-        ax.plot(odds, markerfacecolor="white", label=f"alpha = {alpha:g}, A fixed", **look)
-        divided = theory.iterate(advantage, log_pi_0, alpha, beta, steps, normalize="standardize")
-        ax.plot(divided[:, better] - divided[:, 1 - better], "--", label=f"alpha = {alpha:g}, A / std", **look)
+    ax.set(yscale="log", ylim=(10.0, 1e12))  # set before plotting: autoscaling overflows at 1e300
+    after = range(1, steps + 1)  # at even arms the log odds of step 0 are 0, which a logarithmic axis has not
+
+    def odds(alpha: float, normalize: Literal["standardize"] | None) -> Array:
+        path = theory.iterate(advantage, log_pi_0, alpha, beta, steps, normalize=normalize)
+        return path[1:, better] - path[1:, 1 - better]
+
+    for alpha, (color, marker) in zip(alphas, LOOKS, strict=False):
+        look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5}
+        ax.plot(after, odds(alpha, None), label=f"A fixed, alpha = {alpha:g}", **look)
+    for k, alpha in enumerate(alphas):  # often they coincide, so they have one look
+        label = "A / std, each alpha" if k == 0 else None
+        ax.plot(after, odds(alpha, "standardize"), "--x", color=BLACK, markersize=5, label=label)
     ax.set(
         xlabel="step t", ylabel="log odds of the better arm, nats", title=f"beta = {beta:g}: where the iteration goes"
     )
-    ax.legend(fontsize="small", loc="upper right")
+    ax.legend(fontsize="small", loc="center right")

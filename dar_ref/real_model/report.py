@@ -19,7 +19,7 @@ from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, compa
 from dar_ref.llm.options import load_options
 from dar_ref.llm.real.measure import judged
 from dar_ref.llm.real.sentiment import QUESTIONS
-from dar_ref.plots.style import BLACK, BLUE, GREEN, LABELS, ORANGE, PURPLE, SKY, VERMILION, save_png, style
+from dar_ref.plots.style import BLACK, BLUE, GREEN, GREY, LABELS, ORANGE, PURPLE, VERMILION, save_png, style
 from dar_ref.real_model.runs import PlannedRun
 
 Content = dict[str, Any]
@@ -28,7 +28,7 @@ QUESTION = "What do DAR and others make of a real model, and does the anchor hol
 TITLES = {"sentiment": "Sentiment", "tldr": "TL;DR of documentation"}
 LOOKS = {  # of a run: colour, marker
     "dar": (BLUE, "o"),
-    "dar-alpha-1": (SKY, "v"),
+    "dar-alpha-1": (GREY, "v"),
     "dar-alpha-0": (VERMILION, "X"),
     "dar-anchored": (BLACK, "P"),
     "grpo": (ORANGE, "s"),

@@ -33,10 +33,10 @@ def test_normalization_figure_shows_h_its_levels_and_both_runs():
     curve, *levels = left.get_lines()
     assert curve.get_ydata().max() == pytest.approx(1 / 1.508879561538, rel=1e-5)
     assert [line.get_ydata()[0] for line in levels] == [0.5, 200.0]
-    fixed, divided = (line.get_ydata() for line in right.get_lines()[:2])
+    fixed, _, divided, _ = (line.get_ydata() for line in right.get_lines())
     assert fixed[-1] == pytest.approx(40.0 / 0.1 * (1 - 0.9**5))  # A/beta = 40 nats of odds, geometric sum
     path = theory.iterate(np.array([2.0, 0.0]), EVEN, 0.1, 0.05, 5, normalize="standardize")
-    np.testing.assert_array_equal(divided, path[:, 0] - path[:, 1])
+    np.testing.assert_array_equal(divided, path[1:, 0] - path[1:, 1])
 
 
 def test_normalization_figure_has_looks_for_six():
