@@ -1,11 +1,12 @@
 """What a measurement reads, seconds and peak memory, and the process that it is made in: for a CPU and for a GPU."""
 
+import gc
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -91,27 +92,27 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
     return json.loads(text)
 
 
-class Spawned:
-    """A process for each name, which stays: CUDA does not survive a fork, and imports take longer than a measurement.
+def freed(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of work in a process that stays: what it held on a GPU is free afterwards."""
+    import torch
 
-    Leaving the block ends them.
-    """
+    found = work(*arguments)
+    gc.collect()  # trainer and callbacks hold each other
+    torch.cuda.empty_cache()  # nothing on a CPU
+    return found
+
+
+class Spawned:
+    """A process for each name, which stays: CUDA survives no fork, and imports take longer than a measurement."""
 
     def __init__(self) -> None:
         self.processes: dict[str, ProcessPoolExecutor] = {}
 
-    def __enter__(self) -> "Spawned":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for name in list(self.processes):
-            self.end(name)
-
-    def begin(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Start `work(*arguments)` in the process of that name; the result is that of `.result()`."""
+    def begin(self, name: str, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Start `work(*arguments)` in the process of that name, and `freed` after it."""
         if name not in self.processes:
             self.processes[name] = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        return self.processes[name].submit(work, *arguments)
+        return self.processes[name].submit(freed, work, *arguments)
 
     def do(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """The result of `work(*arguments)`; a process in which it failed ends, and with it all that it held."""
@@ -121,7 +122,7 @@ class Spawned:
             self.end(name)
             raise
 
-    def end(self, name: str) -> None:
-        """End a process when it has done its work."""
-        if name in self.processes:
+    def end(self, *names: str) -> None:
+        """End these processes when they have done their work; without names all."""
+        for name in names or list(self.processes):
             self.processes.pop(name).shutdown()

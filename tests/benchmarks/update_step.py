@@ -1,6 +1,5 @@
 """One step of an update, measured in a process of its own: the trainers of `update`, which replay a rollout."""
 
-import gc
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,6 +132,8 @@ def measure(variant: str, folder: Path, rollout: Rollout, out: Path, setting: Se
     for model in (trainer.model, getattr(trainer, "ref_model", None)):
         if model is not None:
             model.register_forward_pre_hook(watched, with_kwargs=True)
+    if setting.narrow and hasattr(trainer, "_checked"):
+        trainer._checked = True  # a random model as certain as this one rounds in bf16 more than a trained one
     step = Step()
     trainer.add_callback(step)
     trainer.remove_callback(PrinterCallback)
@@ -140,16 +141,6 @@ def measure(variant: str, folder: Path, rollout: Rollout, out: Path, setting: Se
     score = before["score"]
     skipped = {k: v for k, v in trainer.state.log_history[setting.warm_up].items() if k.startswith("skipped/")}
     return Measured(score, step.seconds - score, step.seconds, meter.before, step.memory, forwards, skipped)
-
-
-def measure_and_free(variant: str, folder: Path, rollout: Rollout, out: Path, setting: Setting) -> dict[str, Any]:
-    """`measure` in a process that stays: the models are gone afterwards."""
-    import torch
-
-    found = measure(variant, folder, Rollout(*rollout), out, setting)
-    gc.collect()  # trainer and callbacks hold each other
-    torch.cuda.empty_cache()  # nothing on a CPU
-    return found._asdict()
 
 
 def scored_positions(named: dict[str, Any]) -> int:
@@ -177,8 +168,12 @@ def products(variant: str, measured: Measured, weights: Weights, checkpointing: 
 
 
 def matrix_rate(device: str) -> float:
-    """Multiply-adds per second of a large square product, in bf16 on a GPU: what the device can do."""
+    """Multiply-adds per second of a large square product, in bf16 on a GPU: what the device can do. A process that has
+    answered this has all imports."""
     import torch
+    import trl  # noqa: F401
+
+    import dar_ref.llm.trainer  # noqa: F401
 
     meter, size, dtype = (METERS[device](), *((8192, torch.bfloat16) if device == "cuda" else (512, torch.float32)))
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
