@@ -14,8 +14,10 @@ and machine, are written after every part, to a folder for each piece.
 
 import argparse
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,22 +73,25 @@ def run(arguments: argparse.Namespace) -> int:
             pieces = full_size(out, arguments.work.resolve(), command)
         pieces = [piece for piece in pieces if piece.title in arguments.pieces]
         say_plan(pieces, arguments.minutes, device)
+        about = {"device": device}
+        results.write_json(out / "run.json", results.run_info(command + results.UNFINISHED, began) | about)
         try:
             outcome = do_all(pieces, began + 60.0 * arguments.minutes)
         finally:
             for piece in pieces:
                 piece.end()
-        about = results.run_info(command, began) | {"device": device, "missing": outcome.late, "failed": outcome.failed}
-        results.write_json(out / "run.json", about)
+        about |= {"missing": outcome.late, "failed": outcome.failed}
+        results.write_json(out / "run.json", results.run_info(command, began) | about)
     return say_end(pieces, outcome, out)
 
 
 def gpu_name() -> str:
-    """The GPU's name.
+    """The GPU's name. Of several only the first is used: transformers would spread a batch over all.
 
     Raises:
         OSError: there is none.
     """
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import torch
 
     if not torch.cuda.is_available():
@@ -120,8 +125,11 @@ def say_plan(pieces: Sequence[Any], minutes: float, device: str) -> None:
     print(f"{device}: {minutes:g} minutes", flush=True)
     for piece in pieces:
         missing = piece.missing()
-        expected = sum(map(piece.seconds, missing)) / 60.0
-        what = f"{len(missing)} parts to do, about {expected:.1f} minutes" if missing else "all there, nothing to do"
+        what = (
+            f"{len(missing)} parts to do, about {piece.expected() / 60.0:.1f} minutes"
+            if missing
+            else "all there, nothing to do"
+        )
         print(f"  {piece.title:8}{what}", flush=True)
 
 
@@ -139,6 +147,7 @@ def do_all(pieces: Sequence[Any], end: float) -> Outcome:
             try:
                 print(f"{name}: {piece.do(part, left)}; took {time.time() - began:.0f} s", flush=True)
             except Exception as error:  # the others may succeed
+                traceback.print_exc()
                 outcome.failed[name] = in_one_line(error)
                 print(f"{name}: FAILED, {outcome.failed[name]}", flush=True)
     return outcome

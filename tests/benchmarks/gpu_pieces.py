@@ -34,6 +34,10 @@ class Step:
         """As long as the longest so far."""
         return 1.2 * max((of_one["seconds of all"] for of_one in self._measured().values()), default=self.guess)
 
+    def expected(self) -> float:
+        """Seconds of all that is missing."""
+        return sum(map(self.seconds, self.missing()))
+
     def do(self, method: str, _left: float) -> str:
         """Measure one method."""
         command = ["-m", "tests.benchmarks.gpu_step", "--methods", method, "--json", str(self.file), *self.words]
@@ -86,6 +90,12 @@ class Real:
         """To the mark, or as far as the first mark is from 0 if that is less."""
         run, seed, mark = self.parts[name]
         return self.start + self.update * min(mark - self._done(run, seed), self.marks[0])
+
+    def expected(self) -> float:
+        """Seconds of all that is missing."""
+        runs = {self.parts[name][:2] for name in self.missing()}
+        updates = sum(self.marks[-1] - self._done(*one) for one in runs)
+        return self.start * len(self.missing()) + self.update * updates
 
     def do(self, name: str, left: float) -> str:
         """Train and measure one run, to its mark if the time is enough."""
