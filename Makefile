@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 export OMP_NUM_THREADS ?= 1
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean real-model real-experiment
+.PHONY: help demo test check portable test-slow verify-deep notebooks docs docs-browser benchmark benchmark-trl benchmark-plan benchmark-llm benchmark-gpu gpu benchmark-update skipping-curves peer-suite engines wheel-drill coverage numbers fuzz faults simulated-judges mutation proofs clean real-model real-experiment
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -65,7 +65,10 @@ benchmark-llm: .venv/llm ## every method of the script on the toy export, compar
 	$(BIN)/python -m tests.benchmarks.llm_methods
 
 benchmark-gpu: .venv/llm ## one GPU: seconds, memory and tokens per second of a 7B step, compared with the plan and TRL's GRPO
-	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
+	$(BIN)/python -m tests.benchmarks.gpu_step --json docs/results/gpu/step/results.json
+
+gpu: .venv/llm ## one GPU, inside ten minutes: updates of 0.5B and 7B, whole 7B steps, the real model; goes on where it was stopped; MINUTES
+	$(BIN)/python -m tests.benchmarks.gpu --minutes $(or $(MINUTES),9)
 
 benchmark-update: .venv/llm ## DAR's update with each piece on and off, and TRL's GRPO, RLOO and SFT; writes docs/results/update (about ten minutes)
 	$(BIN)/python -m tests.benchmarks.update

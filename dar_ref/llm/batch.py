@@ -11,8 +11,8 @@ from torch import Tensor
 from dar_ref.llm.models.start import why_not_pi_0
 from dar_ref.losses import dar_weights, group_advantages, normalize_advantages, sequence_logps
 
-FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats per token; other types are coarser
-COARSE_DRIFT = 0.1
+FIRST_STEP_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-3}  # nats, of any token
+COARSE_DRIFT = 0.1  # nats, of the mean token, where products are narrower: a single token may round by more than that
 
 
 class Scored(NamedTuple):
@@ -99,16 +99,19 @@ def global_advantages(rewards: Tensor, left: Tensor, num_generations: int) -> tu
     return advantages, keep, counted.std(correction=0)
 
 
-def check_start(model: Any, scored: Scored) -> None:
+def check_start(model: Any, scored: Scored, mixed_precision: str = "no") -> None:
     """Raise RuntimeError unless pi_theta is pi_0 up to rounding before the first step, and the sampler as well:
-    otherwise every KL would be to another policy."""
+    otherwise every KL would be to another policy. Micro-batches of pi_0 and of the update differ in shape, and so in
+    rounding. mixed_precision: accelerate's name of the type of products, "no" for that of the weights."""
     counts = scored.mask & scored.keep[:, None]  # rows that do not count may not be scored under pi_0
     logps = scored.per_token_logps.detach()
     others = (scored.ref_per_token_logps, scored.old_per_token_logps)
-    drift = torch.stack([torch.where(counts, logps - other, 0.0).abs().max() for other in others]).max()
-    limit = FIRST_STEP_DRIFT.get(model.dtype, COARSE_DRIFT)
+    drifts = torch.stack([torch.where(counts, logps - other, 0.0).abs() for other in others])  # (2, B, T)
+    limit, drift, by = FIRST_STEP_DRIFT.get(model.dtype), drifts.max(), "up to "
+    if limit is None or mixed_precision != "no":
+        limit, drift, by = COARSE_DRIFT, (drifts.sum(dim=(1, 2)) / counts.sum().clamp(min=1)).max(), ""
     if not drift <= limit:
         raise RuntimeError(
-            f"before the first step the policy and pi_0 differ by up to {drift.item():.3g} nats per token"
+            f"before the first step the policy and pi_0 differ by {by}{drift.item():.3g} nats per token"
             f" (at most {limit:g} is rounding): {why_not_pi_0(model)}"
         )

@@ -238,7 +238,7 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
             return torch.zeros((), device=inputs["keep"].device, requires_grad=True)
         scored, entropies = self._score(model, inputs)
         if training and self.state.global_step == 0 and not self._checked:
-            check_start(self.model, scored)
+            check_start(self.model, scored, self.accelerator.mixed_precision)
             self._checked = True
         loss, weights = self.policy_loss(scored)
         if scored.loss is not None:

@@ -3,7 +3,9 @@
 Every run is one `dar-ref train` of a configuration `smollm2-135m-*`, in a folder of its own, and its checkpoints are
 measured on the test prompts. The command can be stopped at any moment and started again: a run goes on from its last
 checkpoint, what is measured is not measured twice. Results are written after every run, so they stand with whatever
-runs are there; `--updates 40` prolongs runs of 20.
+runs are there; `--updates 40` prolongs runs of 20. On a GPU, with the paper's batch:
+
+    --set training.use_cpu=false training.per_device_train_batch_size=128
 
     OUT/TASK/RUN/seed-S/             what `dar-ref train` writes
     OUT/TASK/RUN/seed-S/measured.json
@@ -33,10 +35,16 @@ from dar_ref.real_model.runs import RUNS, PlannedRun
 SEED = 1  # of the answers to the test prompts
 
 
-def do(run: PlannedRun, seed: int, updates: int, out: Path) -> None:
-    """Train one run and measure its checkpoints, as far as that is not done."""
+def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequence[str] = ()) -> None:
+    """Train one run and measure its checkpoints, as far as that is not done.
+
+    Args:
+        run, seed, updates: what to train, and how far.
+        out: folder of all runs.
+        options_of_all: KEY=VALUE of the configuration; a run's own come after them.
+    """
     folder = out / run.task / run.name / f"seed-{seed}"
-    overrides = [*run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
+    overrides = [*options_of_all, *run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
     if not (folder / "checkpoints" / f"checkpoint-{updates}").is_dir() or not (folder / "results.json").is_file():
         train = ["-m", "dar_ref.llm.train", "--config", f"smollm2-135m-{run.task}", "--out", str(folder), "--resume"]
         status = subprocess.run([sys.executable, *train, *overrides], check=False).returncode
@@ -82,8 +90,8 @@ def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[st
 
 
 @cache
-def _base(folder: Path) -> Any:
-    return load_policy(load_options("smollm2-135m-sentiment").model, folder).eval()
+def _base(folder: Path, device: str) -> Any:
+    return load_policy(load_options("smollm2-135m-sentiment").model, folder).eval().to(device)
 
 
 def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, Any]]]:
@@ -93,7 +101,12 @@ def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, An
     test = replace(options.data, prompts=str(report.test_prompts(options.data.prompts)))
     rows = list(load_prompts(test, tokenizer).dataset)
     texts = PromptReader(tokenizer).write([row["prompt"] for row in rows])
-    return _base(folder), tokenizer, texts, rows
+    return _base(folder, "cpu" if options.training["use_cpu"] else "cuda"), tokenizer, texts, rows
+
+
+def planned(seeds: int) -> tuple[PlannedRun, ...]:
+    """All runs; those of several seeds have at least so many."""
+    return tuple(run if run.seeds == 1 else run._replace(seeds=max(run.seeds, seeds)) for run in RUNS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,8 +119,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=path, help="folder of results, table and figures (default: OUT/report)")
     parser.add_argument("--task", choices=sorted({run.task for run in RUNS}), help="only this one")
     parser.add_argument("--runs", nargs="+", choices=sorted({run.name for run in RUNS}), help="only these")
-    parser.add_argument("--seeds", type=whole, default=3, help="at most so many of each run (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=whole, default=3, help="of each run that is planned with several (default: %(default)s)"
+    )
     parser.add_argument("--updates", type=whole, default=20, help="of each run (default: %(default)s)")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the configuration, for all runs"
+    )
     parser.add_argument(
         "--only-report", action="store_true", help="do no run; write the report of those that are there"
     )
@@ -116,15 +134,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _all(arguments: argparse.Namespace) -> int:
-    folder = arguments.report or arguments.out / "report"
+    folder, runs = arguments.report or arguments.out / "report", planned(arguments.seeds)
     for seed in range(0 if arguments.only_report else arguments.seeds):
-        for run in RUNS:
+        for run in runs:
             wanted = arguments.task in (None, run.task) and (arguments.runs is None or run.name in arguments.runs)
             if wanted and seed < run.seeds:
                 print(f"{run.task}, {run.label}, seed {seed}", file=sys.stderr)
-                do(run, seed, arguments.updates, arguments.out)
-                report.write_measured(arguments.out, folder, RUNS)
-    report.write_measured(arguments.out, folder, RUNS)
+                do(run, seed, arguments.updates, arguments.out, arguments.set)
+                report.write_measured(arguments.out, folder, runs)
+    report.write_measured(arguments.out, folder, runs)
     print(folder / "results.json")
     return 0
 

@@ -6,7 +6,7 @@ has as many made-up words, the prompts have full length and the reward is a func
 completion, so completions have full length too: the highest cost of a step. Each method runs in its own process; the
 first two steps are warm-up and not counted.
 
-    python -m tests.benchmarks.gpu_step --json docs/results/gpu/results.json
+    python -m tests.benchmarks.gpu_step --json docs/results/gpu/step/results.json
     python -m tests.benchmarks.gpu_step --config FILE --architecture FILE ...   another size, a CPU included
 """
 
@@ -30,6 +30,7 @@ from dar_ref.llm.options import CONFIGS, RunOptions, load_options, make_options,
 
 WARM_UP = 2
 PHASES = ("generate", "score", "update")
+METHODS = ("dar", "grpo")
 
 
 def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
@@ -128,7 +129,10 @@ def main() -> int:
     parser.add_argument("--config", default="qwen2-7b-tldr")
     parser.add_argument("--architecture", type=Path, default=CONFIGS / "architectures" / "Qwen2-7B.json")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write the metrics to this file, and run.json beside it")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="only these")
+    parser.add_argument(
+        "--json", type=Path, help="write the metrics to this file, beside those of other methods of the same command"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -139,19 +143,35 @@ def main() -> int:
     began = time.time()
     options = load_options(arguments.config, [*arguments.options, f"training.max_steps={arguments.steps}"])
     with tempfile.TemporaryDirectory() as folder:
-        figures = {method: in_a_process(options, method, arguments, Path(folder)) for method in ("dar", "grpo")}
+        figures = {method: in_a_process(options, method, arguments, Path(folder)) for method in arguments.methods}
         planned = plan_of(options, arguments.architecture, Path(folder))
-    table = Table("", *figures, title=f"{arguments.config}, {arguments.steps} steps, {figures['dar']['device']}")
-    for name in figures["dar"]:
+    table = Table("", *figures, title=f"{arguments.config}, {arguments.steps} steps")
+    for name in dict.fromkeys(name for of_method in figures.values() for name in of_method):
         table.add_row(name, *(_text(of_method.get(name)) for of_method in figures.values()))
     Console().print(table)
     print(f"planned peak: {planned['peak_bytes'] / 2**30:.2f} GiB")
     if arguments.json:
-        content = {"measured": figures, "planned": planned, "config": arguments.config, "steps": arguments.steps}
+        content = {"planned": planned, "config": arguments.config, "steps": arguments.steps}
+        content["options"] = list(arguments.options)
+        there = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.is_file() else {}
+        same = all(there.get(name) == content[name] for name in ("config", "steps", "options"))
+        content["measured"] = (there["measured"] if same else {}) | figures
         results.write_json(arguments.json, content)
         command = "python -m tests.benchmarks.gpu_step " + " ".join(sys.argv[1:])
         results.write_json(arguments.json.with_name("run.json"), results.run_info(command, began))
+        results.write_text(arguments.json.with_name("table.md"), markdown(content))
     return 0
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The metrics beside the plan, in Markdown."""
+    of_methods = content["measured"]
+    lines = ["| | " + " | ".join(of_methods) + " | planned |", "| --- |" + " ---: |" * (len(of_methods) + 1)]
+    for name in dict.fromkeys(name for metrics in of_methods.values() for name in metrics):
+        planned = _text(content["planned"]["peak_bytes"]) if name == "peak_bytes" else ""
+        cells = [_text(metrics.get(name)) for metrics in of_methods.values()]
+        lines.append(f"| {name} | " + " | ".join([*cells, planned]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -163,8 +183,10 @@ def in_a_process(options: RunOptions, method: str, arguments: argparse.Namespace
     prompts = arguments.steps * batch // options.generation["num_generations"]
     made = make_inputs(make_options(content), arguments.architecture, here, prompts)
     results.write_json(here / "options.json", options_as_json(made))
+    began = time.time()
     subprocess.run([sys.executable, "-m", "tests.benchmarks.gpu_step", "--child", str(here)], check=True)
-    return json.loads((here / "figures.json").read_text(encoding="utf-8"))
+    found = json.loads((here / "figures.json").read_text(encoding="utf-8"))
+    return found | {"seconds of all": round(time.time() - began, 1)}
 
 
 def plan_of(options: RunOptions, architecture: Path, folder: Path) -> dict[str, Any]:

@@ -30,35 +30,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dar_ref import results
-from tests.benchmarks.update_step import (
-    BATCH,
-    HEAD_SHAPE,
-    HEADS_OF,
+from tests.benchmarks.meters import in_a_fork
+from tests.benchmarks.update_head import HEAD_SHAPE, HEADS_OF, measure_head
+from tests.benchmarks.update_model import (
     HIDDEN,
     INNER,
     LAYERS,
-    PHASES,
+    OURS,
     REAL_MODEL,
-    REAL_VARIANTS,
-    ROWS,
-    VARIANTS,
-    K,
-    Measured,
     Rollout,
-    in_a_fork,
     matrices,
-    measure,
-    measure_head,
-    products,
     random_prompts,
     real_prompts,
     roll_out,
     save_model,
 )
+from tests.benchmarks.update_step import PHASES, REAL_VARIANTS, VARIANTS, Measured, measure, products
 
 VOCABULARIES, WARM_UP = (32_000, 150_000), 500
 
@@ -101,7 +93,7 @@ def of_head(rounds: int) -> dict[str, Any]:
     rows: dict[str, list[Measured]] = {kind: [] for kind in HEADS_OF}
     for _ in range(rounds):
         for kind in HEADS_OF:
-            rows[kind].append(in_a_fork(lambda k=kind: measure_head(k)))  # type: ignore[misc]
+            rows[kind].append(Measured(*in_a_fork(partial(measure_head, kind))))
     return {
         kind: {"seconds": [round(m.seconds, 3) for m in measured], "memory": [m.memory for m in measured]}
         for kind, measured in rows.items()
@@ -144,15 +136,15 @@ def of_model(model: Path, rollout: Rollout, variants: Sequence[str], rounds: int
     rows: dict[str, list[Measured]] = {variant: [] for variant in variants}
     for number in range(rounds):
         for variant in variants:
-            rows[variant].append(in_a_fork(lambda v=variant: measure(v, model, rollout, out)))  # type: ignore[misc]
+            rows[variant].append(Measured(*in_a_fork(partial(measure, variant, model, rollout, out))))
             print(f"{model.name}, round {number + 1}, {variant}: {rows[variant][-1].seconds:.2f} s", flush=True)
     weights = matrices(model)
-    yardstick = products("TRL GRPO + KL", rows["TRL GRPO + KL"][0], *weights)
+    yardstick = products("TRL GRPO + KL", rows["TRL GRPO + KL"][0], weights)
     return {
         variant: {
             **{phase: [round(getattr(m, phase), 3) for m in measured] for phase in PHASES},
             "memory": [m.memory for m in measured],
-            "products": round(products(variant, measured[0], *weights) / yardstick, 4),
+            "products": round(products(variant, measured[0], weights) / yardstick, 4),
             "skipped": measured[0].skipped,
         }
         for variant, measured in rows.items()
@@ -168,7 +160,8 @@ def tokens(rollout: Rollout) -> dict[str, Any]:
 
 def sizes() -> dict[str, Any]:
     """What the model and the batch are."""
-    return {"hidden": HIDDEN, "inner": INNER, "layers": LAYERS, "rows": ROWS, "micro_batch": BATCH, "K": K}
+    of_step = {"rows": OURS.rows, "micro_batch": OURS.batch, "K": OURS.K}
+    return {"hidden": HIDDEN, "inner": INNER, "layers": LAYERS, **of_step}
 
 
 def ratios(of_variants: dict[str, Any], variant: str, of: str = "seconds") -> list[float]:
