@@ -39,7 +39,9 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
     """Train one run and measure its checkpoints, as far as that is not done.
 
     Args:
-        run, seed, updates: what to train, and how far.
+        run: what to train.
+        seed: of the training.
+        updates: how far.
         out: folder of all runs.
         options_of_all: KEY=VALUE of the configuration; a run's own come after them.
     """
