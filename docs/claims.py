@@ -78,7 +78,13 @@ def dual_ppo_noisy(of: Content) -> Judgement:
     for name, age in AGES.items():
         for rate in ("0.0003", "0.001", "0.003"):
             dual, dar = (ends(of, "tldr", f"{method}, lr {rate}, {age}", "gold") for method in ("dual_ppo", "dar"))
-            rows.append(Row(f"std over DAR's, rate {rate}, {name}", "above 1", shown(ratio(dual, dar, 0.95), 1)))
+            rows.append(
+                Row(
+                    f"std over DAR's, rate {rate}, {name} (six judged together)",
+                    "above 1",
+                    shown(ratio(dual, dar, 0.95), 1),
+                )
+            )
             joint.append((ratio(dual, dar, 0.95), ratio(dual, dar, 1.0 - 0.05 / 6)))
     if all(one.low > 1 for one, _ in joint):
         return SHOWS, rows
@@ -185,7 +191,10 @@ def trade_off(of: Content) -> Judgement:
 
 def conflict(of: Content) -> Judgement:
     """Exact: balls around pi_0 and pi_t may not meet (T6), but they do if every step kept both (T12): partly."""
-    rows = [_bandits(of, "T6", "the balls may not meet"), _bandits(of, "T12", "they meet if every step kept both")]
+    rows = [
+        _bandits(of, "T6", "there are pairs of balls that do not meet, and T6 tells which"),
+        _bandits(of, "T12", "they meet if every step kept both"),
+    ]
     return PARTLY if _passed(of, "T6") and _passed(of, "T12") else NOT, rows
 
 

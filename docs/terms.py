@@ -1,8 +1,9 @@
 """Build hook: the glossary's terms get an anchor each, and their first use on a page links there.
 
 The glossary defines a term in two lines, `Term` and `:   what it means.` (Markdown's definition list). In the text of
-every other page the first use of each term becomes a link that shows the definition. Headings, code, formulas, tables'
-headers and texts that are links already are left alone. Case does not count, and a plural counts as the term.
+every other page the first use of each term becomes a link that shows the definition. Headings, code (also the hidden
+copy of a notebook's cell), formulas, tables' headers and texts that are links already are left alone. Case does not
+count, and a plural counts as the term.
 """
 
 import html
@@ -14,7 +15,9 @@ from typing import Any
 GLOSSARY = "reference/glossary"
 DEFINITION = re.compile(r"^(?P<term>\w[^\n:|]*)\n:   (?P<text>.+(?:\n    .+)*)", flags=re.MULTILINE)
 NAME = re.compile(r"<dt>(.*?)</dt>")
-PIECE = re.compile(r"<!--.*?-->|<[^>]+>|\\\(.*?\\\)|\\\[.*?\\\]|[^<\\]+|\\", flags=re.DOTALL)
+PIECE = re.compile(
+    r"<div class=\"clipboard-copy-txt.*?</div>|<!--.*?-->|<[^>]+>|\\\(.*?\\\)|\\\[.*?\\\]|[^<\\]+|\\", flags=re.DOTALL
+)
 TAG = re.compile(r"<(?P<closing>/?)(?P<name>[a-z][a-z0-9]*)")
 NO_TERMS = {"a", "button", "code", "label", "pre", "script", "style", "summary", "th"}
 NO_TERMS |= {f"h{level}" for level in range(1, 7)}

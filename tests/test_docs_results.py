@@ -172,7 +172,8 @@ def test_the_verdicts_of_committed_results_follow_their_numbers():
 
 def test_a_trade_off_needs_as_many_settings_for_each_method():
     claims, frontier = script("claims"), content("frontier")
-    assert claims.trade_off(frontier)[0] == "not testable here"
+    fewer = [row for row in frontier["settings"] if row["label"] not in ("grpo kl 0.01", "grpo kl 1")]
+    assert claims.trade_off({"settings": fewer})[0] == "not testable here"
     rivals = [row for row in frontier["settings"] if row["group"].startswith("dar")]
     named = {method: [{**row, "group": method} for row in rivals] for method in ("grpo", "rloo")}
     ahead = [{**row, "runs": [raised(run) for run in row["runs"]]} for row in rivals]

@@ -39,6 +39,7 @@ def test_case_and_plural_do_not_count_and_a_meaning_is_escaped(terms):
         "<p><code>ESS</code></p>",
         '<p><a href="x">the <em>ESS</em></a></p>',
         "<pre><span>ESS</span></pre>",
+        '<div class="clipboard-copy-txt" id="c">the ESS</div>',
         "<th>ESS</th>",
         r"<p>\(ESS\) and \[ESS\]</p>",
         '<img alt="ESS">',

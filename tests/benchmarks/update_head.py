@@ -1,7 +1,8 @@
 """The head alone, for `update`: loss and gradients by the fused loss, by TRL's kernel, from whole logits."""
 
 from tests.benchmarks.meters import Processor
-from tests.benchmarks.update_step import HIDDEN, Measured
+from tests.benchmarks.update_model import HIDDEN
+from tests.benchmarks.update_step import Measured
 
 HEAD_SHAPE = (4, 512, HIDDEN, 150_000)  # B, T, H, V
 HEADS_OF = ("fused loss", "TRL's kernel", "whole logits")
