@@ -13,7 +13,6 @@ runs are there; `--updates 40` prolongs runs of 20. On a GPU, with the paper's b
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,11 +52,11 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
         if status:
             raise ChildProcessError(f"{folder}: training ended with {status}, see above; the same command resumes it")
     options = load_options(f"smollm2-135m-{run.task}", overrides)
-    start = out / run.task / "pi_0.json"
-    if not start.is_file():
-        results.write_json(start, measured(options, None, 0))
+    start, prompts = out / run.task / "pi_0.json", report.prompts_hash(options.data.prompts)
+    if report.read_measured(start, prompts) is None:
+        results.write_json(start, {"prompts": prompts} | measured(options, None, 0))
     file = folder / "measured.json"
-    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"checkpoints": []}
+    content = report.read_measured(file, prompts) or {"prompts": prompts, "checkpoints": []}
     for step in range(options.training["save_steps"], updates + 1, options.training["save_steps"]):
         if step not in [point["step"] for point in content["checkpoints"]]:
             checkpoint = folder / "checkpoints" / f"checkpoint-{step}"

@@ -4,6 +4,7 @@ Intervals: with one seed, bootstrap over the test prompts, those about one topic
 seeds. With several seeds, Student's over the seeds.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -70,23 +71,45 @@ def test_prompts(train: str) -> Path:
     return Path(train).with_name("test.jsonl")
 
 
+def prompts_hash(train: str) -> str:
+    """Names the test prompts that answers belong to: the SHA-256 of their file."""
+    return hashlib.sha256(test_prompts(train).read_bytes()).hexdigest()
+
+
+def read_measured(file: Path, prompts: str) -> Content | None:
+    """What was measured on these test prompts; None where nothing was, or on others."""
+    content: Content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content if content.get("prompts") == prompts else None
+
+
 def gathered(out: Path, runs: Sequence[PlannedRun]) -> Content:
     """The content of results.json: means at every checkpoint of every run that is there, and the answers at its end.
     The judges read the answers here, so another judge needs no new samples."""
     found = []
     for run in runs:
         for seed in range(run.seeds):
-            file = out / run.task / run.name / f"seed-{seed}" / "measured.json"
-            if file.is_file():
-                points = json.loads(file.read_text(encoding="utf-8"))["checkpoints"]
-                found.append({"task": run.task, "run": run.name, "seed": seed} | _kept(run.task, points))
-    starts = {task: json.loads((out / task / "pi_0.json").read_text(encoding="utf-8")) for task in _tasks(found)}
+            content = _measured(out / run.task / run.name / f"seed-{seed}" / "measured.json", run.task)
+            if content is not None:
+                place = {"task": run.task, "run": run.name, "seed": seed}
+                found.append(place | _kept(run.task, content["checkpoints"]))
+    starts = {task: _measured(out / task / "pi_0.json", task) or {} for task in _tasks(found)}
     return {
         "question": QUESTION,
         "planned": [{"task": r.task, "run": r.name, "label": r.label, "seeds": r.seeds} for r in runs],
         "pi_0": {task: _kept(task, [start]) for task, start in starts.items()},
         "runs": found,
     }
+
+
+def _measured(file: Path, task: str) -> Content | None:
+    """What a file holds; None if it is not there. Answers to other prompts would be judged by these topics."""
+    content = read_measured(file, prompts_hash(load_options(f"smollm2-135m-{task}").data.prompts))
+    if content is None and file.is_file():
+        raise ValueError(
+            f"{file} was measured on other test prompts than those of today; run {COMMAND} without --only-report, which"
+            " measures them again"
+        )
+    return content
 
 
 def _kept(task: str, points: Sequence[Content]) -> Content:

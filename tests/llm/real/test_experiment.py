@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import Qwen2Config
 
+from dar_ref import results
 from dar_ref.llm.real import prompts
 from dar_ref.real_model import experiment, report
 from tests.llm.models.small_lm import HEADS, SIZES, save_small_lm
@@ -80,6 +81,18 @@ def test_runs_are_trained_measured_reported_and_prolonged(inside, capsys):
     assert times["sentiment/dar/seed-0"]["mean"]["seconds/update"] > 0
     assert (inside / "report" / "sentiment-gold.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
+
+
+def test_answers_to_other_prompts_are_not_judged_by_the_topics_of_today(tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "real-prompts" / "sentiment"
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl").write_text("{}\n")
+    monkeypatch.chdir(tmp_path)
+    results.write_json(
+        tmp_path / "sentiment" / "dar" / "seed-0" / "measured.json", {"prompts": "of then", "checkpoints": []}
+    )
+    with pytest.raises(ValueError, match=r"was measured on other test prompts than those of today; run .* without"):
+        report.gathered(tmp_path, experiment.RUNS)
 
 
 def test_without_the_model_the_message_says_how_to_get_it(tmp_path):
