@@ -16,7 +16,8 @@ GLOSSARY = "reference/glossary"
 DEFINITION = re.compile(r"^(?P<term>\w[^\n:|]*)\n:   (?P<text>.+(?:\n    .+)*)", flags=re.MULTILINE)
 NAME = re.compile(r"<dt>(.*?)</dt>")
 PIECE = re.compile(
-    r"<div class=\"clipboard-copy-txt.*?</div>|<!--.*?-->|<[^>]+>|\\\(.*?\\\)|\\\[.*?\\\]|[^<\\]+|\\", flags=re.DOTALL
+    r"<div class=\"clipboard-copy-txt.*?</div>|<!--.*?-->|<[^>]+>|\\\(.*?\\\)|\\\[.*?\\\]|\$\$.*?\$\$|\$[^$<]+\$|[^<\\$]+|[\\$]",
+    flags=re.DOTALL,
 )
 TAG = re.compile(r"<(?P<closing>/?)(?P<name>[a-z][a-z0-9]*)")
 NO_TERMS = {"a", "button", "code", "label", "pre", "script", "style", "summary", "th"}

@@ -42,6 +42,7 @@ def test_case_and_plural_do_not_count_and_a_meaning_is_escaped(terms):
         '<div class="clipboard-copy-txt" id="c">the ESS</div>',
         "<th>ESS</th>",
         r"<p>\(ESS\) and \[ESS\]</p>",
+        r"<p>$ESS$, $\mathrm{ESS}$ and $$ESS$$</p>",
         '<img alt="ESS">',
         "<p>ESSAY, nature, nat-like</p>",
     ],
