@@ -16,7 +16,9 @@ GLOSSARY = "reference/glossary"
 DEFINITION = re.compile(r"^(?P<term>\w[^\n:|]*)\n:   (?P<text>.+(?:\n    .+)*)", flags=re.MULTILINE)
 NAME = re.compile(r"<dt>(.*?)</dt>")
 PIECE = re.compile(
-    r"<div class=\"clipboard-copy-txt.*?</div>|<!--.*?-->|<[^>]+>|\\\(.*?\\\)|\\\[.*?\\\]|\$\$.*?\$\$|\$[^$<]+\$|[^<\\$]+|[\\$]",
+    r"<div class=\"clipboard-copy-txt.*?</div>|<!--.*?-->|<[^>]+>"  # markup
+    r"|\\\(.*?\\\)|\\\[.*?\\\]|\$\$.*?\$\$|\$[^$<]+\$"  # formulas
+    r"|[^<\\$]+|[\\$]",  # text
     flags=re.DOTALL,
 )
 TAG = re.compile(r"<(?P<closing>/?)(?P<name>[a-z][a-z0-9]*)")
@@ -50,7 +52,7 @@ def linked(content: str, terms: dict[str, str], glossary: str) -> str:
         tag = TAG.match(piece)
         if tag and tag["name"] in NO_TERMS:
             closed += -1 if tag["closing"] else 1
-        elif not closed and left and not piece.startswith(("<", "\\")):
+        elif not closed and left and not piece.startswith(("<", "\\", "$")):
             piece = _with_links(piece, left, terms, glossary)
         pieces.append(piece)
     return "".join(pieces)

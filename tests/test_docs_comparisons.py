@@ -57,7 +57,7 @@ def parts(text):
             first = block.lstrip()
             if first.startswith("#"):
                 yield "break", first
-            elif first and not first.startswith(("|", "!", "--8<--", "\\[", "[results.json]")):
+            elif first and not first.startswith(("|", "!", "<!--", "--8<--", "\\[", "[results.json]")):
                 yield "prose", plain(first)
 
 
