@@ -7,8 +7,8 @@
 A policy that games its reward moves far from pi_0 and writes longer, endless or repeated text. Each of these alone has
 honest causes, so without a gold reward two are asked for, and even then the word is "suspect": the proof is a gold
 reward. The thresholds are ours, not the paper's. They part the runs of `dar-ref toy hacking` in which the gold judge
-prefers pi_0 from those in which it does not (a test holds them to that). Of the toy runs that got better one in a hundred
-is suspected where its gold reward is hidden. A larger model has been seen at tens of nats.
+prefers pi_0 from those in which it does not (a test holds them to that). Of the other toy runs that got better, one in
+a hundred is suspected where its gold reward is hidden. A larger model has been seen at tens of nats.
 """
 
 from collections.abc import Mapping, Sequence
