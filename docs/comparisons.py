@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class Row(NamedTuple):
     ours: str
 
 
+@cache
 def content(name: str) -> Any:
     """What an experiment wrote; None if it has no results here."""
     path = HERE / "verify.json" if name == "verify" else HERE / name / "results.json"

@@ -5,11 +5,12 @@ The build itself, links and anchors are checked by `make docs`.
 
 import ast
 import doctest
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.scripts import docs_script
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -116,17 +117,10 @@ def test_statements_findings_and_methods_have_a_picture_that_is_described(path):
 
 
 def test_every_picture_is_made_by_the_command_and_shown():
-    made = set(script("figures").PICTURES)
+    made = set(docs_script("figures").PICTURES)
     pages = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     assert {path.stem for path in (DOCS / "images").glob("*.png")} == made
     assert {picture for picture in made if f"images/{picture}.png" in pages} == made
-
-
-def script(module):
-    spec = importlib.util.spec_from_file_location(module, DOCS / f"{module}.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 @pytest.mark.parametrize(
@@ -158,15 +152,15 @@ def test_the_checker_finds(fault, found, tmp_path):
     (tmp_path / "other.html").write_text('<p id="here">other</p>', encoding="utf-8")
     (tmp_path / "here.css").write_text("p { color: red }", encoding="utf-8")
     (tmp_path / "index.html").write_text(f"<body>{fault}</body>", encoding="utf-8")
-    faults = script("check").check(tmp_path)
+    faults = docs_script("check").check(tmp_path)
     assert len(faults) == 1
     assert faults[0].startswith(f"index.html: {found}")
 
 
 def test_the_checker_passes_a_sound_page_and_refuses_an_empty_site(tmp_path):
-    assert script("check").check(tmp_path) == [f"no page in {tmp_path.resolve()}: build first"]
+    assert docs_script("check").check(tmp_path) == [f"no page in {tmp_path.resolve()}: build first"]
     page = r"""<a href="https://arxiv.org/abs/2602.11523">paper</a> <a href="#here">here</a> <a href="">top</a>
     <p id="here"><span class="arithmatex">\(w\)</span> <code>$HOME</code> <code>[text][dar_ref.name]</code></p>
     <img src="data:image/png;base64," alt="dot">"""
     (tmp_path / "index.html").write_text(page, encoding="utf-8")
-    assert script("check").check(tmp_path) == []
+    assert docs_script("check").check(tmp_path) == []

@@ -1,14 +1,13 @@
 """What docs/hooks.py does: sessions fold; figures of notebook pages are described, nothing is loaded from outside."""
 
 import base64
-import importlib.util
 import json
 import types
-from pathlib import Path
 
 import pytest
 
-HOOKS = Path(__file__).parent.parent / "docs" / "hooks.py"
+from tests.scripts import docs_script
+
 IMAGE = '<img alt="No description has been provided for this image" class="" src="data:image/png;base64,{png}">'
 INPUT = '<div class="jp-Cell-inputWrapper"><div>code</div></div>'
 CODE = f'<div class="jp-Cell">\n<div class="jp-Cell" id="cell-id={{id}}">{INPUT}<div>output</div></div>\n</div>'
@@ -16,10 +15,7 @@ CODE = f'<div class="jp-Cell">\n<div class="jp-Cell" id="cell-id={{id}}">{INPUT}
 
 @pytest.fixture(scope="module")
 def hooks():
-    spec = importlib.util.spec_from_file_location("hooks", HOOKS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("hooks")
 
 
 def png(width):

@@ -3,7 +3,6 @@ exist, every metric that a run logs is explained."""
 
 import argparse
 import ast
-import importlib.util
 import json
 import re
 import shlex
@@ -19,6 +18,7 @@ from dar_ref.llm.build import classes, make_arguments
 from dar_ref.llm.config import NO_MEANING
 from dar_ref.llm.options import CONFIGS, METHODS, load_options
 from tests.llm.training import options
+from tests.scripts import docs_script
 from tests.small_start import exported, toy_cache  # noqa: F401 - fixtures
 from tests.test_docs_commands import PAGES, commands
 
@@ -151,23 +151,15 @@ def first_steps(exported, tmp_path):  # noqa: F811 - the fixture
     return run
 
 
-def script(name):
-    """A command of the pages, as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_plans_of_a_7b_model_are_those_of_the_code():
-    module, folder = script("plans"), DOCS / "results" / "plan-7b"
+    module, folder = docs_script("plans"), DOCS / "results" / "plan-7b"
     plans = json.loads((folder / "results.json").read_text(encoding="utf-8"))["plans"]
     assert plans == module.rows()
     assert (folder / "table.md").read_text(encoding="utf-8") == module.table(plans)
 
 
 def test_the_first_run_is_shown_as_it_was():
-    module = script("first_run")
+    module = docs_script("first_run")
     content, run = (json.loads((FIRST_RUN / n).read_text(encoding="utf-8")) for n in ("results.json", "run.json"))
     assert module.short_line is logs.short_line
     assert (FIRST_RUN / "printed.txt").read_text(encoding="utf-8") == module.printed(content, run)

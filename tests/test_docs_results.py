@@ -1,9 +1,7 @@
 """The tables of the pages equal what the code makes of the committed result files."""
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +13,9 @@ from dar_ref.evaluation import markdown
 from dar_ref.real_model import report
 from dar_ref.toy.experiments import tables
 from tests.benchmarks import skipping_curves, update
+from tests.scripts import docs_script
 
 DOCS = Path(__file__).parent.parent / "docs"
-
-
-def script(name):
-    if str(DOCS) not in sys.path:
-        sys.path.append(str(DOCS))  # a script of docs/ imports its neighbours
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def content(name):
@@ -65,13 +55,13 @@ def test_the_page_of_the_real_model_is_made_of_its_results():
 
 
 def test_the_claims_are_judged_by_the_results():
-    claims = script("claims")
+    claims = docs_script("claims")
     assert table("claims") == claims.table()
     assert (DOCS / "results" / "claims" / "verdicts.md").read_text(encoding="utf-8") == claims.verdicts()
 
 
 def test_every_claim_has_one_verdict_and_none_from_an_experiment_without_results():
-    claims = script("claims")
+    claims = docs_script("claims")
     for claim in claims.CLAIMS:
         assert claim.judge.__doc__
         verdict, rows = claims.judged(claim)
@@ -107,7 +97,7 @@ def won(*rates):
 )
 def test_table_1_is_judged_by_the_mean_of_the_tasks(grpo, online_dpo, verdict):
     rates = {"dar": (0.7, 0.79, 0.71), "grpo": grpo, "online_dpo": online_dpo}
-    claims = script("claims")
+    claims = docs_script("claims")
     cells = {(task, label): won(*values) for task in claims.TASKS for label, values in rates.items()}
     assert claims.lead(made(cells))[0] == verdict
 
@@ -121,7 +111,7 @@ def test_table_1_is_judged_by_the_mean_of_the_tasks(grpo, online_dpo, verdict):
     ],
 )
 def test_half_the_annotations_can_come_out_either_way(dar, online_dpo, verdict):
-    claims = script("claims")
+    claims = docs_script("claims")
 
     def course(rates):
         return [
@@ -145,11 +135,11 @@ def test_half_the_annotations_can_come_out_either_way(dar, online_dpo, verdict):
 def test_one_completion_is_enough_where_it_is_within_two_points(tldr, helpful, verdict):
     cells = {(task, "K 4, mean of the group"): won(0.6, 0.6) for task in ("tldr", "helpful")}
     cells |= {("tldr", "K 1, mean of the batch"): won(*tldr), ("helpful", "K 1, mean of the batch"): won(*helpful)}
-    assert script("claims").one_is_enough(made(cells))[0] == verdict
+    assert docs_script("claims").one_is_enough(made(cells))[0] == verdict
 
 
 def test_the_verdicts_of_committed_results_follow_their_numbers():
-    claims = script("claims")
+    claims = docs_script("claims")
     alpha = content("ablate-alpha")
     for row in alpha["settings"]:
         for run in row["runs"]:
@@ -171,7 +161,7 @@ def test_the_verdicts_of_committed_results_follow_their_numbers():
 
 
 def test_a_trade_off_needs_as_many_settings_for_each_method():
-    claims, frontier = script("claims"), content("frontier")
+    claims, frontier = docs_script("claims"), content("frontier")
     fewer = [row for row in frontier["settings"] if row["label"] not in ("grpo kl 0.01", "grpo kl 1")]
     assert claims.trade_off({"settings": fewer})[0] == "not testable here"
     rivals = [row for row in frontier["settings"] if row["group"].startswith("dar")]
@@ -188,7 +178,7 @@ def raised(run):
 
 
 def test_a_statement_that_fails_takes_its_verdict_along():
-    claims = script("claims")
+    claims = docs_script("claims")
     found = claims.content("verify")
     assert found["passed"]
     for row in found["statements"]:
@@ -197,11 +187,11 @@ def test_a_statement_that_fails_takes_its_verdict_along():
 
 
 def test_the_runs_about_a_missing_eos_are_shown_as_they_were():
-    assert table("missing-eos") == script("missing_eos").table(content("missing-eos"))
+    assert table("missing-eos") == docs_script("missing_eos").table(content("missing-eos"))
 
 
 def test_the_caption_of_the_picture_of_t6_names_its_settings():
-    figures, page = script("figures").home, (DOCS / "theory" / "t6.md").read_text(encoding="utf-8")
+    figures, page = docs_script("figures").home, (DOCS / "theory" / "t6.md").read_text(encoding="utf-8")
     pi_0 = r",\,".join(f"{probability:.2f}" for probability in np.exp(figures.LOG_PI_0))
     reward = r",\,".join(f"{value:g}" for value in figures.REWARD)
     tilts = r",\ ".join(map(str, figures.TILTS))
@@ -214,7 +204,7 @@ def test_the_caption_of_the_picture_of_t6_names_its_settings():
 
 @pytest.mark.parametrize("name", ["t12", "t13", "t14", "t15"])
 def test_tables_of_a_statement_are_those_of_its_results(name):
-    assert table(name) == script("dials").PARTS[name].table(content(name))
+    assert table(name) == docs_script("dials").PARTS[name].table(content(name))
 
 
 def test_the_tables_of_the_lean_update_are_those_of_their_results():
@@ -225,7 +215,7 @@ def test_the_tables_of_the_lean_update_are_those_of_their_results():
 
 def test_the_exact_tables_of_the_statements_come_out_again():
     for name in ("t13", "t14"):
-        part = script("dials").PARTS[name]
+        part = docs_script("dials").PARTS[name]
         assert part.table(part.measure()) == table(name)
 
 
@@ -243,7 +233,7 @@ def test_the_realised_kl_of_normal_rewards_follows_its_law():
 
 
 def test_the_samples_that_t15_asks_for_are_its_limit():
-    dials = script("dials")
+    dials = docs_script("dials")
     for row in content("t15")["rows"]:
         bandit = (dials.NORMAL_16, dials.EVEN_16, dials.EVEN_16, 0.1, row["beta"], row["clip"])
         assert row["limit"] == pytest.approx(float(theory.fit_error(*bandit)), rel=1e-12)

@@ -1,21 +1,17 @@
 """What docs/terms.py does: the first use of a term on a page leads to the glossary, and nothing else does."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-TERMS = Path(__file__).parent.parent / "docs" / "terms.py"
+from tests.scripts import docs_script
+
 MEANINGS = {"ESS": "Effective size.", "Zero-sum weights": 'About "0".', "Nat": "A unit."}
 
 
 @pytest.fixture(scope="module")
 def terms():
-    spec = importlib.util.spec_from_file_location("terms", TERMS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("terms")
 
 
 def test_the_first_use_alone_is_linked(terms):

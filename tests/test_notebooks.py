@@ -1,6 +1,5 @@
 """Every notebook runs from top to bottom in a fresh kernel, is committed with its outputs, and ends in assertions."""
 
-import importlib.util
 import re
 import warnings
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient.exceptions import CellTimeoutError
+
+from tests.scripts import load_script
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
@@ -19,10 +20,7 @@ def is_checks(cell):
 
 
 def runner():
-    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / "execute.py")
 
 
 def execute(path):

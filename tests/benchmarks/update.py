@@ -8,10 +8,9 @@ Nothing is generated in the measurement; DAR is given the log-probs that the sam
     update   forward, backward and optimizer step (SGD, which is small) of all micro-batches
 
 Each measurement is a process of its own, forked from one that has run every variant with a small vocabulary. Rounds
-are interleaved: all variants, then all again. Ratios are to TRL's GRPO with KL of the same round; its GRPO without
-one, the default of TRL, stands beside it. Seconds are processor
-time on one thread, so other work on the machine hardly counts. Memory is the largest resident set of the step above
-that before it.
+are interleaved: all variants, then all again. Ratios are to TRL's GRPO with KL of the same round; its GRPO without one,
+the default of TRL, stands beside it. Seconds are processor time on one thread, so other work on the machine hardly
+counts. Memory is the largest resident set of the step above that before it.
 
 Then the same for SmolLM2-135M-Instruct where `make real-model` has put it, on real prompts and completions: all of DAR,
 none of it, and TRL's. Then the head alone, as large as in a run: loss and gradients of 4 x 512 tokens from hidden
@@ -73,6 +72,8 @@ def main() -> int:
     content = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
     if "head" in arguments.parts:
         content["head"] = of_head(arguments.rounds)
+    if set(arguments.parts) - {"head"}:
+        warm_up()
     if "steps" in arguments.parts:
         content |= {"sizes": sizes(), "rounds": arguments.rounds}
         content["vocabularies"] = of_steps(arguments.vocabularies, arguments.rounds)
@@ -105,8 +106,6 @@ def of_steps(vocabularies: Sequence[int], rounds: int) -> dict[str, Any]:
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_model(folder / "warm", WARM_UP)
-        warm_up(folder)
         for vocabulary in vocabularies:
             model = folder / str(vocabulary)
             save_model(model, vocabulary)
@@ -117,18 +116,19 @@ def of_steps(vocabularies: Sequence[int], rounds: int) -> dict[str, Any]:
 
 def of_real_model(rounds: int) -> dict[str, Any]:
     """All rounds of SmolLM2-135M-Instruct, by variant."""
+    rollout = roll_out(REAL_MODEL, real_prompts(), cut=False)
     with tempfile.TemporaryDirectory() as name:
-        warm_up(Path(name))
-        rollout = roll_out(REAL_MODEL, real_prompts(), cut=False)
         return of_model(REAL_MODEL, rollout, REAL_VARIANTS, rounds, Path(name) / "out")
 
 
-def warm_up(folder: Path) -> None:
+def warm_up() -> None:
     """One step of every variant with a small vocabulary: imports, and what is made once in a process."""
-    save_model(folder / "warm", WARM_UP)
-    rollout = roll_out(folder / "warm", random_prompts(folder / "warm"), cut=True)
-    for variant in VARIANTS:
-        measure(variant, folder / "warm", rollout, folder / "out")
+    with tempfile.TemporaryDirectory() as name:
+        model = Path(name) / "warm"
+        save_model(model, WARM_UP)
+        rollout = roll_out(model, random_prompts(model), cut=True)
+        for variant in VARIANTS:
+            measure(variant, model, rollout, Path(name) / "out")
 
 
 def of_model(model: Path, rollout: Rollout, variants: Sequence[str], rounds: int, out: Path) -> dict[str, Any]:
