@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import gpu
+from dar_ref import results
+from dar_ref.real_model import report
+from dar_ref.real_model.runs import RUNS
+from tests.benchmarks import gpu, gpu_pieces
 
 ROOT = Path(__file__).parent.parent
 PIECES = ("update", "step", "real")
@@ -110,3 +113,15 @@ def test_the_real_piece_is_left_out_where_there_is_no_model(capsys, monkeypatch,
     pieces = gpu.full_size(tmp_path / "out", tmp_path / "work", "make gpu")
     assert [piece.title for piece in pieces] == ["update", "step"]
     assert "`make real-model` writes it" in capsys.readouterr().out
+
+
+def test_answers_to_other_test_prompts_are_measured_again(tmp_path):
+    prompts = tmp_path / "out" / "real-prompts" / "sentiment" / "test.jsonl"
+    results.write_text(prompts, "{}\n")
+    (run,) = (run._replace(seeds=1) for run in RUNS[:1])
+    piece = gpu_pieces.Real(tmp_path, [run], [20], [], (1.0, 1.0), tmp_path / "results", tmp_path / "work")
+    file = tmp_path / "work" / "real" / run.task / run.name / "seed-0" / "measured.json"
+    assert len(piece.missing()) == 1
+    for known, missing in (("of then", 1), (report.prompts_hash(prompts), 0)):
+        results.write_json(file, {"prompts": known, "checkpoints": [{"step": 20}]})
+        assert len(piece.missing()) == missing

@@ -52,7 +52,7 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
         if status:
             raise ChildProcessError(f"{folder}: training ended with {status}, see above; the same command resumes it")
     options = load_options(f"smollm2-135m-{run.task}", overrides)
-    start, prompts = out / run.task / "pi_0.json", report.prompts_hash(options.data.prompts)
+    start, prompts = out / run.task / "pi_0.json", report.prompts_hash(report.test_prompts(options.data.prompts))
     if report.read_measured(start, prompts) is None:
         results.write_json(start, {"prompts": prompts} | measured(options, None, 0))
     file = folder / "measured.json"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,14 +20,14 @@ from dar_ref import results
 from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, comparison_table, markdown, student
 from dar_ref.llm.options import load_options
 from dar_ref.llm.real.measure import judged
-from dar_ref.llm.real.sentiment import QUESTIONS
+from dar_ref.llm.real.prompts import TASKS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, GREY, LABELS, ORANGE, PURPLE, VERMILION, save_png, style
 from dar_ref.real_model.runs import PlannedRun
 
 Content = dict[str, Any]
 COMMAND = "python -m dar_ref.real_model.experiment"
 QUESTION = "What do DAR and others make of a real model, and does the anchor hold?"
-TITLES = {"sentiment": "Sentiment", "tldr": "TL;DR of documentation"}
+TITLES = {"sentiment": "Sentiment", "harmless": "Harmless", "tldr": "TL;DR of documentation"}
 LOOKS = {  # of a run: colour, marker
     "dar": (BLUE, "o"),
     "dar-alpha-1": (GREY, "v"),
@@ -51,6 +52,14 @@ COLUMNS = {
         Column("on_topic", "On the topic", "%", 100.0),
         *OF_TEXT,
     ),
+    "harmless": (
+        Column("kl", "KL to pi_0", "nats"),
+        Column("proxy", "Proxy", "%", 100.0),
+        Column("gold", "Gold", "%", 100.0),
+        Column("calm", "Calm", "%", 100.0),
+        Column("on_topic", "On the topic", "%", 100.0),
+        *OF_TEXT,
+    ),
     "tldr": (
         Column("kl", "KL to pi_0", "nats"),
         Column("proxy", "Proxy", "%", 100.0),
@@ -71,9 +80,15 @@ def test_prompts(train: str) -> Path:
     return Path(train).with_name("test.jsonl")
 
 
-def prompts_hash(train: str) -> str:
+@cache
+def test_prompts_of(task: str) -> Path:
+    """That file for a task, where `make real-model` writes it."""
+    return test_prompts(load_options(f"smollm2-135m-{task}").data.prompts)
+
+
+def prompts_hash(test: Path) -> str:
     """Names the test prompts that answers belong to: the SHA-256 of their file."""
-    return hashlib.sha256(test_prompts(train).read_bytes()).hexdigest()
+    return hashlib.sha256(test.read_bytes()).hexdigest()
 
 
 def read_measured(file: Path, prompts: str) -> Content | None:
@@ -103,7 +118,7 @@ def gathered(out: Path, runs: Sequence[PlannedRun]) -> Content:
 
 def _measured(file: Path, task: str) -> Content | None:
     """What a file holds; None if it is not there. Answers to other prompts would be judged by these topics."""
-    content = read_measured(file, prompts_hash(load_options(f"smollm2-135m-{task}").data.prompts))
+    content = read_measured(file, prompts_hash(test_prompts_of(task)))
     if content is None and file.is_file():
         raise ValueError(
             f"{file} was measured on other test prompts than those of today; run {COMMAND} without --only-report, which"
@@ -114,8 +129,7 @@ def _measured(file: Path, task: str) -> Content | None:
 
 def _kept(task: str, points: Sequence[Content]) -> Content:
     """What is kept of the checkpoints of a run."""
-    prompts = test_prompts(load_options(f"smollm2-135m-{task}").data.prompts)
-    rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in test_prompts_of(task).read_text(encoding="utf-8").splitlines()]
     means = []
     for point in points:
         of_judges = judged(task, rows, point["completions"])
@@ -171,9 +185,8 @@ def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | NotAn
     if len(runs) > 1:
         return {column.key: student([end[column.key] for end in ends]) for column in COLUMNS[task]}
     (run,) = runs
-    together = len(QUESTIONS) if task == "sentiment" else 1
     each = {column.key: np.array([row[column.key] for row in run["completions"]]) for column in COLUMNS[task]}
-    return {name: bootstrap(values.reshape(-1, together)) for name, values in each.items()}
+    return {name: bootstrap(values.reshape(-1, TASKS[task].TOGETHER)) for name, values in each.items()}
 
 
 def sample_lines(content: Content, task: str) -> str:

@@ -27,6 +27,8 @@ RUNS = (  # in the order in which they are done; all seeds 0 first
     ),
     PlannedRun("sentiment", "rloo", "RLOO", ("method=rloo",), 1),
     PlannedRun("sentiment", "dao", "DAO", ("method=dao",), 1),
+    PlannedRun("harmless", "dar", "DAR, the paper's values", ("method=dar",), 1),
+    PlannedRun("harmless", "grpo", "GRPO", ("method=grpo",), 1),
     PlannedRun("tldr", "dar", "DAR, the paper's values", ("method=dar",), 1),
     PlannedRun("tldr", "grpo", "GRPO", ("method=grpo",), 1),
 )

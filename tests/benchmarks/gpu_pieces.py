@@ -115,7 +115,10 @@ class Real:
         """Nothing is left open."""
 
     def _done(self, run: PlannedRun, seed: int) -> int:
-        """The last update that is measured."""
+        """The last update that is measured, on the test prompts of today."""
         file = self.work / run.task / run.name / f"seed-{seed}" / "measured.json"
-        points = json.loads(file.read_text(encoding="utf-8"))["checkpoints"] if file.is_file() else []
-        return points[-1]["step"] if points else 0
+        if not file.is_file():
+            return 0
+        with contextlib.chdir(self.place):
+            content = report.read_measured(file, report.prompts_hash(report.test_prompts_of(run.task)))
+        return content["checkpoints"][-1]["step"] if content and content["checkpoints"] else 0

@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from dar_ref.evaluation import repetition
-from dar_ref.llm.real import sentiment, tldr
+from dar_ref.llm.real.prompts import TASKS
 from dar_ref.llm.scoring import positions
 from dar_ref.losses import sequence_logps
 
@@ -117,26 +117,9 @@ def judged(task: str, rows: Sequence[dict[str, Any]], kept: Sequence[dict[str, A
     """Proxy and gold of each answer, and what gold is made of.
 
     Args:
-        task: sentiment or tldr.
+        task: one of `TASKS`.
         rows: of the test split, in the order of the answers.
         kept: the answers, see `of_tokens`.
     """
-    judge = _sentiment if task == "sentiment" else _tldr
+    judge = TASKS[task].judge
     return [judge(row, answer["text"]) for row, answer in zip(rows, kept, strict=True)]
-
-
-def _sentiment(row: dict[str, Any], text: str) -> dict[str, float]:
-    positive, on_topic = sentiment.positive(text), sentiment.on_topic(text, row["topic"])
-    (proxy,) = sentiment.reward([], [text])
-    return {
-        "proxy": proxy,
-        "positive": float(positive),
-        "on_topic": float(on_topic),
-        "gold": float(positive and on_topic),
-    }
-
-
-def _tldr(row: dict[str, Any], text: str) -> dict[str, float]:
-    (proxy,) = tldr.reward([], [text], [row["reference"]])
-    gold = tldr.recall(text, row["reference"], held_out=True)
-    return {"proxy": proxy, "gold": gold, "copied": tldr.copied(text, row["prompt"][-1]["content"])}

@@ -1,4 +1,4 @@
-"""Write the prompts of both tasks: `python -m dar_ref.llm.real.prompts FOLDER`; `make real-model` does it.
+"""Write the prompts of the real tasks: `python -m dar_ref.llm.real.prompts FOLDER`; `make real-model` does it.
 
 Each task gets a folder with `train.jsonl`, `validation.jsonl` and `test.jsonl`, one row a line, in TRL's columns. They
 are the same bytes every time, for given versions of the packages that `tldr` reads.
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dar_ref import results
 from dar_ref.errors import exit_status, path
-from dar_ref.llm.real import sentiment, tldr
+from dar_ref.llm.real import harmless, sentiment, tldr
 
-TASKS = {"sentiment": sentiment, "tldr": tldr}
+TASKS = {"sentiment": sentiment, "harmless": harmless, "tldr": tldr}
 SPLITS = ("train", "validation", "test")
 
 

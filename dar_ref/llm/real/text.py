@@ -1,4 +1,4 @@
-"""What both tasks look at in a text."""
+"""What the tasks look at in a text."""
 
 import re
 

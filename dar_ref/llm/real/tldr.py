@@ -34,6 +34,7 @@ SECTION = re.compile(  # what ends a description: a heading with a line under it
 MARKUP = re.compile(r"[`*$\\{}|]|\[\d+\]")
 FIRST_WORDS, POST_WORDS = (4, 16), (25, 80)  # least and most
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+TOGETHER = 1  # test rows about one thing, which a bootstrap draws together
 
 
 class Post(NamedTuple):
@@ -98,6 +99,17 @@ def split_of(place: str) -> str:
 def reward(prompts: Sequence[Text], completions: Sequence[Text], reference: Sequence[str], **_: Any) -> list[float]:  # noqa: ARG001
     """The proxy: `recall` on the words of the proxy's half."""
     return [recall(of_answer(c), r, held_out=False) for c, r in zip(completions, reference, strict=True)]
+
+
+def judge(row: dict[str, Any], answer: str) -> dict[str, float]:
+    """Proxy and gold of a summary, and how much of it is copied.
+
+    Args:
+        row: of the prompt, see `prompts`.
+        answer: the summary.
+    """
+    proxy, gold = (recall(answer, row["reference"], held_out=half) for half in (False, True))
+    return {"proxy": proxy, "gold": gold, "copied": copied(answer, row["prompt"][-1]["content"])}
 
 
 def recall(summary: str, reference: str, *, held_out: bool) -> float:

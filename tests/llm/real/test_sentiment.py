@@ -5,7 +5,7 @@ import itertools
 import pytest
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from dar_ref.llm.real import sentiment
+from dar_ref.llm.real import sentiment, topics
 from dar_ref.llm.real.text import words
 
 SENTENCE = "It was a good day."
@@ -17,19 +17,17 @@ def rewards(*answers):
 
 
 def test_the_splits_share_no_topic_and_every_topic_has_every_question():
-    topics = [topic for split in sentiment.TOPICS.values() for topic in split]
-    assert len(topics) == len(set(topics)) == 60
-    for split in sentiment.TOPICS:
+    found = [topic for split in topics.TOPICS.values() for topic in split]
+    assert len(found) == len(set(found)) == 60
+    for split in topics.TOPICS:
         rows = sentiment.prompts(split)
         asked = {row["prompt"][0]["content"] for row in rows}
-        assert len(asked) == len(rows) == len(sentiment.TOPICS[split]) * len(sentiment.QUESTIONS)
+        assert len(asked) == len(rows) == len(topics.TOPICS[split]) * len(sentiment.QUESTIONS)
         assert all(row["topic"] in row["prompt"][0]["content"] for row in rows)
 
 
 def test_no_word_of_a_topic_stands_in_two_splits():
-    seen = [
-        {w for topic in split for w in words(topic)} - {"a", "an", "the", "in"} for split in sentiment.TOPICS.values()
-    ]
+    seen = [{w for topic in split for w in words(topic)} - {"a", "an", "the", "in"} for split in topics.TOPICS.values()]
     for one, other in itertools.combinations(seen, 2):
         assert not one & other
 

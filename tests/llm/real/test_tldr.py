@@ -140,7 +140,9 @@ def test_the_reward_reads_the_column_of_its_row():
 def test_the_prompts_are_written_and_the_same_every_time(tmp_path):
     files = prompts.write_prompts(tmp_path / "a")
     assert [file.relative_to(tmp_path / "a").as_posix() for file in files] == [
-        f"{task}/{split}.jsonl" for task in ("sentiment", "tldr") for split in ("train", "validation", "test")
+        f"{task}/{split}.jsonl"
+        for task in ("sentiment", "harmless", "tldr")
+        for split in ("train", "validation", "test")
     ]
     for one, other in zip(files, prompts.write_prompts(tmp_path / "b"), strict=True):
         assert one.read_bytes() == other.read_bytes()
