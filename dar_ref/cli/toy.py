@@ -66,6 +66,7 @@ def _add_run(jobs: "argparse._SubParsersAction[Parser]") -> None:
 
 def _add_experiment(jobs: "argparse._SubParsersAction[Parser]", name: str, text: str) -> None:
     parser = jobs.add_parser(name, help=text, description=text)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="only these (default: all that it has)")
     parser.add_argument("--seeds", type=whole, default=5, help="number of seeds, at least 2 (default: %(default)s)")
     parser.add_argument(
         "--processes", type=whole, default=os.cpu_count() or 1, help="processes at once (default: %(default)s)"
@@ -119,8 +120,11 @@ def _experiment(arguments: argparse.Namespace) -> int:
 
     from dar_ref.toy import commands
 
-    command = f"dar-ref toy {arguments.job} --seeds {arguments.seeds}"
-    return commands.experiment(arguments.job, seeds, arguments.cache, arguments.out, processes, command)
+    tasks = ["--tasks", *arguments.tasks] if arguments.tasks else []
+    command = " ".join(["dar-ref toy", arguments.job, *tasks, "--seeds", str(arguments.seeds)])
+    return commands.experiment(
+        arguments.job, arguments.tasks, seeds, arguments.cache, arguments.out, processes, command
+    )
 
 
 def _exact(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from dar_ref.progress import reporting
 from dar_ref.toy.config import RunConfig, StartConfig, start_config
 from dar_ref.toy.exact import report, study
 from dar_ref.toy.exact.enumerate import exact_observer
-from dar_ref.toy.experiments.conduct import conduct
+from dar_ref.toy.experiments.conduct import conduct, on_tasks
 from dar_ref.toy.experiments.runner import Job, run_jobs
 from dar_ref.toy.experiments.settings import EXPERIMENTS
 from dar_ref.toy.experiments.tables import elapsed, write
@@ -136,13 +136,16 @@ def _trained(
     return start, done
 
 
-def experiment(name: str, seeds: Sequence[int], folder: Path, out: Path, processes: int, command: str) -> int:
-    """Run an experiment and write its folder.
+def experiment(
+    name: str, tasks: Sequence[str], seeds: Sequence[int], folder: Path, out: Path, processes: int, command: str
+) -> int:
+    """Run an experiment, or the part of it that is on `tasks` if there are any, and write its folder.
 
     Returns:
         0.
     """
-    began, measured = time.time(), EXPERIMENTS[name]
+    began = time.time()
+    measured = on_tasks(EXPERIMENTS[name], tasks) if tasks else EXPERIMENTS[name]
     seconds: dict[str, list[float]] = {}
 
     def do(jobs: Sequence[Job]) -> list[dict[str, Any]]:

@@ -253,6 +253,9 @@ def test_an_experiment_writes_its_folder(folder, tmp_path, monkeypatch, capsys):
     assert read(tmp_path / "results.json")["seeds"] == [0, 1]
     assert read(tmp_path / "run.json")["command"] == "dar-ref toy clip --seeds 2"
     assert "w_clip inf" in capsys.readouterr().out
+    assert toy(folder, "samples", "--tasks", "helpful", "--seeds", 2, "--out", tmp_path / "part") == 0
+    assert {setting["task"] for setting in read(tmp_path / "part" / "results.json")["settings"]} == {"helpful"}
+    assert read(tmp_path / "part" / "run.json")["command"] == "dar-ref toy samples --tasks helpful --seeds 2"
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--processes"])

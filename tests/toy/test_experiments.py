@@ -13,7 +13,7 @@ from dar_ref.evaluation import markdown
 from dar_ref.toy import tasks
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.experiments import tables
-from dar_ref.toy.experiments.conduct import conduct
+from dar_ref.toy.experiments.conduct import conduct, on_tasks
 from dar_ref.toy.experiments.figures import FIGURES
 from dar_ref.toy.experiments.runner import Job
 from dar_ref.toy.experiments.settings import EXPERIMENTS, METHODS, TASKS
@@ -94,6 +94,37 @@ def test_every_method_gets_the_same_grid_and_the_same_samples():
     assert {job.config.evaluate_on for job in reported} == {"test"}
     frozen = {job.config.learning_rate for job in reported if job.config.method == "grpo"}
     assert frozen == {BEST["grpo"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("compare", "helpful"),
+        ("efficiency", "harmless"),
+        ("frontier", "tldr"),
+        ("direct", "tldr"),
+        ("budgets", "harmless"),
+        ("samples", "helpful"),
+    ],
+)
+def test_the_part_on_one_task_has_the_runs_of_the_whole_on_it_and_makes_its_tables_and_figures(name, task, tmp_path):
+    asked = {"whole": [], "part": []}
+    for key, experiment in (("whole", EXPERIMENTS[name]), ("part", on_tasks(EXPERIMENTS[name], [task]))):
+        found = conduct(experiment, lambda jobs, of=asked[key]: of.extend(jobs) or made_up(jobs), SEEDS)
+    assert asked["part"] == [job for job in asked["whole"] if job.task == task] != asked["whole"]
+    text = tables.write(tmp_path, name, {"experiment": name, "question": "why?", **found}, "x", 0.0, {})
+    assert task in text
+    others = set(tasks.TASKS) - {task}  # whose figures cannot be drawn
+    assert {path.stem for path in tmp_path.glob("*.png")} == set(FIGURES[name]) - others
+
+
+def test_a_task_that_an_experiment_does_not_have_is_refused():
+    with pytest.raises(
+        ValueError, match="--tasks tiny: the experiment has tldr, helpful, harmless; pass some of these"
+    ):
+        on_tasks(EXPERIMENTS["direct"], ["tldr", "tiny"])
+    with pytest.raises(ValueError, match="--tasks helpful: the experiment has tldr; pass some of these"):
+        on_tasks(EXPERIMENTS["clip"], ["helpful"])
 
 
 @pytest.mark.parametrize("name", ["ablate-alpha", "frontier", "stability", "clip"])

@@ -1,6 +1,6 @@
 """How an experiment is run: first what is tuned, then every setting with every seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -34,6 +34,23 @@ class Experiment(NamedTuple):
     methods: tuple[Method, ...] = ()
     cells: tuple[Cell, ...] = ()
     trials: int = TRIALS
+
+
+def on_tasks(experiment: Experiment, tasks: Collection[str]) -> Experiment:
+    """The part of an experiment that is on some of its tasks: what is tuned, and the settings.
+
+    Raises:
+        ValueError: a task that it does not have.
+    """
+    tuned = [*experiment.tasks, *(cell.task for cell in experiment.cells)]
+    there = list(dict.fromkeys(tuned or (setting.task for setting in experiment.settings({}))))
+    if unknown := [task for task in tasks if task not in there]:
+        raise ValueError(f"--tasks {' '.join(unknown)}: the experiment has {', '.join(there)}; pass some of these")
+    return experiment._replace(
+        settings=lambda found: [setting for setting in experiment.settings(found) if setting.task in tasks],
+        tasks=tuple(task for task in experiment.tasks if task in tasks),
+        cells=tuple(cell for cell in experiment.cells if cell.task in tasks),
+    )
 
 
 def conduct(experiment: Experiment, run: Runner, seeds: Sequence[int]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def _tuned(method: Method, task: str, rates: Rates, **options: Any) -> RunConfig
 
 
 def _compare(rates: Rates) -> list[Setting]:
-    return [Setting(method, task, _tuned(method, task, rates), method) for task in TASKS for method in METHODS]
+    return [Setting(method, task, _tuned(method, task, rates), method) for task in rates for method in METHODS]
 
 
 def _standard(rates: Rates) -> list[Setting]:
@@ -34,7 +34,7 @@ def _standard(rates: Rates) -> list[Setting]:
 
 def _efficiency(rates: Rates) -> list[Setting]:
     methods: tuple[Method, ...] = ("dar", "grpo", "online_dpo", "dpo")
-    return [Setting(m, task, _tuned(m, task, rates), m) for task in TASKS for m in methods]
+    return [Setting(m, task, _tuned(m, task, rates), m) for task in rates for m in methods]
 
 
 def _ablate_alpha(_rates: Rates) -> list[Setting]:

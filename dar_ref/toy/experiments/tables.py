@@ -30,6 +30,7 @@ from dar_ref.evaluation import (
 from dar_ref.plots.style import save_png
 from dar_ref.toy.experiments.figures import FIGURES, Content, ended, of_task, tasks
 from dar_ref.toy.experiments.matched import advantages
+from dar_ref.toy.tasks import TASKS
 
 PANEL = (
     Column("win_rate", "Win rate", "%", 100.0),
@@ -67,6 +68,8 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
     head = f"{content['question']}\n\nCommand: `{command}`. Seeds: {', '.join(map(str, content['seeds']))}.\n"
     results.write_text(out / "table.md", "\n".join([head, *(markdown(table) for table in tables)]))
     for file, draw in FIGURES[name].items():
+        if file in TASKS and file not in tasks(content):
+            continue  # the figure of a task that is left out
         save_png(draw(content), out / f"{file}.png")
     results.write_json(out / "results.json", content)
     info = results.run_info(command, began)
