@@ -172,9 +172,8 @@ def table(content: Content, task: str) -> str:
         if planned["task"] == task:
             ends = [run for run in content["runs"] if (run["task"], run["run"]) == (task, planned["run"])]
             steps = sorted({run["checkpoints"][-1]["step"] for run in ends})
-            name = planned["label"] + (
-                f" ({len(ends)} of {planned['seeds']} seeds, {steps[-1]} updates)" if ends else ""
-            )
+            seeds = f"{len(ends)} of {planned['seeds']} seeds" if planned["seeds"] > 1 else "one seed"
+            name = planned["label"] + (f" ({seeds}, {steps[-1]} updates)" if ends else "")
             rows[name] = _intervals(task, ends) if ends else {}
     ours = f"SmolLM2-135M-Instruct, {task}, {len(start['completions'])} test prompts"
     return markdown(comparison_table(rows, COLUMNS[task], ours=ours))
