@@ -224,7 +224,7 @@ def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> Fi
     labels = {planned["run"]: planned["label"] for planned in content["planned"]}
     start = content["pi_0"][task]["checkpoints"][0]
     with style():
-        figure, axes = plt.subplots(1, len(keys), figsize=(3.3 * len(keys) if len(keys) > 2 else 9.0, 3.4))
+        figure, axes = plt.subplots(1, len(keys), figsize=(3.3 * len(keys) if len(keys) > 2 else 9.0, 3.9))
         for ax, key in zip(axes, keys, strict=True):
             for run in content["runs"]:
                 if run["task"] == task:
@@ -242,7 +242,8 @@ def _figure(content: Content, task: str, across: str, keys: Sequence[str]) -> Fi
                     )
             ax.plot(start[across], scales[key] * start[key], "*", color=BLACK, markersize=9, label=LABELS["pi_0"])
             ax.set(title=titles[key], xlabel="KL(π‖π₀), nats" if across == "kl" else "update")
-        axes[0].legend(fontsize="small")
+        lines, names = axes[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=4, fontsize="small")
     plt.close(figure)
     return figure
 
