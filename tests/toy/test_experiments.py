@@ -39,7 +39,7 @@ def made_up(jobs):
         row = {
             "task": task,
             "config": {"method": config.method, "seed": config.seed}
-            | {"updates_per_rollout": config.updates_per_rollout, "eps_0": config.eps_0},
+            | {"updates_per_rollout": config.updates_per_rollout, "eps_0": config.eps_0, "eps_t": config.eps_t},
             "start": {"correlation": 0.5},
             "rollouts": [{"ess": 0.2, "clipped": 0.5, "weight": 1.0}, {"ess": 0.4, "clipped": 0.1, "weight": 2.0}],
             "evaluations": [

@@ -167,22 +167,35 @@ def stability_figure(content: Content) -> Figure:
 
 
 def budget_figure(content: Content) -> Figure:
-    """KL to pi_0 along the runs: with budgets (eps_0 is the dotted line of their colour), and with alpha and beta."""
-    budgets = sorted({s["config"]["eps_0"] for s in content["settings"] if s["config"]["eps_0"] is not None})
+    """KL to pi_0 along the runs: with budgets (eps_0 is the dotted line of their colour; dashed with the larger eps_t),
+    and with pairs of alpha and beta in grey."""
+    first = of_task(content, tasks(content)[0])
+    budgets, steps_of = (sorted({s["config"][key] for s in first if s["config"][key]}) for key in ("eps_0", "eps_t"))
     color = dict(zip([*budgets, None], (BLUE, GREEN, PURPLE, GREY), strict=False))
+    pairs = [setting["label"] for setting in first if setting["config"]["eps_0"] is None]
+    marker = dict(zip(pairs, "osv", strict=False))
     with style():
-        figure, axes = _panels(len(tasks(content)), 4.6, 3.8)
+        figure, axes = _panels(len(tasks(content)), 4.6, 4.4)
         for ax, task in zip(axes, tasks(content), strict=True):
             for setting in of_task(content, task):
                 steps, kl = (
                     np.mean([[e[name] for e in run["evaluations"]] for run in ended(setting)], axis=0)
                     for name in ("step", "kl")
                 )
-                ax.plot(steps, np.maximum(kl, 1e-3), color=color[setting["config"]["eps_0"]])
-                ax.annotate(setting["label"], (steps[-1], kl[-1]), fontsize=6)
+                ax.plot(
+                    steps,
+                    np.maximum(kl, 1e-3),
+                    color=color[setting["config"]["eps_0"]],
+                    linestyle="--" if setting["config"]["eps_t"] in steps_of[1:] else "-",
+                    marker=marker.get(setting["label"]),
+                    markersize=4,
+                    label=setting["label"],
+                )
             for budget in budgets:
                 ax.axhline(budget, color=color[budget], linestyle=":", linewidth=0.8)
             ax.set(title=task, xlabel="step", ylabel="KL(π‖π₀), nats", yscale="log")
+        lines, names = axes[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 
