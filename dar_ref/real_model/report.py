@@ -157,7 +157,7 @@ def markdown_tables(content: Content) -> str:
             "",
             f"![{title}: fluency, repetition, length and missing EOS along the updates](real-model/{task}-panel.png)",
             "",
-            "Greedy answers to the first prompt of each third of the test prompts, before and after:",
+            "Greedy answers to the first prompt of each third of the test prompts, of pi_0 and of the end of seed 0:",
             "",
             sample_lines(content, task),
         ]
