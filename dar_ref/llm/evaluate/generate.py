@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
@@ -30,6 +28,7 @@ from dar_ref.llm.models.policy import model_folder, model_positions, policy_toke
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.models.tokenizers import tokenizer_hash
 from dar_ref.llm.options import RunOptions
+from dar_ref.progress import reporting
 
 
 def generate(
@@ -134,13 +133,13 @@ def _sample_all(
     ids = {row["id"]: tokens for row, tokens in zip(prompts, sampler.read(prompts), strict=True)}
     units = [(row, k) for row in sorted(prompts, key=lambda row: -len(ids[row["id"]])) for k in range(drawn.samples)]
     missing = [(row, k) for row, k in units if (row["id"], k) not in work.rows]
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(name, total=len(units), completed=len(units) - len(missing))
+    with reporting() as report:
+        report(name, len(work.rows), len(units))
         for begin in range(0, len(missing), drawn.batch_size):
             batch = missing[begin : begin + drawn.batch_size]
             rows, samples = [row for row, _ in batch], [k for _, k in batch]
             work.add(questions.answered(sampler, rows, samples) if two_turns else sampler.rows(rows, samples))
-            progress.advance(bar, len(batch))
+            report(name, len(work.rows), len(units))
     work.finish((row["id"], k) for row in prompts for k in range(drawn.samples))
 
 

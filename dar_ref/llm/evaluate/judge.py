@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
@@ -28,6 +26,7 @@ from dar_ref.llm.evaluate.judges import NO_ANSWER, FunctionJudge, Judge, Pair, R
 from dar_ref.llm.evaluate.statistics import compared, graded
 from dar_ref.llm.evaluate.store import Row, RowFile
 from dar_ref.llm.options import RewardOptions, RunOptions, options_as_json
+from dar_ref.progress import reporting
 
 CHUNK = 32  # pairs between two savings
 GIVE_UP = 64  # pairs without a single verdict
@@ -160,12 +159,12 @@ class Jobs:
         if work.finished:
             work.reopen(again)
         missing = [unit for unit, key in zip(units, keys, strict=True) if key not in work.rows]
-        with Progress(console=Console(stderr=True)) as progress:
-            bar = progress.add_task(policy, total=len(units), completed=len(units) - len(missing))
+        with reporting() as report:
+            report(policy, len(work.rows), len(units))
             for begin in range(0, len(missing), CHUNK):
                 chunk = missing[begin : begin + CHUNK]
                 work.add(_rows(asked, chunk))
-                progress.advance(bar, len(chunk))
+                report(policy, len(work.rows), len(units))
                 _check_useful(work, asked)
         work.finish(keys)
 
