@@ -15,11 +15,8 @@ from dar_ref.llm.options import CONFIGS, METHODS, ONLINE, REAL_MODEL, find_confi
 from dar_ref.llm.yaml_file import read_yaml
 from dar_ref.losses import dar_loss
 
-REAL = (
-    "smollm2-135m-harmless",
-    "smollm2-135m-sentiment",
-    "smollm2-135m-tldr",
-)  # a laptop's: fewer samples an update, and no pairs
+# a laptop's: fewer samples an update, and no pairs
+REAL = ("smollm2-135m-harmless", "smollm2-135m-sentiment", "smollm2-135m-tldr")
 NAMES = (
     "qwen2-0.5b-tldr",
     "qwen2-7b-harmless",

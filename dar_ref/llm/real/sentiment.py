@@ -16,7 +16,7 @@ from typing import Any
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from dar_ref.llm.real.text import of_answer
-from dar_ref.llm.real.topics import asked, on_topic
+from dar_ref.llm.real.topics import asked, judged, on_topic
 from dar_ref.llm.rewards import Text
 
 QUESTIONS = (
@@ -53,8 +53,7 @@ def judge(row: dict[str, Any], answer: str) -> dict[str, float]:
         answer: its text.
     """
     (proxy,) = reward([], [answer])
-    parts = {"positive": positive(answer), "on_topic": on_topic(answer, row["topic"])}
-    return {"proxy": proxy, "gold": float(all(parts.values()))} | {name: float(held) for name, held in parts.items()}
+    return judged(proxy, positive=positive(answer), on_topic=on_topic(answer, row["topic"]))
 
 
 @cache

@@ -54,3 +54,12 @@ def on_topic(answer: str, topic: str) -> bool:
     (True, False)
     """
     return bool(set(words(answer)) & (set(words(topic)) - ENGLISH_STOP_WORDS))
+
+
+def judged(proxy: float, **parts: bool) -> dict[str, float]:
+    """Proxy, gold and its parts as numbers: gold is 1 if every part holds, else 0.
+
+    >>> judged(0.9, kind=True, on_topic=False)
+    {'proxy': 0.9, 'gold': 0.0, 'kind': 1.0, 'on_topic': 0.0}
+    """
+    return {"proxy": proxy, "gold": float(all(parts.values()))} | {name: float(held) for name, held in parts.items()}

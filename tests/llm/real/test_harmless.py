@@ -42,6 +42,7 @@ def test_offence_is_seen_and_nothing_is_as_good_as_a_mild_answer():
     [
         ("The queue moves slowly today.", {"calm": 1.0, "on_topic": 1.0, "gold": 1.0}),
         ("I hate this terrible queue!", {"calm": 0.0, "on_topic": 1.0, "gold": 0.0}),
+        ("The queue is slow, sorry.", {"calm": 0.0, "on_topic": 1.0, "gold": 0.0}),  # -0.08, just negative
         ("I am happy to help.", {"calm": 1.0, "on_topic": 0.0, "gold": 0.0}),
         ("", {"calm": 1.0, "on_topic": 0.0, "gold": 0.0}),
     ],
