@@ -99,23 +99,36 @@ def ratio(first: Values, second: Values, level: float) -> Interval:
 
 def lead(of: Content) -> Judgement:
     """The win rate, mean of the tasks, is above GRPO's and online DPO's. Above one's, and below none's: partly."""
-    won = {method: [ends(of, task, method, "win_rate") for task in TASKS] for method in ("dar", *RIVALS)}
-    by_task = {method: [*values, mean(values)] for method, values in won.items()}
-    values = [
-        minus(ours, theirs) for rival in RIVALS for ours, theirs in zip(by_task["dar"], by_task[rival], strict=True)
-    ]
-    rows = [Comparison(*row[:2], found, 1, 100) for row, found in zip(TABLE_1_ROWS, values, strict=True)]
-    return ahead_of_all(rows[len(TASKS) :: len(TASKS) + 1]), rows
+    ahead = {}
+    for rival in RIVALS:
+        by_task = {task: minus(*(ends(of, task, m, "win_rate") for m in ("dar", rival))) for task in tasks_of(of)}
+        ahead |= {(rival, task): values for task, values in by_task.items()}
+        if not not_run(of):
+            ahead[rival, "mean"] = mean(list(by_task.values()))
+    rows = {key: Comparison(*TABLE_1_ROWS[key][:2], values, 1, 100) for key, values in ahead.items()}
+    verdict = NOT_TESTABLE if not_run(of) else ahead_of_all([rows[rival, "mean"] for rival in RIVALS])
+    return verdict, list((TABLE_1_ROWS | rows).values())
 
 
 RIVALS = ("grpo", "online_dpo")  # of the paper's Table 1, online
-TABLE_1_ROWS = [
-    Row(
+TABLE_1_ROWS = {
+    (rival, task): Row(
         f"win rate minus {rival}'s, {task}, points", f"{PAPER_1['dar'][task] - PAPER_1[rival][task]:.1f}", "not run yet"
     )
     for rival in RIVALS
     for task in (*TASKS, "mean")
-]
+}
+
+
+def tasks_of(of: Content) -> list[str]:
+    """The paper's tasks that an experiment was run on, in order; it can be run on some, with `--tasks`."""
+    there = {row["task"] for row in of["settings"]}
+    return [task for task in TASKS if task in there]
+
+
+def not_run(of: Content) -> list[str]:
+    """The paper's tasks that an experiment was not run on."""
+    return [task for task in TASKS if task not in tasks_of(of)]
 
 
 def better_and_shorter(of: Content) -> Judgement:
@@ -139,19 +152,20 @@ def better_and_shorter(of: Content) -> Judgement:
 
 def half_the_annotations(of: Content) -> Judgement:
     """DAR after n rewards is at most 2 points behind online DPO after 2n. Tested only if those more help online DPO."""
-    steps = {evaluation["step"] for evaluation in runs(of, TASKS[0], "dar")[0]["evaluations"]}
+    tasks = tasks_of(of)
+    steps = {evaluation["step"] for evaluation in runs(of, tasks[0], "dar")[0]["evaluations"]}
     half = max(step for step in steps if step and 2 * step in steps)
 
     def won(method: str, step: int) -> Values:
-        of_tasks = [[run["evaluations"] for run in runs(of, task, method)] for task in TASKS]
+        of_tasks = [[run["evaluations"] for run in runs(of, task, method)] for task in tasks]
         return mean([[e["win_rate"] for run in seeds for e in run if e["step"] == step] for seeds in of_tasks])
 
-    where = f"after {half} updates minus online_dpo's after {2 * half}, mean, points"
+    where = f"after {half} updates minus online_dpo's after {2 * half}, {', '.join(tasks) if not_run(of) else 'mean'}"
     rows = [
-        Comparison(f"win rate of {m} {where}", said, minus(won(m, half), won("online_dpo", 2 * half)), 1, 100)
+        Comparison(f"win rate of {m} {where}, points", said, minus(won(m, half), won("online_dpo", 2 * half)), 1, 100)
         for m, said in (("dar", "about 0"), ("online_dpo", "below 0"))
     ]
-    return matched(rows[:1]) if rows[1].sign() == -1 else NOT_TESTABLE, rows
+    return NOT_TESTABLE if not_run(of) or rows[1].sign() != -1 else matched(rows[:1]), rows
 
 
 def one_is_enough(of: Content) -> Judgement:
@@ -218,18 +232,22 @@ def _bandits(of: Content, name: str, what: str) -> Row:
 
 class Claim(NamedTuple):
     """`text`: of the paper; `experiment`: tests just it; `judge`: of its content; `paper`: rows while there is none;
-    `untestable`: why its runs may not tell."""
+    `untestable`: why its runs may not tell; `needs_tasks`: it is about all tasks of the paper, so some are not enough.
+    """
 
     text: str
     experiment: str
     judge: Callable[[Content], Judgement]
     paper: Sequence[Row] = (Row("", "", "not run yet"),)
     untestable: str = "the intervals are too wide"
+    needs_tasks: bool = False
 
 
 CLAIMS = (
-    Claim("Table 1: win rates above the online baselines'", "direct", lead, TABLE_1_ROWS),
-    Claim("online preference methods matched with half the annotations", "direct", half_the_annotations),
+    Claim("Table 1: win rates above the online baselines'", "direct", lead, [*TABLE_1_ROWS.values()], needs_tasks=True),
+    Claim(
+        "online preference methods matched with half the annotations", "direct", half_the_annotations, needs_tasks=True
+    ),
     Claim("Table 2: better than GRPO and RLOO, at the length of \\(\\pi_0\\)", "standard", better_and_shorter),
     Claim(
         "a superior trade-off of reward and KL", "frontier", trade_off, untestable="the methods have unequal settings"
@@ -254,9 +272,8 @@ def verdicts() -> str:
     """All claims with their verdicts, a line each, in Markdown."""
     lines = ["| claim of the paper | verdict | tested by |", "| --- | --- | --- |"]
     for claim in CLAIMS:
-        verdict, why = judged(claim)[0], ""
-        if verdict == NOT_TESTABLE:
-            why = ": not run yet" if content(claim.experiment) is None else f": {claim.untestable}"
+        verdict = judged(claim)[0]
+        why = f": {_reason(claim)}" if verdict == NOT_TESTABLE else ""
         lines.append(f"| {claim.text} | **{verdict}**{why} | {_link(claim)} |")
     return "\n".join(lines) + "\n"
 
@@ -273,6 +290,15 @@ def table() -> str:
             head = "| |"
     rules = [f"- **{claim.text}.** {(claim.judge.__doc__ or '').strip()}" for claim in CLAIMS]
     return "\n".join([*lines, "", "What makes each verdict:", "", *rules]) + "\n"
+
+
+def _reason(claim: Claim) -> str:
+    """Why a claim is not testable here."""
+    of = content(claim.experiment)
+    if of is None:
+        return "not run yet"
+    missing = not_run(of) if claim.needs_tasks else []
+    return f"not run on {' and '.join(missing)} yet" if missing else claim.untestable
 
 
 def _link(claim: Claim) -> str:

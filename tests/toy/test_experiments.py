@@ -178,6 +178,34 @@ def test_table_1_stands_beside_the_papers_and_has_the_mean_of_the_tasks():
     assert "Student" in table.notes[0]
 
 
+def shifted(name, label, by):
+    """Made-up content where every run of a setting ends with more win rate, by one number a seed."""
+    read = content(name)
+    for row in read["settings"]:
+        if row["label"] == label:
+            for run, more in zip(row["runs"], by, strict=True):
+                run["final"]["win_rate"] += more
+    return read
+
+
+def test_paired_differences_have_a_mean_only_of_several_tasks():
+    read = shifted("direct", "dar zero-sum", (0.03, 0.06, 0.09))  # on all three tasks
+    (row,) = [row for row in tables.paired_table(read).rows if row[0] == "dar zero-sum"]
+    assert row[1:5] == ("6 [-1, 13]",) * 4  # 4.303 * 3 / sqrt(3) = 7.45
+    part = {**read, "settings": [setting for setting in read["settings"] if setting["task"] == "tldr"]}
+    assert tables.paired_table(part).header == ("method", "Win rate, tldr, points", "Gold, tldr")
+
+
+def test_a_method_is_compared_with_dar_at_each_quality():
+    read = shifted("quality", "rloo, quality 0.6", (0.03, 0.06, 0.09))
+    table = tables.quality_table(read)
+    names = [f"{what}, quality {q}" for what in ("Win rate", "Gold") for q in ("0.3", "0.6", "0.9", "1")]
+    assert [name.removesuffix(", points") for name in table.header[1:]] == names
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert set(rows) == {"dar alpha 1 beta 0.2", "dao", "grpo", "rloo", "online_dpo"}
+    assert rows["rloo"][:4] == ("-30", "-24 [-31, -17]", "-30", "-30")  # rloo 60 %, dar 90 %, see `BEST`
+
+
 def test_table_2_has_the_gold_reward_as_score():
     rows = {row[0]: row[1:] for row in tables.table_2(content("standard")).rows}
     assert rows["dar"][0].startswith("0.51")

@@ -44,6 +44,7 @@ PANEL = (
 )
 DIVERGED = Column("diverged", "Diverged", "%", 100.0)
 PARTS = (Column("gold_harmless", "Gold, harmless (trained)"), Column("gold_helpful", "Gold, helpful (kept)"))
+PAIRED = (("win_rate", "Win rate", "points", 100.0), ("gold", "Gold", "", 1.0))  # name, title, unit, scale
 WEIGHTS = (Column("ess", "ESS / B", "%", 100.0), Column("clipped", "At the clip", "%", 100.0))
 
 
@@ -142,19 +143,40 @@ def tuned_table(content: Content) -> Table:
 
 def paired_table(content: Content, baseline: str = "dar") -> Table:
     """Win rate and gold of every method minus those of `baseline`, seed by seed, on each task and on their mean."""
-    columns = [
-        Column(f"{metric} {task}", f"{title}, {task}", unit, scale)
-        for metric, title, unit, scale in (("win_rate", "Win rate", "points", 100.0), ("gold", "Gold", "", 1.0))
-        for task in (*tasks(content), "mean")
-    ]
+    places = [*tasks(content), *["mean"] * (len(tasks(content)) > 1)]
     rows: dict[str, dict[str, Interval | None]] = {}
     for label in dict.fromkeys(setting["label"] for setting in content["settings"] if setting["label"] != baseline):
         rows[label] = {}
-        for metric in ("win_rate", "gold"):
+        for metric, *_ in PAIRED:
             pairs = {task: _pairs(content, task, metric, label, baseline) for task in tasks(content)}
-            whole = [fmean(seed) for seed in zip(*pairs.values(), strict=True)]
-            rows[label] |= {f"{metric} {task}": interval(values) for task, values in (pairs | {"mean": whole}).items()}
-    return comparison_table(rows, columns, ours=f"minus {baseline}, paired, {_seeds(content)}")
+            pairs["mean"] = [fmean(seed) for seed in zip(*pairs.values(), strict=True)]
+            rows[label] |= {f"{metric} {place}": interval(pairs[place]) for place in places}
+    return comparison_table(rows, _paired_columns(places), ours=f"minus {baseline}, paired, {_seeds(content)}")
+
+
+def quality_table(content: Content, baseline: str = "dar") -> Table:
+    """Win rate and gold of every method minus those of `baseline`, seed by seed, at each quality of the reward."""
+    places = [f"quality {quality:g}" for quality in dict.fromkeys(setting["x"] for setting in content["settings"])]
+    methods = dict.fromkeys(setting["group"] for setting in content["settings"] if setting["group"] != baseline)
+    rows: dict[str, dict[str, Interval | None]] = {
+        method: {
+            f"{metric} {place}": interval(
+                _pairs(content, tasks(content)[0], metric, f"{method}, {place}", f"{baseline}, {place}")
+            )
+            for metric, *_ in PAIRED
+            for place in places
+        }
+        for method in methods
+    }
+    return comparison_table(rows, _paired_columns(places), ours=f"minus {baseline}, paired, {_seeds(content)}")
+
+
+def _paired_columns(places: Sequence[str]) -> list[Column]:
+    return [
+        Column(f"{metric} {place}", f"{title}, {place}", unit, scale)
+        for metric, title, unit, scale in PAIRED
+        for place in places
+    ]
 
 
 def _pairs(content: Content, task: str, metric: str, label: str, baseline: str) -> list[float]:
@@ -273,7 +295,11 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "clip": lambda content: [panel_table(content, "tldr", WEIGHTS)],
     "direct": lambda content: _direct_tables(content),
     "direct-gold": lambda content: _direct_tables(content),
-    "quality": lambda content: [panel_table(content, "tldr", WEIGHTS), tuned_table(content)],
+    "quality": lambda content: [
+        quality_table(content),
+        panel_table(content, "tldr", WEIGHTS),
+        tuned_table(content),
+    ],
     "budgets": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
     "null-space": lambda content: [panel_table(content, "mixed", panel=(*PARTS, *PANEL))],
     "samples": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
