@@ -287,3 +287,10 @@ def test_a_line_stands_at_its_own_numbers_when_another_line_has_more():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
     lines = {line.get_label(): line.get_xdata().tolist() for line in ax.lines if line.get_label().startswith("mean")}
     assert lines == {"mean of the group": [1, 2, 3], "mean of the batch": [0, 1, 2, 3]}
+
+
+def test_budgets_of_one_colour_differ_by_their_dashes():
+    lines = {line.get_label(): line for line in FIGURES["budgets"]["kl"](content("budgets")).axes[0].lines}
+    dashed = {label for label, line in lines.items() if line.get_linestyle() == "--"}
+    assert dashed == {f"eps_0 {eps_0}, eps_t 0.2" for eps_0 in ("0.1", "0.3", "1")}
+    assert lines["eps_0 0.3, eps_t 0.05"].get_color() == lines["eps_0 0.3, eps_t 0.2"].get_color()
