@@ -87,7 +87,11 @@ def number(text: str) -> float:
 
 
 def path(text: str) -> Path:
-    """Type of an argument: a file or folder. An empty one would be the working directory."""
+    """Type of an argument: a file or folder. An empty one would be the working directory.
+
+    Raises:
+        argparse.ArgumentTypeError: the text names none.
+    """
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} names no file or folder; write . for this folder")
     return Path(text)

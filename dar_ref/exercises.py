@@ -17,7 +17,8 @@ THREE_DIGITS = 5e-3  # largest relative error of rounding to three digits
 
 
 def smallest_dual_kl(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
-    """Notebook 01: the smallest dual KL that any policy can have, in nats, to three digits."""
+    """Notebook 01: the smallest dual KL that any policy can have, in nats, to three digits. Policies are log-probs,
+    (A,)."""
     return _number(
         answer,
         float(-theory.interpolate(log_pi_0, log_pi_t, alpha).log_c),
@@ -28,7 +29,8 @@ def smallest_dual_kl(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, al
 def beta_for_odds(
     answer: float, odds: float, advantage: ArrayLike, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float
 ) -> bool:
-    """Notebook 02: the beta at which pi* plays the first arm `odds` times as often as the second, to three digits."""
+    """Notebook 02: the beta at which pi* plays the first arm `odds` times as often as the second, to three digits.
+    Advantages and log-probs are (A,) with A >= 2."""
     first, second = np.asarray(theory.interpolate(log_pi_0, log_pi_t, alpha).log_pi_ref)[:2]
     a = np.asarray(advantage)
     return _number(
@@ -48,7 +50,8 @@ def beta_for_clipped_share(answer: float, share: float, w_clip: float) -> bool:
 
 
 def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike) -> bool:
-    """Notebook 03: the smallest equal radius at which some policy satisfies both constraints, to three digits."""
+    """Notebook 03: the smallest equal radius, in nats, at which some policy satisfies both constraints, to three
+    digits. Policies are log-probs, (A,)."""
     return _number(
         answer,
         float(theory.chernoff(log_pi_0, log_pi_t).information),
@@ -57,7 +60,8 @@ def radius_where_the_balls_touch(answer: float, log_pi_0: ArrayLike, log_pi_t: A
 
 
 def smallest_budget_of_pi_0(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_t: float) -> bool:
-    """Notebook 03: the smallest `eps_0` at which some policy satisfies both constraints, to three digits."""
+    """Notebook 03: the smallest `eps_0`, in nats, at which some policy satisfies both constraints, to three digits.
+    Policies are log-probs, (A,)."""
     return _number(
         answer,
         theory.closest(log_pi_0, log_pi_t, eps_t, stability="kl").divergence,
@@ -96,7 +100,8 @@ def share_where_noises_cross(answer: float) -> bool:
 
 
 def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: float) -> bool:
-    """Notebook 06: two arms, the first is better, A / std: the smallest beta with a fixed point between the corners."""
+    """Notebook 06: two arms, the first is better, A / std: the smallest beta with a fixed point between the corners.
+    `log_pi_0` is (2,)."""
     return _number(
         answer,
         float(theory.normalized_threshold(np.asarray(log_pi_0)[0])) / alpha,
@@ -106,7 +111,7 @@ def smallest_beta_with_a_fixed_point(answer: float, log_pi_0: ArrayLike, alpha: 
 
 def beta_where_both_matter(answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float) -> bool:
     """Notebook 07: the beta at which one std of the advantage changes the log weight of the first arm as much as
-    `pi_0` does."""
+    `pi_0` does. Policies are log-probs, (A,)."""
     log_reg = theory.regression_weights(np.zeros(np.shape(log_pi_0)), log_pi_0, log_pi_t, alpha, 1.0).log_weight[0]
     return _number(
         answer,
@@ -160,7 +165,7 @@ def alpha_that_keeps_a_share(
     answer: float, log_pi_0: ArrayLike, log_pi_t: ArrayLike, tokens: int, share: float
 ) -> bool:
     """Notebook 10: the alpha at which sequences of independent tokens keep an effective share of the samples, to three
-    digits."""
+    digits. Policies over the values of one token are log-probs, (A,)."""
 
     def spare(alpha: float) -> float:
         return float(theory.weight_ess(log_pi_0, log_pi_t, alpha)) ** tokens - share

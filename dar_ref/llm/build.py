@@ -224,7 +224,11 @@ def make_trainer(
     reward: Callable[..., Any] | None,
     callbacks: list[TrainerCallback],
 ) -> Any:
-    """The trainer of the method, not yet started."""
+    """The trainer of the method, not yet started.
+
+    Raises:
+        ValueError: TRL or PEFT refuses the options or the model; a template writes other tokens than TRL would.
+    """
     others: dict[str, Any] = {} if options.method == "dar_offline" else {"eval_dataset": eval_dataset}
     if reward is not None and options.method in ONLINE:
         others["reward_funcs"] = [reward]

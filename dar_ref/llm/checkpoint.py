@@ -86,7 +86,11 @@ def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def steps_per_buffer(args: TrainingArguments) -> int:
-    """Optimizer steps from one boundary to the next: 1 for methods without a rollout buffer."""
+    """Optimizer steps from one boundary to the next: 1 for methods without a rollout buffer.
+
+    Raises:
+        ValueError: a generation would end inside an optimizer step.
+    """
     if not hasattr(args, "steps_per_generation"):
         return 1
     micro_batches = args.steps_per_generation * args.num_iterations

@@ -51,7 +51,12 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, _control: Any, model: Any = None, **_: Any
     ) -> None:
-        """Listen for SIGTERM; end a run that has nothing left to do."""
+        """Listen for SIGTERM; end a run that has nothing left to do.
+
+        Raises:
+            NothingLeftError: the run has all its steps.
+            ValueError: it has more, or a weight is not finite.
+        """
         if state.global_step > state.max_steps:
             raise ValueError(
                 f"the run is at step {state.global_step} already, beyond its {state.max_steps} steps; raise"

@@ -92,5 +92,11 @@ class DualPPOTrainer(DARTrainer):
 
 
 def of_all_tokens(loss: Tensor, mask: Tensor, scored: Scored) -> Tensor:
-    """From a mean over the tokens of this micro-batch to its part of the mean over all micro-batches' tokens."""
+    """From a mean over the tokens of this micro-batch to its part of the mean over all micro-batches' tokens.
+
+    Args:
+        loss: a scalar.
+        mask: (B, T) bool, the tokens it is a mean of.
+        scored: the micro-batch.
+    """
     return loss * mask.sum() / scored.kept_tokens.clamp(min=1.0)

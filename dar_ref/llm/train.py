@@ -227,6 +227,9 @@ def run(arguments: argparse.Namespace, options: RunOptions | None = None) -> int
 
     Args:
         options: `checked_options(arguments)`, where the caller has them.
+
+    Raises:
+        OSError, ValueError: bad input, or a failure of training with its reason and remedy.
     """
     options = options or checked_options(arguments)
     warnings.filterwarnings("ignore", r".*gradient_checkpointing.* is deprecated", FutureWarning)  # raised inside TRL

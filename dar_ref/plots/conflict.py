@@ -175,7 +175,7 @@ def draw_dar(ax: TernaryAxes, path: ConflictPath, step: int, alpha: float, beta:
 
 
 def draw_dar_ball(ax: TernaryAxes, log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float, radius: float) -> None:
-    """Draw `pi_ref` and, unless the radius is negative, the ball around it."""
+    """Draw `pi_ref` and, unless the radius (nats) is negative, the ball around it. Policies are log-probs, (3,)."""
     log_pi_ref = theory.interpolate(log_pi_0, log_pi_t, alpha).log_pi_ref
     if radius > 0.0:
         draw_set(

@@ -56,6 +56,9 @@ def measure_path(
         eps_t: radius of the ball around `pi_t` and of the forward ball, in nats.
         box: half-width of PPO's box, as a relative change of a probability.
 
+    Raises:
+        ValueError: other shapes, or an arm of probability 0.
+
     Source: T6, T7, T9.
 
     >>> path = theory.iterate(np.array([0.0, 1.0, 0.0]), np.log([0.6, 0.2, 0.2]), alpha=0.0, beta=0.5, steps=2)

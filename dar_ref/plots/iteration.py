@@ -36,6 +36,9 @@ def normalization_figure(
         alpha_betas: levels on the left, `> 0`, at most six.
         steps: number of updates of the runs.
 
+    Raises:
+        ValueError: more alphas or levels than there are colours.
+
     Source: T5, batch normalisation; `dar_ref.theory.normalization`.
     """
     if max(len(alphas), len(alpha_betas)) > len(LOOKS):

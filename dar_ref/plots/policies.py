@@ -135,8 +135,8 @@ def dials_figure(
 ) -> Figure:
     """Paths of the optimum `pi*`. Left: beta from large to small at each alpha. Right: alpha from 0 to 1 at each beta.
 
-    The left panel shows alpha 0, 1/4, 1/2, 3/4 and 1; `values` are up to five betas for the right one, in units of the
-    advantage per nat.
+    All arrays are (3,), policies as log-probs. The left panel shows alpha 0, 1/4, 1/2, 3/4 and 1; `values` are up to
+    five betas for the right one, in units of the advantage per nat.
 
     Source: T2.
     """

@@ -17,6 +17,9 @@ def noise_map(drifts: ArrayLike, sizes: ArrayLike, log_ratio: ArrayLike, plain: 
         sizes: A/beta in nats per standard deviation of A, positive, increasing, (S,) with S >= 2.
         log_ratio: log10 of the ratio, (S, D); negative where DAR is less noisy, which is hatched.
         plain: log10 of a second ratio (S, D), of which only the boundary is drawn, dashed.
+
+    Raises:
+        ValueError: `log_ratio` is not (S, D).
     """
     drifts, sizes, log_ratio = (np.asarray(x, dtype=float) for x in (drifts, sizes, log_ratio))
     if log_ratio.shape != (sizes.size, drifts.size):

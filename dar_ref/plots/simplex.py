@@ -25,6 +25,9 @@ def simplex_axes(figure: Figure, position: tuple[int, int, int] = (1, 1, 1), arm
 
     `position` is (rows, columns, index) as in matplotlib. On mpltern's axes, plain matplotlib calls take the three
     probabilities in the order of the arms.
+
+    Raises:
+        ValueError: not three arms.
     """
     if len(arms) != 3:
         raise ValueError(f"arms = {list(arms)!r} names {len(arms)} corners, a triangle has 3; pass three names")
@@ -84,7 +87,7 @@ def draw_set(
     Args:
         ax: from `simplex_axes`.
         gap: see `boundary`.
-        log_inside: a policy of the set.
+        log_inside: a policy of the set, (3,).
         color: of boundary and interior.
         linestyle: of the boundary, so that sets differ in more than colour.
         fill: opacity of the interior.

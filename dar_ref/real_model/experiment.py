@@ -43,6 +43,9 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
         updates: how far.
         out: folder of all runs.
         options_of_all: KEY=VALUE of the configuration; a run's own come after them.
+
+    Raises:
+        ChildProcessError: training failed; the same command resumes it.
     """
     folder = out / run.task / run.name / f"seed-{seed}"
     overrides = [*options_of_all, *run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]

@@ -55,7 +55,7 @@ class Rollout(NamedTuple):
     returns: Tensor | None
 
     def minibatch(self, rows: Tensor) -> "Rollout":
-        """The part of the rollout that belongs to the prompts `rows`."""
+        """The part of the rollout that belongs to the prompts `rows`, (M,) indices."""
         samples = self.completions.samples(rows)  # (len(rows) * K,)
         returns = None if self.returns is None else self.returns[samples]
         old, ref = self.old_per_token_logps[samples], self.ref_per_token_logps[samples]

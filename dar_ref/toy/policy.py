@@ -47,7 +47,7 @@ class Completions(NamedTuple):
         return len(self.ids) // len(self.prompt_ids)
 
     def of_prompts(self, rows: Tensor) -> "Completions":
-        """The completions of the prompts `rows`, in that order; a prompt may be repeated."""
+        """The completions of the prompts `rows`, (M,) indices, in that order; a prompt may be repeated."""
         samples = self.samples(rows)
         return Completions(self.prompt_ids[rows], self.ids[samples], self.mask[samples], self.finished[samples])
 

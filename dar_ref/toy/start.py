@@ -58,7 +58,7 @@ class Comparisons(NamedTuple):
         return self.preferred.numel()
 
     def pairs(self, numbers: Tensor) -> Completions:
-        """The pairs that labels number `numbers` are about: two completions per prompt, the preferred one first."""
+        """The pairs of the labels `numbers`, (M,) indices: two completions per prompt, the preferred one first."""
         num_generations, per_prompt = self.completions.num_generations, self.preferred.shape[1]
         rows, columns = numbers // per_prompt, numbers % per_prompt
         pairs = pair_indices(num_generations)[columns]  # (numbers, 2)

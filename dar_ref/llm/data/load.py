@@ -148,7 +148,12 @@ def load_prompts(options: DataOptions, tokenizer: Any, template: Template = None
 
 
 def load_eval_prompts(options: DataOptions, tokenizer: Any, template: Template = None) -> LoadedData | None:
-    """Prompts to evaluate on: `eval_prompts`, or `eval_split` of `prompts`; None if the options name neither."""
+    """Prompts to evaluate on: `eval_prompts`, or `eval_split` of `prompts`; None if the options name neither.
+
+    Raises:
+        ValueError: the split that is trained on; a prompt that cannot be used.
+        FileNotFoundError: no such data.
+    """
     if options.eval_prompts is None and options.eval_split is None:
         return None
     name, split = options.eval_prompts or options.prompts, options.eval_split or options.split

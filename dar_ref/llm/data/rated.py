@@ -67,7 +67,11 @@ def offline_advantages(rows: Sequence[Mapping[str, Any]], baseline: str) -> tupl
 
 
 def encode_row(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Ids of prompt and completion, and the prompt's length. A completion ends in EOS, which is scored."""
+    """Ids of prompt and completion, and the prompt's length. A completion ends in EOS, which is scored.
+
+    Raises:
+        ValueError: the chat template writes the prompt otherwise where an answer follows.
+    """
     prompt, answer = row["prompt"], row["completion"]
     chat = not isinstance(prompt, str)
     reader = PromptReader(tokenizer)

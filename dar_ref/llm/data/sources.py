@@ -195,7 +195,12 @@ def check_prompt(value: Any, place: str) -> str | Messages:
 
 
 def check_message(message: Any, place: str) -> dict[str, str]:
-    """The message, which needs a role and a text; fields that are None are removed."""
+    """The message, which needs a role and a text; fields that are None are removed.
+
+    Raises:
+        TypeError: no mapping with role and text.
+        ValueError: an empty text, or half a character; `place` is where in the data.
+    """
     if not isinstance(message, Mapping) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
         raise TypeError(f"{place}: {message!r:.80} is not a message; write {{'role': 'user', 'content': 'text'}}")
     if not message["content"].strip():
@@ -205,7 +210,12 @@ def check_message(message: Any, place: str) -> dict[str, str]:
 
 
 def check_response(value: Any, place: str) -> str:
-    """The text of a response. It may be empty: then only its EOS is learned."""
+    """The text of a response. It may be empty: then only its EOS is learned.
+
+    Raises:
+        TypeError: neither text nor one message.
+        ValueError: half a character; `place` is where in the data.
+    """
     if isinstance(value, list) and len(value) == 1:
         value = check_message(value[0], place)["content"]
     if not isinstance(value, str):

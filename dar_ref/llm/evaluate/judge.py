@@ -123,7 +123,11 @@ class Jobs:
         return shown
 
     def grades(self, policies: Sequence[str]) -> list[Shown]:
-        """Grade both turns of each policy's answers."""
+        """Grade both turns of each policy's answers.
+
+        Raises:
+            ValueError: a judge that gives rewards, not grades; rows of another setting.
+        """
         shown = []
         with contextlib.closing(self._judge([])) as asked:
             if isinstance(asked, RewardJudge):

@@ -54,7 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def options(arguments: argparse.Namespace) -> RunOptions:
-    """The run that is planned: a configuration with changes, or TRL's defaults for a model."""
+    """The run that is planned: a configuration with changes, or TRL's defaults for a model.
+
+    Raises:
+        ValueError: neither a configuration nor a model, or a wrong option.
+        FileNotFoundError: no such configuration.
+    """
     overrides = list(arguments.options)
     if arguments.method is not None:
         overrides.append(f"method={scalars.choice('--method', arguments.method, METHODS)}")
@@ -68,7 +73,11 @@ def options(arguments: argparse.Namespace) -> RunOptions:
 
 
 def with_models(made: RunOptions, model: str | None, reward_model: str | None) -> RunOptions:
-    """The options with another model, and with another reward model, which lies on the same device."""
+    """The options with another model, and with another reward model, which lies on the same device.
+
+    Raises:
+        ValueError: a reward model for a method that has no reward.
+    """
     if model is not None:
         made = replace(made, model=replace(made.model, name=model))
     if reward_model is not None:

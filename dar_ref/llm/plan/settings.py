@@ -80,7 +80,11 @@ def resolve(options: RunOptions) -> dict[str, Any]:
 
 
 def steps_per_generation(settings: Mapping[str, Any], devices: int) -> int:
-    """Micro-batches that are sampled at once, by the rules of `GRPOConfig`."""
+    """Micro-batches that are sampled at once, by the rules of `GRPOConfig`.
+
+    Raises:
+        ValueError: they would hold part of a group of completions.
+    """
     steps: int = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
     together = settings["per_device_train_batch_size"] * devices
     if together * steps % settings["num_generations"]:

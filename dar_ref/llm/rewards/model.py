@@ -70,7 +70,11 @@ class RewardModel:
         self._model: Any = None
 
     def load(self) -> "RewardModel":
-        """Read the weights: from safetensors only, complete on every process, in evaluation mode, without gradients."""
+        """Read the weights: from safetensors only, complete on every process, in evaluation mode, without gradients.
+
+        Raises:
+            ValueError: weights that are missing or damaged, or no padding token where the model needs one.
+        """
         options, dtype = self.options, getattr(torch, self.options.dtype)
         with _unsharded():
             model = read_model(
