@@ -93,8 +93,13 @@ def _stability(_rates: Rates) -> list[Setting]:
 
 
 def _clip(_rates: Rates) -> list[Setting]:
-    clips = (1.0, 5.0, 20.0, 100.0, INFINITE)
-    return [Setting(f"w_clip {clip:g}", "tldr", RunConfig(w_clip=clip), "dar", clip) for clip in clips]
+    """With the reward model, which is hacked, and with the gold reward, where a moved target can cost something."""
+    rewards: tuple[tuple[Reward, str], ...] = (("proxy", ""), ("gold", " on gold"))
+    return [
+        Setting(f"w_clip {clip:g}{which}", "tldr", RunConfig(w_clip=clip, reward=reward), f"dar{which}", clip)
+        for reward, which in rewards
+        for clip in (1.0, 5.0, 20.0, 100.0, INFINITE)
+    ]
 
 
 LONG: dict[str, Any] = {"steps": 300, "evaluate_every": 100, "evaluation_samples": 8}
