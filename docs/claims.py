@@ -67,7 +67,7 @@ def dao_unstable(of: Content) -> Judgement:
         settings = [row for row in of["settings"] if row["label"].endswith(age)]
         dao, dar = ([collapsed(run) for r in settings if r["group"] == m for run in r["runs"]] for m in ("dao", "dar"))
         found += any(dao) and not any(dar)
-        counts = f"{sum(dao)} of {len(dao)}; of DAR {sum(dar)}"
+        counts = f"{sum(dao)} of {len(dao)}, {len(of['seeds'])} seeds at each rate; of DAR {sum(dar)}"
         rows.append(Row(f"runs that end below \\(\\pi_0\\), {name}", "", counts))
     return (NOT, PARTLY, SHOWS)[found], rows
 
@@ -78,14 +78,10 @@ def dual_ppo_noisy(of: Content) -> Judgement:
     for name, age in AGES.items():
         for rate in ("0.0003", "0.001", "0.003"):
             dual, dar = (ends(of, "tldr", f"{method}, lr {rate}, {age}", "gold") for method in ("dual_ppo", "dar"))
-            rows.append(
-                Row(
-                    f"std over DAR's, rate {rate}, {name} (six judged together)",
-                    "above 1",
-                    shown(ratio(dual, dar, 0.95), 1),
-                )
-            )
-            joint.append((ratio(dual, dar, 0.95), ratio(dual, dar, 1.0 - 0.05 / 6)))
+            alone, together = ratio(dual, dar, 0.95), ratio(dual, dar, 1.0 - 0.05 / 6)
+            text = f"{shown(alone, 1)}; judged with the other five from {together.low:.2f}"
+            rows.append(Row(f"std over DAR's, rate {rate}, {name}", "above 1", text))
+            joint.append((alone, together))
     if all(one.low > 1 for one, _ in joint):
         return SHOWS, rows
     return PARTLY if any(one.low > 1 for _, one in joint) and not any(one.high < 1 for _, one in joint) else NOT, rows
@@ -204,17 +200,18 @@ def trade_off(of: Content) -> Judgement:
 
 
 def conflict(of: Content) -> Judgement:
-    """Exact: balls around pi_0 and pi_t may not meet (T6), but they do if every step kept both (T12): partly."""
+    """Exact: two balls meet only if T6's condition holds, but they do if every step kept both (T12): partly."""
     rows = [
-        _bandits(of, "T6", "there are pairs of balls that do not meet, and T6 tells which"),
+        _bandits(of, "T6", "two balls meet if and only if the condition of T6 holds"),
         _bandits(of, "T12", "they meet if every step kept both"),
     ]
     return PARTLY if _passed(of, "T6") and _passed(of, "T12") else NOT, rows
 
 
 def coverage(of: Content) -> Judgement:
-    """Exact: at every step of the iteration pi_ref gets nearer to its end (T11)."""
-    return SHOWS if _passed(of, "T11") else NOT, [_bandits(of, "T11", "the reference gets nearer to the end")]
+    """Exact, with a fixed advantage and no clip: at every step of the iteration pi_ref gets nearer to its end (T11)."""
+    where = "with exact steps and a fixed advantage the reference gets nearer to the end"
+    return SHOWS if _passed(of, "T11") else NOT, [_bandits(of, "T11", where)]
 
 
 def _passed(of: Content, name: str) -> bool:

@@ -58,6 +58,20 @@ def test_false_the_budget_is_kept_by_the_multiplier_of_a_few_samples():
     assert kl(optimum(gain, log_pi_t, log_pi_t, 0.0, beta).log_pi, log_pi_t) > 8 * 0.05
 
 
+def test_false_every_step_has_multipliers_though_the_advantage_changes():
+    """Three even arms, A = (1, 1, 0), e0 = log 3/2: the first step ends at (1/2, 1/2, 0), on the edge of the ball. With
+    A = (1, 0, 0) no other policy on its two arms is in the ball, so the limit costs reward; and every DAR step from
+    there leaves the ball, whatever alpha and beta are."""
+    even, eps_0 = np.log(np.full(3, 1 / 3)), math.log(1.5)
+    path = budgeted_path(np.array([1.0, 1.0, 0.0]), even, eps_0, 1.0, 3)
+    np.testing.assert_allclose(np.exp(path[-1]), [0.5, 0.5, 0.0], atol=1e-12)
+    halves = np.array([math.log(0.5), math.log(0.5), -np.inf])
+    steps = [
+        optimum(np.array([1.0, 0.0, 0.0]), even, halves, a, b).log_pi for a in (0.0, 0.5) for b in (0.1, 10.0, 1e3)
+    ]
+    assert all(kl(step, even) > eps_0 + 1e-8 for step in steps)
+
+
 @pytest.mark.parametrize("alpha", [0.6, 0.75, 1.0])
 def test_false_c_squared_bounds_the_share_from_below_at_every_alpha(alpha):
     """pi_t gives one arm 1e-9, pi_0 gives it 1e-2: heavier tailed. C(alpha)^2 does not see it, the share falls."""
@@ -82,6 +96,23 @@ def test_false_a_smaller_alpha_needs_more_samples():
     shares = [weight_ess(np.log([0.5, 0.5]), np.log([0.8, 0.2]), alpha) for alpha in (0.0, 0.1, 0.5, 1.0)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1.0
+
+
+def test_false_a_larger_alpha_always_makes_the_whole_weight_less_alike():
+    """One step of T5 away from pi_0, A fixed: w_reg and exp(A/beta) pull against each other. The share of w_reg falls
+    from alpha 1/10 to 1, that of w rises, to 1 at alpha 1, where the step before has reached the end."""
+    advantage, log_pi_0, beta = np.array([1.0, 0.2, -0.5]), np.log([0.2, 0.3, 0.5]), 0.5
+    alone, whole = [], []
+    for alpha in (0.1, 0.5, 1.0):
+        log_pi_t = optimum(advantage, log_pi_0, log_pi_0, alpha, beta).log_pi
+        weight, pi_t = np.exp(alpha * (log_pi_0 - log_pi_t) + advantage / beta), np.exp(log_pi_t)
+        alone.append(float(weight_ess(log_pi_0, log_pi_t, alpha)))
+        whole.append(float((pi_t @ weight) ** 2 / (pi_t @ weight**2)))
+    assert alone == sorted(alone, reverse=True)
+    assert whole == sorted(whole)
+    assert whole[0] < 0.9
+    assert whole[-1] == pytest.approx(1.0, rel=1e-12)
+    assert alone[-1] < 0.5
 
 
 def zero_sum(advantage, log_pi_theta, log_pi_t, **options):

@@ -6,7 +6,8 @@ result files: it calls `paired_difference` or `student`, reads the `low` or `hig
 of the page that was made so. An exact computation by `dar_ref.theory` stands for an interval of width zero, and a link
 to a test of this suite for a statement that the test holds. Or the paragraph says aloud that there is nothing behind
 it: "no test", "not tested", "not compared", "says nothing", "say nothing". Question, Setting and Command are what was
-asked and done, not what came out, and are left out.
+asked and done, not what came out, and are left out. A row of a table that a person wrote links to the page that has the
+interval; the FAQ's rows too.
 
 `test_docs.py` runs the sessions. That a session is about the very sentence above it, only a reader can see.
 """
@@ -130,6 +131,22 @@ def targets(node):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_paragraph_that_compares_methods_has_its_interval_behind_it(path):
     assert without_evidence(path.read_text(encoding="utf-8")) == []
+
+
+def rows_without_page(text):
+    """The rows of tables that compare methods and link to no page of results, findings or theory, and to no test."""
+    rows = re.findall(r"^\|.*$(?!\n\| ?:?---)", text, flags=re.MULTILINE)  # without their heads
+    return [row for row in rows if compares(plain(row)) and not re.search(r"\]\([^)]*\.md|\]\[tests\.", row)]
+
+
+@pytest.mark.parametrize("path", [*PAGES, DOCS / "faq.md"], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_row_that_compares_methods_links_to_where_its_interval_is(path):
+    assert rows_without_page(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_rule_for_rows_finds_a_bad_row_and_passes_a_good_one():
+    assert len(rows_without_page("| DAR is ahead of GRPO | no |\n")) == 1
+    assert rows_without_page("| DAR is ahead of [GRPO](compare.md) |\n| DAR | one |\n") == []
 
 
 SESSION = """```python

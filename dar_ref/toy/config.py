@@ -95,7 +95,7 @@ class RunConfig:
     eps_t: float | None = None  # dar: budget of KL(pi‖pi_t), nats
     w_clip: float = 20.0  # dar: upper bound of the weight; inf for none
     self_normalize: bool = False  # dar: divide the weights by their batch mean
-    weights: Weights = "dar"  # dar: "zero_sum" takes w / mean(w) - 1 in place of w (T14)
+    weights: Weights = "dar"  # dar: "zero_sum" takes w / mean(w) - 1 in place of w; T14 has the exact mean
     epsilon: float = 0.2  # grpo, ppo, dual_ppo: half-width of the ratio's clip
     kl_coef: float = 0.04  # grpo: weight of the KL in the loss; rloo, ppo: of the KL in the reward
     dpo_beta: float = 0.1  # dpo, online_dpo, ipo (its tau): strength of the implied KL to pi_0
