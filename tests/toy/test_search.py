@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.experiments.search import REGULARISERS, Cell, at, search
+from dar_ref.toy.experiments.search import RATES, REGULARISERS, Cell, at, search
 from dar_ref.toy.experiments.settings import DIRECT, EXPERIMENTS
 
 CELLS = [Cell("tldr", method, RunConfig(method=method)) for method in REGULARISERS]
@@ -25,6 +25,29 @@ def test_the_top_of_a_hill_is_found_and_known_to_be_interior(top):
 
 def test_a_top_that_is_too_far_for_the_budget_is_said_not_to_be_interior():
     (found,) = search(CELLS[:1], hill((-4, 4)), trials=12)
+    assert not found["interior"]
+
+
+def test_a_default_where_all_is_hacked_is_left_by_the_ladder():
+    """0.04 near the default, 0.5 at rates that train nothing, a hill far up: a walk alone would end at 0.5."""
+
+    def score(asked):
+        return [
+            0.7 - 0.02 * math.dist(point, (1, 3)) if point[1] >= 2 else 0.5 if point[0] <= -3 else 0.04
+            for _, point in asked
+        ]
+
+    (found,) = search(CELLS[:1], score)
+    assert found["chosen"] == at(CELLS[0].config, (1, 3))
+    assert found["interior"]
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_the_walk_stops_at_the_ends_of_the_rates(step):
+    (found,) = search(CELLS[:1], lambda asked: [step * point[0] for _, point in asked], trials=40)
+    rates = {one["options"]["learning_rate"] for one in found["tried"]}
+    assert rates <= set(RATES)
+    assert found["chosen"]["learning_rate"] == (min(RATES) if step < 0 else max(RATES))
     assert not found["interior"]
 
 

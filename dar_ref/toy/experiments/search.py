@@ -1,8 +1,10 @@
-"""Learning rate and regulariser of a method, chosen together: a walk on a logarithmic grid, with equal budgets.
+"""Learning rate and regulariser of a method, chosen together: a ladder and a walk on a logarithmic grid, equal budgets.
 
-The walk begins at the defaults. Each round asks for the neighbours of the best point that were not tried yet, up, down,
-left and right. At a point with four worse neighbours the choice is interior, and the rest of the budget goes to the
-neighbours of the next best points. So a good point between bad ones can still be found, and no method gets more runs.
+First come three rungs of the regulariser at the default rate: its default, and 16 and 256 times that. A default can lie
+where every run is hacked; a walk from there only finds rates at which nothing is trained. Then a walk: each round asks
+for the neighbours of the best point that were not tried yet, up, down, left and right. At a point with four worse
+neighbours the choice is interior, and the rest of the budget goes to the neighbours of the next best points. So a good
+point between bad ones can still be found, and no method gets more runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dar_ref.toy.config import Method, RunConfig
 
-TRIALS = 12  # points per method, task and reward
+TRIALS = 16  # points per method, task and reward
 RATES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 FACTOR = 4.0  # between neighbouring regularisers
 REGULARISERS: dict[Method, str] = {  # the option that holds each method near pi_0 or pi_t
@@ -23,6 +25,7 @@ REGULARISERS: dict[Method, str] = {  # the option that holds each method near pi
     "online_dpo": "dpo_beta",
 }
 Point = tuple[int, int]  # steps from the defaults: of the learning rate, of the regulariser
+LADDER: tuple[Point, ...] = ((0, 0), (0, 2), (0, 4))
 
 
 class Cell(NamedTuple):
@@ -43,7 +46,7 @@ def at(config: RunConfig, point: Point) -> dict[str, Any]:
 def search(
     cells: Sequence[Cell], score: Callable[[Sequence[tuple[Cell, Point]]], Sequence[float]], trials: int = TRIALS
 ) -> list[dict[str, Any]]:
-    """Walk for all cells at once.
+    """Climb the ladder and walk, for all cells at once.
 
     Args:
         cells: what to tune.
@@ -56,18 +59,26 @@ def search(
     """
     tried: list[dict[Point, float]] = [{} for _ in cells]
     while any(len(values) < trials for values in tried):
-        asked = [(i, point) for i, values in enumerate(tried) for point in _proposals(values)[: trials - len(values)]]
+        asked = [
+            (i, point)
+            for i, (cell, values) in enumerate(zip(cells, tried, strict=True))
+            for point in _proposals(cell, values)[: trials - len(values)]
+        ]
         for (i, point), value in zip(asked, score([(cells[i], point) for i, point in asked]), strict=True):
             tried[i][point] = value
     return [_choice(cell, values) for cell, values in zip(cells, tried, strict=True)]
 
 
-def _proposals(values: Mapping[Point, float]) -> list[Point]:
-    """Untried neighbours of the best point that has any; the defaults if nothing was tried."""
+def _proposals(cell: Cell, values: Mapping[Point, float]) -> list[Point]:
+    """The ladder; after it the untried neighbours, of a rate in `RATES`, of the best point that has any."""
+    if not values:
+        return list(LADDER)
+    first = -RATES.index(cell.config.learning_rate)
     for best in sorted(values, key=values.__getitem__, reverse=True):
-        if untried := [point for point in _neighbours(best) if point not in values]:
+        near = [point for point in _neighbours(best) if first <= point[0] < first + len(RATES)]
+        if untried := [point for point in near if point not in values]:
             return untried
-    return [(0, 0)]
+    raise AssertionError("a regulariser has no end, so a point has an untried neighbour")
 
 
 def _neighbours(point: Point) -> list[Point]:

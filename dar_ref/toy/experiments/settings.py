@@ -222,7 +222,10 @@ EXPERIMENTS = {
         cells=_direct_cells("gold"),
     ),
     "quality": Experiment(
-        "Does the order of the methods depend on how good the reward model is?", _quality, cells=QUALITY_CELLS, trials=6
+        "Does the order of the methods depend on how good the reward model is?",
+        _quality,
+        cells=QUALITY_CELLS,
+        trials=10,
     ),
     "budgets": Experiment("Do budgets in nats hold, and what do they cost?", _budgets),
     "null-space": Experiment(

@@ -135,9 +135,7 @@ def tuned_table(content: Content) -> Table:
         rows[f"{row['task']}: {row['label']}"] = {key: _number(value) for key, value in numbers.items()}
     rows["all"] = {"interior": _number(fmean(row["interior"] for row in content["tuning"]))}
     tried = len(content["tuning"][0]["tried"])
-    note = (
-        f"{tried} points of learning rate and regulariser each, walked from the defaults; interior: all four neighbours"
-    )
+    note = f"{tried} points of learning rate and regulariser each, a ladder and a walk; interior: all four neighbours"
     return comparison_table(rows, columns, ours=f"{note} of the choice were tried, and are not better")
 
 
