@@ -23,14 +23,17 @@ RATE = 1e-3
 
 # TRL divides by each group's std with K - 1 under the root, plus 1e-4; the toy engine has K under the root. Adam
 # removes a common scale, so the only difference that remains is the relative weight of the KL.
-GRPO_KL = 0.04 * math.sqrt(K / (K - 1))
+GRPO_KL = 1.0 * math.sqrt(K / (K - 1))  # large, so that the estimator of the KL shows
 
 DAR = {"alpha": 0.3, "beta": 0.7, "w_clip": 3.0}
 CASES = {
     "dar": ({**DAR, "skip_tolerance": 0.0}, DAR),
     "dao": ({"alpha": 0.3, "beta": 0.7}, {"alpha": 0.3, "beta": 0.7}),
     "rloo": ({"beta": 0.05, "normalize_advantages": False}, {"kl_coef": 0.05}),
-    "grpo": ({"beta": 0.04, "loss_type": "grpo", "scale_rewards": "group"}, {"kl_coef": GRPO_KL}),
+    "grpo": (
+        {"beta": 1.0, "loss_type": "grpo", "scale_rewards": "group", "use_bias_correction_kl": False},
+        {"kl_coef": GRPO_KL},
+    ),
 }
 ROUNDING = {"dar": 1e-4, "dao": 1e-4, "rloo": 1e-4, "grpo": 1e-2}  # as a share of the distance moved; grpo: TRL's 1e-4
 
