@@ -6,6 +6,7 @@ that failed or a run that learned nothing, 2 bad usage or input, 130 Ctrl-C (see
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ def _add_verify(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.add_argument("--seed", type=whole, default=0, help="seed of the random bandits (default: %(default)s)")
     parser.add_argument("--cases", type=whole, default=1000, help="bandits per statement (default: %(default)s)")
     parser.add_argument("--digits", type=whole, default=100, help="digits of the certificates (default: %(default)s)")
-    parser.add_argument("--json", type=path, metavar="FILE", help="also write the result to FILE")
+    parser.add_argument("--json", type=path, metavar="FILE", help="also write the result to FILE, with versions and commit")
     parser.set_defaults(run=_run_verify)
 
 
@@ -83,6 +84,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
 
     if arguments.json:
         results.check_writable(arguments.json)
+    began = time.time()
     with reporting() as report:
         rows = verify(arguments.seed, arguments.cases, arguments.digits, partial(stepwise, report, "random bandits"))
     table = Table(
@@ -101,7 +103,9 @@ def _run_verify(arguments: argparse.Namespace) -> int:
         if row.failure:
             console.print(f"{row.id} FAIL: {row.failure}", markup=False)
     if arguments.json:
-        results.write_text(arguments.json, json.dumps(rows_as_json(rows), indent=2, ensure_ascii=False) + "\n")
+        asked = f"--seed {arguments.seed} --cases {arguments.cases} --digits {arguments.digits}"
+        content = {**rows_as_json(rows), "run": results.run_info(f"dar-ref verify {asked}", began)}
+        results.write_text(arguments.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return 0 if all(row.passed for row in rows) else 1
 
 

@@ -132,6 +132,8 @@ def test_json_report(tmp_path, capsys):
     assert cli.main(["verify", "--cases", "5", "--digits", "30", "--seed", "3", "--json", str(path)]) == 0
     report = json.loads(path.read_text())
     assert report["passed"] is True
+    assert report["run"]["command"] == "dar-ref verify --seed 3 --cases 5 --digits 30"
+    assert report["run"]["packages"]["numpy"] == np.__version__
     assert [s["id"] for s in report["statements"]] == list(run.STATEMENTS)
     for row in report["statements"]:
         assert row["cases"] == math.ceil(5 / run.STATEMENTS[row["id"]].every)
