@@ -74,7 +74,7 @@ def _add_verify(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.add_argument("--seed", type=whole, default=0, help="seed of the random bandits (default: %(default)s)")
     parser.add_argument("--cases", type=whole, default=1000, help="bandits per statement (default: %(default)s)")
     parser.add_argument("--digits", type=whole, default=100, help="digits of the certificates (default: %(default)s)")
-    parser.add_argument("--json", type=path, metavar="FILE", help="also write the result to FILE, with versions and commit")
+    parser.add_argument("--json", type=path, metavar="FILE", help="also write the result, with versions, to FILE")
     parser.set_defaults(run=_run_verify)
 
 
