@@ -21,7 +21,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "ppo": (GREY, "p"),
     "dar on gold": (GREEN, "s"),
     "dar alpha 1 beta 0.2": (PURPLE, "^"),
-    "dar zero-sum": (GREEN, "s"),
+    "dar zero-sum": (SKY, "s"),
     "mean of the group": (BLUE, "o"),
     "mean of the batch": (VERMILION, "s"),
     "dar alpha 0": (SKY, "o"),
@@ -82,7 +82,8 @@ def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", 
                         _draw_runs(axes[row, column], setting, "kl", key)
             axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
             axes[1, column].set(xlabel="KL(π‖π₀), nats", ylabel="gold reward" if column == 0 else None)
-        axes[0, 0].legend(fontsize="small")
+        lines, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=2 * count, fontsize="small")
     return figure
 
 
