@@ -65,6 +65,9 @@ def _details(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return parts
 
 
+_PER_ANSWER = "several answers a prompt: not independent"
+
+
 def _counted(row: Mapping[str, Any]) -> tuple[str, ...]:
     reasons = ", ".join(f"{count} {reason}" for reason, count in row["not_judged"].items()) or "0"
     tokens = " + ".join(map(str, row["tokens"]))
@@ -76,7 +79,9 @@ def _counted(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["judged"]),
         reasons,
         *(str(row[name]) for name in ("wins", "ties", "losses")),
-        f"{_percent(wilson.estimate)} [{_percent(wilson.low)}, {_percent(wilson.high)}]",
+        _PER_ANSWER
+        if wilson is None
+        else f"{_percent(wilson.estimate)} [{_percent(wilson.low)}, {_percent(wilson.high)}]",
         *map(_percent, row["bounds"]),
         _percent(row["agreement"]),
         _percent(row["first_share"]),

@@ -81,6 +81,8 @@ def compared(rows: Sequence[Row], missing: int) -> dict[str, Any]:
 def intervals(rows: Sequence[Row], characters: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Win rate and length-controlled win rate with intervals over prompts, the other lengths, alpaca_eval's rate.
 
+    Wilson's interval takes answers as independent, so it is None where a prompt has several.
+
     Args:
         rows: with a verdict or without.
         characters: of both completions of each row, for alpaca_eval's form.
@@ -97,7 +99,7 @@ def intervals(rows: Sequence[Row], characters: Sequence[tuple[int, int]]) -> dic
     units = places_of_prompts([row["id"] for row in judged])
     return {
         "win_rate": by_prompt(units, lambda drawn: float(outcomes[drawn].mean())),
-        "wilson": wilson(total.wins + total.ties / 2.0, len(judged)),
+        "wilson": wilson(total.wins + total.ties / 2.0, len(judged)) if len(units) == len(judged) else None,
         "lc_win_rate": by_prompt(
             units, lambda drawn: length_controlled_win_rate(outcomes[drawn], *lengths[drawn].T).rate
         ),
