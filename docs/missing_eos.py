@@ -36,6 +36,8 @@ def command(export: Path, out: Path, name: str, seed: int) -> list[str]:
         f"model.name={export}/policy",
         f"reward.name={export}/reward_model",
         f"data.prompts={export}/prompts/train.jsonl",
+        f"data.eval_prompts={export}/prompts/validation.jsonl",
+        "data.max_prompt_tokens=6",  # the longest prompt of harmless; the policy has no more positions
     ]
     return ["train", "--config", "toy_cpu", "--out", str(out), *paths, f"training.seed={seed}", *SETTINGS[name]]
 

@@ -66,7 +66,7 @@ def test_false_the_regression_gap_with_the_kl_turned_round():
 
 
 def test_false_regression_and_objective_agree_in_a_restricted_class():
-    """Same optimum when every policy is allowed; among three candidates the two losses pick different ones."""
+    """Same optimum when every policy is allowed; of two candidates the two losses pick different ones."""
     bandit = (np.log([0.9, 0.1, 1e-6]), np.log([1 / 3] * 3), np.log([1 / 3] * 3), 0.5, 1.0)
     covers, seeks = np.log([0.6, 0.3, 0.1]), np.log([0.999, 0.001 - 1e-9, 1e-9])
     assert objective(seeks, *bandit) > objective(covers, *bandit)  # the reverse KL favours mode seeking
@@ -83,7 +83,7 @@ def test_false_the_minimiser_is_the_optimum_whatever_the_sampler_covers():
 
 
 def test_false_the_dual_kl_is_symmetric_in_its_anchors():
-    """alpha is the weight of pi_0. If alpha and 1-alpha are swapped, the value changes unless alpha = 1/2."""
+    """alpha is the weight of pi_0. If it is swapped with 1-alpha, the value changes, but for alpha 1/2 or equal KLs."""
     assert dual_kl(PI_0, PI_0, PI_T, 0.25) == pytest.approx(3.0 * dual_kl(PI_0, PI_0, PI_T, 0.75), rel=1e-13)
 
 

@@ -40,7 +40,7 @@ def test_false_steps_spend_e0_as_their_sum():
 
 
 def test_false_hard_budgets_mix_both_anchors():
-    """On the path alpha is 0 until e0 is met, then 1. It is between where pi_t is not on the curve of A from pi_0."""
+    """On the path alpha is 0 until e0 is met, then 1. It may be between where pi_t is off the curve of A from pi_0."""
     path = budgeted_path(FIRST, EVEN, 0.2, 0.05, 4)
     alphas = [constrained_optimum(FIRST, EVEN, now, 0.2, 0.05).alpha for now in path[:-1]]
     assert alphas == [0.0, 0.0, 1.0, 1.0]
@@ -60,8 +60,8 @@ def test_false_the_budget_is_kept_by_the_multiplier_of_a_few_samples():
 
 def test_false_every_step_has_multipliers_though_the_advantage_changes():
     """Three even arms, A = (1, 1, 0), e0 = log 3/2: the first step ends at (1/2, 1/2, 0), on the edge of the ball. With
-    A = (1, 0, 0) no other policy on its two arms is in the ball, so the limit costs reward; and every DAR step from
-    there leaves the ball, whatever alpha and beta are."""
+    A = (1, 0, 0) no other policy on its two arms is in the ball, so the limit costs reward; and every DAR step on them
+    leaves the ball, here at alpha 0 and 1/2."""
     even, eps_0 = np.log(np.full(3, 1 / 3)), math.log(1.5)
     path = budgeted_path(np.array([1.0, 1.0, 0.0]), even, eps_0, 1.0, 3)
     np.testing.assert_allclose(np.exp(path[-1]), [0.5, 0.5, 0.0], atol=1e-12)

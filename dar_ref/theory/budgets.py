@@ -2,10 +2,11 @@
 
     pi_{t+1} = argmax E_pi[A]   over   KL(pi‖pi_0) <= e0,  KL(pi‖pi_t) <= et,     from pi_0
 
-Every step is the DAR step of its multipliers (T7), the region is never empty, and E[A] never falls. With A fixed the
-whole path lies on the curve `pi_0 exp(theta A)`, and theta never falls. So no step needs an alpha between 0 and 1:
-while `et` alone stops it, alpha is 0; the step that meets `e0` has alpha 1. After more than `e0/et` steps, `et > 0`, the
-path is at the best policy of the ball around `pi_0`, and stays there. Small steps get there in about `sqrt(e0/et)`.
+Every step is the DAR step of its multipliers (T7), unless `pi_0` on the best arms is within the budgets; the region is
+never empty, and E[A] never falls. With A fixed the whole path lies on the curve `pi_0 exp(theta A)`, and theta never
+falls. So no step needs an alpha between 0 and 1: while `et` alone stops it, alpha is 0; the step that meets `e0` has
+alpha 1. After more than `e0/et` steps, `et > 0`, the path is at the best policy of the ball around `pi_0`, and stays
+there. Small steps get there in about `sqrt(e0/et)`.
 
 A step of a small budget `et` has `beta = sd(A) / sqrt(2 et)`, `sd` under `pi_t`. So `A/beta` does not depend on the
 scale of A: the budget stands in the place of the division by the std.

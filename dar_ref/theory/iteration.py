@@ -176,8 +176,8 @@ def coverage(
 
         log pi_ref,t - log pi_inf = (alpha + (1-alpha)^(t+1)) (log pi_0 - log pi_inf)   from pi_0, up to the normaliser
 
-    So from `pi_0` the KL falls at every step, to its value at the factor alpha and not to 0. From another start it may
-    rise.
+    So from `pi_0` the KL falls at every step, to its value at the factor alpha and not to 0; at alpha 1, and for a
+    constant A, it stays. From another start it may rise.
 
     Args:
         advantage: A (..., A), finite.

@@ -7,9 +7,10 @@ Every step replaces A by `a = (A - E_pi[A]) / s(pi)`, where `s` is the std of A 
 
        h(theta) = theta s(pi_theta) = std of log(pi/pi_0) under pi = 1/(alpha beta).
 
-   This is an identity of every fixed point with alpha > 0: 200 nats at the paper's setting (certified in `verify`, T5).
-   `h(0) = 0`, and `h -> 0` as theta -> inf, where s falls exponentially. So `h` has a maximum, and no `alpha beta`
-   below `1/max h` has a fixed point. The scale of A plays no role: a gap of 1e-6 has the effect of a gap of 1.
+   This is an identity of every fixed point with alpha > 0 and arms that are not all equally good: 200 nats at the
+   paper's setting (certified in `verify`, T5). `h(0) = 0`, and `h -> 0` as theta -> inf, where s falls exponentially.
+   So `h` has a maximum, and no `alpha beta` below `1/max h` has such a point. The scale of A plays no role: a gap of
+   1e-6 has the effect of a gap of 1.
 2. The path. From `pi_0` the iterates stay on the curve, and `theta' - theta = (1 - kappa h(theta)) / (beta s)`. Where h
    falls through `1/kappa`, the fixed point repels. Beyond the last fixed point theta grows for ever. **The corner
    arg max A attracts at every alpha and beta.** If `kappa max h < 1`, theta grows from every start: the run goes to the

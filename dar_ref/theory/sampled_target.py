@@ -11,7 +11,7 @@ policy with shared parameters.
 
 The mean over a batch of B = N K samples allows K = 1. It is the same argument with B in place of K, so the minimiser is
 `pi*` at `beta B/(B-1)`. But it does not take out how good a prompt is: add c to all rewards of a prompt, and its mass
-is multiplied by exp(c/beta).
+relative to the other prompts' is multiplied by exp(c/beta).
 """
 
 import math

@@ -36,7 +36,7 @@ def multipliers(advantage: Array, log_ratio: Array, eps_0: float, eps_t: float, 
     """Solve the two-variable dual of the samples.
 
     Args:
-        advantage: (N, K), of the K samples of pi_t for each of N prompts; centred, not divided by its spread.
+        advantage: (N, K), of the K samples of pi_t for each of N prompts; centred; beta is in its units per nat.
         log_ratio: (N, K), log pi_0 - log pi_t of the samples.
         eps_0: budget of KL(pi‖pi_0), mean over prompts, in nats, > 0.
         eps_t: budget of KL(pi‖pi_t), mean over prompts, in nats, > 0.

@@ -1,6 +1,6 @@
 """The start of every run: pi_0 from noisy demonstrations, preference pairs from pi_0, a reward model from the pairs.
 
-    demonstrations --SFT--> pi_0 --two samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
+    demonstrations --SFT--> pi_0 --K samples per prompt--> pairs --Bradley-Terry--> reward model, the proxy
 
 Each of the three stages is a folder in the cache; models are saved as transformers saves them. All methods start from
 the same folders.
