@@ -10,8 +10,10 @@ from scipy.stats import chi2
 
 from dar_ref import theory
 from dar_ref.evaluation import markdown
+from dar_ref.llm.options import load_options
 from dar_ref.real_model import report
 from dar_ref.toy.experiments import tables
+from dar_ref.toy.tasks import TASKS
 from tests.benchmarks import skipping_curves, update
 from tests.scripts import docs_script
 
@@ -201,6 +203,14 @@ def test_a_statement_that_fails_takes_its_verdict_along():
 
 def test_the_runs_about_a_missing_eos_are_shown_as_they_were():
     assert table("missing-eos") == docs_script("missing_eos").table(content("missing-eos"))
+
+
+def test_the_runs_about_a_missing_eos_are_all_of_the_exported_task():
+    command = docs_script("missing_eos").command(Path("export"), Path("out"), "penalty", 0)
+    chosen = load_options("toy_cpu", [word for word in command if "=" in word])
+    assert chosen.data.max_prompt_tokens == TASKS["harmless"].prompt_length
+    paths = chosen.model.name, chosen.reward.name, chosen.data.prompts, chosen.data.eval_prompts
+    assert all(path.startswith("export/") for path in paths)
 
 
 def test_the_caption_of_the_picture_of_t6_names_its_settings():
