@@ -64,6 +64,14 @@ def test_every_method_is_made_of_it_with_the_same_number_of_samples(name, method
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_grpo_and_rloo_are_as_they_were_published(name):
+    methods = load_options(name).methods
+    published = {"loss_type": "grpo", "beta": 0.04, "use_bias_correction_kl": False, "scale_rewards": "group"}
+    assert published.items() <= methods["grpo"].items()
+    assert methods["rloo"]["normalize_advantages"] is False
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_values_of_the_paper(name, tmp_path):
     made = arguments(name, "dar", tmp_path)
     assert {

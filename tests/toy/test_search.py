@@ -5,6 +5,7 @@ import math
 import pytest
 
 from dar_ref.toy.config import RunConfig
+from dar_ref.toy.experiments import search as module
 from dar_ref.toy.experiments.search import RATES, REGULARISERS, Cell, at, search
 from dar_ref.toy.experiments.settings import DIRECT, EXPERIMENTS
 
@@ -28,18 +29,24 @@ def test_a_top_that_is_too_far_for_the_budget_is_said_not_to_be_interior():
     assert not found["interior"]
 
 
-def test_a_default_where_all_is_hacked_is_left_by_the_ladder():
-    """0.04 near the default, 0.5 at rates that train nothing, a hill far up: a walk alone would end at 0.5."""
+def test_a_default_where_all_is_hacked_is_left_by_the_ladder(monkeypatch):
+    """0.04 at the default, a little more at smaller rates, 0.5 where nothing is trained; a hill far up the regulariser.
+    A walk alone ends at 0.5."""
 
-    def score(asked):
-        return [
-            0.7 - 0.02 * math.dist(point, (1, 3)) if point[1] >= 2 else 0.5 if point[0] <= -3 else 0.04
-            for _, point in asked
-        ]
+    def height(rate, regulariser):
+        if regulariser >= 2 and rate >= -1:
+            return 0.7 - 0.02 * math.dist((rate, regulariser), (1, 3))
+        return 0.5 if rate <= -3 else 0.04 - 0.02 * rate
 
-    (found,) = search(CELLS[:1], score)
+    def chosen():
+        (found,) = search(CELLS[:1], lambda asked: [height(*point) for _, point in asked])
+        return found
+
+    found = chosen()
     assert found["chosen"] == at(CELLS[0].config, (1, 3))
     assert found["interior"]
+    monkeypatch.setattr(module, "LADDER", ((0, 0),))
+    assert chosen()["chosen"]["learning_rate"] <= 1e-5
 
 
 @pytest.mark.parametrize("step", [-1, 1])
@@ -70,6 +77,8 @@ def test_a_step_of_the_grid_is_about_three_in_the_rate_and_four_in_the_regularis
     config = RunConfig(method="rloo")
     assert at(config, (0, 0)) == {"learning_rate": 3e-4, "kl_coef": 0.04}
     assert at(config, (-3, 1)) == {"learning_rate": 1e-5, "kl_coef": 0.16}
+    with pytest.raises(IndexError, match="no learning rate -6 steps"):
+        at(config, (-6, 0))
 
 
 def test_the_direct_experiments_tune_every_method_alike_on_its_own_reward():

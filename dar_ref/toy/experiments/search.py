@@ -2,9 +2,9 @@
 
 First come three rungs of the regulariser at the default rate: its default, and 16 and 256 times that. A default can lie
 where every run is hacked; a walk from there only finds rates at which nothing is trained. Then a walk: each round asks
-for the neighbours of the best point that were not tried yet, up, down, left and right. At a point with four worse
-neighbours the choice is interior, and the rest of the budget goes to the neighbours of the next best points. So a good
-point between bad ones can still be found, and no method gets more runs.
+for the neighbours of the best point that were not tried yet, up, down, left and right. Where none of the four is better
+the choice is interior, and the rest of the budget goes to the neighbours of the next best points. So a good point
+between bad ones can still be found, and no method gets more runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,16 @@ class Cell(NamedTuple):
 
 
 def at(config: RunConfig, point: Point) -> dict[str, Any]:
-    """The two options at a point of the grid."""
+    """The two options at a point of the grid.
+
+    Raises:
+        IndexError: the grid has no such rate.
+    """
     name = REGULARISERS[config.method]
-    rate = RATES[RATES.index(config.learning_rate) + point[0]]
+    place = RATES.index(config.learning_rate) + point[0]
+    if not 0 <= place < len(RATES):
+        raise IndexError(f"no learning rate {point[0]} steps from {config.learning_rate}; the grid has {RATES}")
+    rate = RATES[place]
     return {"learning_rate": rate, name: getattr(config, name) * FACTOR ** point[1]}
 
 

@@ -1,7 +1,7 @@
 """The experiments: the runs of each. `conduct` runs them, `tables` and `figures` show their results.
 
 Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
-128; `hacking` has 200, `direct`, `quality` and `samples` have 300) and several seeds. A seed sets prompts,
+128; `hacking` has 200, those of `LONG` have 300) and several seeds. A seed sets prompts,
 demonstrations, labels, reward model, initial weights and sampling. What is tuned is chosen once, on validation prompts
 and seeds: the learning rate, or learning rate and regulariser, see `tuning`; then it is frozen.
 """

@@ -126,7 +126,7 @@ def table_1(content: Content) -> Table:
 
 
 def tuned_table(content: Content) -> Table:
-    """What `tune_cells` chose for every cell, and the share of choices with four worse neighbours."""
+    """What `tune_cells` chose for every cell, and the share of choices with four neighbours and none better."""
     names = {"learning_rate": "Learning rate", "beta": "beta", "kl_coef": "kl_coef", "dpo_beta": "dpo_beta"}
     columns = (*(Column(key, title) for key, title in names.items()), Column("interior", "Interior", "%", 100.0))
     rows: dict[str, dict[str, Interval | None]] = {}
