@@ -14,6 +14,7 @@ from typing import Any
 
 from dar_ref import results
 from dar_ref.evaluation import student
+from dar_ref.toy.tasks import TASKS
 
 HERE = Path(__file__).parent / "results" / "missing-eos"
 SEEDS = range(5)
@@ -37,7 +38,7 @@ def command(export: Path, out: Path, name: str, seed: int) -> list[str]:
         f"reward.name={export}/reward_model",
         f"data.prompts={export}/prompts/train.jsonl",
         f"data.eval_prompts={export}/prompts/validation.jsonl",
-        "data.max_prompt_tokens=6",  # the longest prompt of harmless; the policy has no more positions
+        f"data.max_prompt_tokens={TASKS['harmless'].prompt_length}",  # the policy has no more positions
     ]
     return ["train", "--config", "toy_cpu", "--out", str(out), *paths, f"training.seed={seed}", *SETTINGS[name]]
 
@@ -69,15 +70,23 @@ def table(content: dict[str, Any]) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write docs/results/missing-eos."""
+    """Write docs/results/missing-eos.
+
+    Raises:
+        ValueError: a run that was done before has other options.
+    """
     export = folder / "export"
     if not (export / "start.json").exists():
         dar_ref(["toy", "export", str(export), "--task", "harmless"])
     outs = {name: [folder / f"{name}-{seed}" for seed in SEEDS] for name in SETTINGS}
     for name, runs in outs.items():
         for seed, out in zip(SEEDS, runs, strict=True):
+            words = command(export, out, name, seed)
             if not (out / "policy").is_dir():
-                dar_ref(command(export, out, name, seed))
+                dar_ref(words)
+            done = json.loads((out / "run.json").read_text(encoding="utf-8"))["command"]
+            if done.split()[4:] != [word for word in words if "=" in word]:
+                raise ValueError(f"{out} is of another command ({done}); remove it, and it is made again")
     content = {name: [logged(out) for out in runs] for name, runs in outs.items()}
     info = json.loads((outs["as-it-is"][0] / "run.json").read_text(encoding="utf-8"))
     results.write_json(HERE / "results.json", content)
