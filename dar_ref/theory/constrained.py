@@ -54,8 +54,7 @@ def constrained_optimum(
 
     Returns:
         `ConstrainedOptimum(log_pi, alpha, beta, value)`. The cases:
-        both constraints are needed: 0 < alpha < 1; only that of `pi_0`: alpha 1; only that of `pi_t`: alpha 0; if each
-        alone gives the policy: one of these ends;
+        both constraints are needed: 0 < alpha < 1; that of `pi_0` is enough: alpha 1; that of `pi_t`: alpha 0;
         the balls touch (margin 0): beta inf, alpha the certificate, `pi_ref` on `S`;
         a maximiser of A over `S` lies in the region (for example A constant): beta 0, alpha nan. Of these maximisers,
         the policy whose smaller slack is largest: `pi_ref` on the best arms, at their own certificate;

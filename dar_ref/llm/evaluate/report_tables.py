@@ -65,23 +65,21 @@ def _details(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return parts
 
 
-_PER_ANSWER = "several answers a prompt: not independent"
-
-
 def _counted(row: Mapping[str, Any]) -> tuple[str, ...]:
     reasons = ", ".join(f"{count} {reason}" for reason, count in row["not_judged"].items()) or "0"
     tokens = " + ".join(map(str, row["tokens"]))
     if not row["judged"]:
         return (row["policy"], "0", reasons, *["not measured"] * 10, tokens)
     wilson, controlled = row["intervals"]["wilson"], row["intervals"]["lc_alpaca_eval"]
+    between = "several answers a prompt: not independent"
+    if wilson is not None:
+        between = f"{_percent(wilson.estimate)} [{_percent(wilson.low)}, {_percent(wilson.high)}]"
     return (
         row["policy"],
         str(row["judged"]),
         reasons,
         *(str(row[name]) for name in ("wins", "ties", "losses")),
-        _PER_ANSWER
-        if wilson is None
-        else f"{_percent(wilson.estimate)} [{_percent(wilson.low)}, {_percent(wilson.high)}]",
+        between,
         *map(_percent, row["bounds"]),
         _percent(row["agreement"]),
         _percent(row["first_share"]),

@@ -82,8 +82,7 @@ def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", 
                         _draw_runs(axes[row, column], setting, "kl", key)
             axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
             axes[1, column].set(xlabel="KL(π‖π₀), nats", ylabel="gold reward" if column == 0 else None)
-        lines, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(lines, names, loc="outside lower center", ncols=2 * count, fontsize="small")
+        _legend_below(figure, axes[0, 0], ncols=2 * count)
     return figure
 
 
@@ -195,8 +194,7 @@ def budget_figure(content: Content) -> Figure:
             for budget in budgets:
                 ax.axhline(budget, color=color[budget], linestyle=":", linewidth=0.8)
             ax.set(title=task, xlabel="step", ylabel="KL(π‖π₀), nats", yscale="log")
-        lines, names = axes[0].get_legend_handles_labels()
-        figure.legend(lines, names, loc="outside lower center", ncols=3, fontsize="small")
+        _legend_below(figure, axes[0], ncols=3)
     return figure
 
 
@@ -219,6 +217,11 @@ def _panels(count: int, width: float, height: float, *, sharey: bool = False) ->
     """A figure of one row; `width` is that of a panel, in inches."""
     figure = Figure(figsize=(width * count, height))
     return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
+
+
+def _legend_below(figure: Figure, ax: Axes, ncols: int) -> None:
+    """The legend of one panel below the figure."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=ncols, fontsize="small")
 
 
 def _draw_runs(ax: Axes, setting: Content, x: str, y: str) -> None:

@@ -43,11 +43,14 @@ def at(config: RunConfig, point: Point) -> dict[str, Any]:
         IndexError: the grid has no such rate.
     """
     name = REGULARISERS[config.method]
-    place = RATES.index(config.learning_rate) + point[0]
-    if not 0 <= place < len(RATES):
+    if not _on_grid(config, point):
         raise IndexError(f"no learning rate {point[0]} steps from {config.learning_rate}; the grid has {RATES}")
-    rate = RATES[place]
+    rate = RATES[RATES.index(config.learning_rate) + point[0]]
     return {"learning_rate": rate, name: getattr(config, name) * FACTOR ** point[1]}
+
+
+def _on_grid(config: RunConfig, point: Point) -> bool:
+    return 0 <= RATES.index(config.learning_rate) + point[0] < len(RATES)
 
 
 def search(
@@ -80,9 +83,8 @@ def _proposals(cell: Cell, values: Mapping[Point, float]) -> list[Point]:
     """The ladder; after it the untried neighbours, of a rate in `RATES`, of the best point that has any."""
     if not values:
         return list(LADDER)
-    first = -RATES.index(cell.config.learning_rate)
     for best in sorted(values, key=values.__getitem__, reverse=True):
-        near = [point for point in _neighbours(best) if first <= point[0] < first + len(RATES)]
+        near = [point for point in _neighbours(best) if _on_grid(cell.config, point)]
         if untried := [point for point in near if point not in values]:
             return untried
     raise AssertionError("a regulariser has no end, so a point has an untried neighbour")
