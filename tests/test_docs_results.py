@@ -12,7 +12,7 @@ from dar_ref import theory
 from dar_ref.evaluation import markdown
 from dar_ref.llm.options import load_options
 from dar_ref.real_model import report
-from dar_ref.toy.experiments import tables
+from dar_ref.toy.experiments.report import TABLES
 from dar_ref.toy.tasks import TASKS
 from tests.benchmarks import skipping_curves, update
 from tests.scripts import docs_script
@@ -32,20 +32,20 @@ NOT_RUN_YET = {"direct-gold", "quality"}  # they take hours
 
 
 def test_an_experiment_has_results_or_is_said_to_have_none():
-    assert {name for name in tables.TABLES if not (DOCS / "results" / name).exists()} == NOT_RUN_YET
+    assert {name for name in TABLES if not (DOCS / "results" / name).exists()} == NOT_RUN_YET
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_page_of_an_experiment_shows_its_table_or_says_that_there_is_none(name):
     page = (DOCS / "results" / f"{name.removesuffix('-gold')}.md").read_text(encoding="utf-8")
     shown, none = f'--8<-- "results/{name}/table.md:5"' in page, f"`dar-ref toy {name}` has not run yet" in page
     assert (shown, none) == (name not in NOT_RUN_YET, name in NOT_RUN_YET)
 
 
-@pytest.mark.parametrize("name", sorted(set(tables.TABLES) - NOT_RUN_YET))
+@pytest.mark.parametrize("name", sorted(set(TABLES) - NOT_RUN_YET))
 def test_tables_of_an_experiment_are_those_of_its_results(name):
     written = content(name)
-    assert table(name).endswith("\n".join(markdown(made) for made in tables.TABLES[name](written)))
+    assert table(name).endswith("\n".join(markdown(made) for made in TABLES[name](written)))
     assert table(name).startswith(f"{written['question']}\n")
 
 

@@ -23,9 +23,9 @@ from dar_ref.toy.config import RunConfig, StartConfig, start_config
 from dar_ref.toy.exact import report, study
 from dar_ref.toy.exact.enumerate import exact_observer
 from dar_ref.toy.experiments.conduct import conduct, on_tasks
+from dar_ref.toy.experiments.report import elapsed, write
 from dar_ref.toy.experiments.runner import Job, run_jobs
 from dar_ref.toy.experiments.settings import EXPERIMENTS
-from dar_ref.toy.experiments.tables import elapsed, write
 from dar_ref.toy.policy import Completions, decode, encode_prompts, save, tokenizer
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import PAD, Start, load_start

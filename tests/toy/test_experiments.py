@@ -12,7 +12,7 @@ from dar_ref.cli import toy
 from dar_ref.evaluation import markdown
 from dar_ref.toy import tasks
 from dar_ref.toy.config import RunConfig
-from dar_ref.toy.experiments import tables
+from dar_ref.toy.experiments import paired, report, tables
 from dar_ref.toy.experiments.conduct import conduct, on_tasks
 from dar_ref.toy.experiments.figures import FIGURES
 from dar_ref.toy.experiments.runner import Job
@@ -61,7 +61,7 @@ def content(name):
 
 
 def test_the_command_line_names_what_there_is():
-    assert list(toy.EXPERIMENTS) == list(EXPERIMENTS) == list(tables.TABLES) == list(FIGURES)
+    assert list(toy.EXPERIMENTS) == list(EXPERIMENTS) == list(report.TABLES) == list(FIGURES)
     assert tuple(tasks.TASKS) == toy.TASKS
 
 
@@ -112,7 +112,7 @@ def test_the_part_on_one_task_has_the_runs_of_the_whole_on_it_and_makes_its_tabl
     for key, experiment in (("whole", EXPERIMENTS[name]), ("part", on_tasks(EXPERIMENTS[name], [task]))):
         found = conduct(experiment, lambda jobs, of=asked[key]: of.extend(jobs) or made_up(jobs), SEEDS)
     assert asked["part"] == [job for job in asked["whole"] if job.task == task] != asked["whole"]
-    text = tables.write(tmp_path, name, {"experiment": name, "question": "why?", **found}, "x", 0.0, {})
+    text = report.write(tmp_path, name, {"experiment": name, "question": "why?", **found}, "x", 0.0, {})
     assert task in text
     others = set(tasks.TASKS) - {task}  # whose figures cannot be drawn
     assert {path.stem for path in tmp_path.glob("*.png")} == set(FIGURES[name]) - others
@@ -145,13 +145,13 @@ def test_content_is_json_and_every_table_and_figure_is_made(name, tmp_path):
     text = json.dumps(content(name), allow_nan=False)
     read = json.loads(text)
     assert all(isinstance(draw(read), Figure) for draw in FIGURES[name].values())
-    out = tables.write(tmp_path, name, read, f"dar-ref toy {name}", 0.0, {"tldr dar": 1.234})
+    out = report.write(tmp_path, name, read, f"dar-ref toy {name}", 0.0, {"tldr dar": 1.234})
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == read
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["seconds_per_run"] == {"tldr dar": 1.23}
     assert all((tmp_path / f"{file}.png").stat().st_size > 5_000 for file in FIGURES[name])
     written = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert written.startswith(f"why?\n\nCommand: `dar-ref toy {name}`. Seeds: 0, 1, 2.\n")
-    assert written.count("| --- |") == out.count("ours:") == len(tables.TABLES[name](read))
+    assert written.count("| --- |") == out.count("ours:") == len(report.TABLES[name](read))
 
 
 def test_intervals_are_students_over_seeds():
@@ -190,15 +190,15 @@ def shifted(name, label, by):
 
 def test_paired_differences_have_a_mean_only_of_several_tasks():
     read = shifted("direct", "dar zero-sum", (0.03, 0.06, 0.09))  # on all three tasks
-    (row,) = [row for row in tables.paired_table(read).rows if row[0] == "dar zero-sum"]
+    (row,) = [row for row in paired.by_task(read).rows if row[0] == "dar zero-sum"]
     assert row[1:5] == ("6 [-1, 13]",) * 4  # 4.303 * 3 / sqrt(3) = 7.45
     part = {**read, "settings": [setting for setting in read["settings"] if setting["task"] == "tldr"]}
-    assert tables.paired_table(part).header == ("method", "Win rate, tldr, points", "Gold, tldr")
+    assert paired.by_task(part).header == ("method", "Win rate, tldr, points", "Gold, tldr")
 
 
 def test_a_method_is_compared_with_dar_at_each_quality():
     read = shifted("quality", "rloo, quality 0.6", (0.03, 0.06, 0.09))
-    table = tables.quality_table(read)
+    table = paired.by_quality(read)
     names = [f"{what}, quality {q}" for what in ("Win rate", "Gold") for q in ("0.3", "0.6", "0.9", "1")]
     assert [name.removesuffix(", points") for name in table.header[1:]] == names
     rows = {row[0]: row[1:] for row in table.rows}
@@ -255,7 +255,7 @@ def test_runs_that_diverged_have_no_metrics_and_are_counted(tmp_path):
         "100",
     ]
     assert rows["w_clip 100"][2].startswith("0.52 ")  # of seeds 1 and 2
-    tables.write(tmp_path, "clip", read, "dar-ref toy clip", 0.0, {})
+    report.write(tmp_path, "clip", read, "dar-ref toy clip", 0.0, {})
     assert tables.collapsed(read["settings"][-1]["runs"][0])
 
 

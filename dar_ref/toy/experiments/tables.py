@@ -1,19 +1,8 @@
-"""From an experiment's content to its folder: tables with intervals, figures, and result files.
+"""Tables of the experiments, from their content alone: one setting a row, with Student's 95 % intervals over seeds."""
 
-Intervals are Student's t intervals over seeds at 95 %. A folder holds
-
-    results.json   what the seeds determine: question, tuning, settings, and for every seed the metrics of its run
-    run.json       versions, commit, machine, times; seconds of each setting, which no seed determines
-    table.md       the tables
-    *.png          the figures
-"""
-
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean
 
-from dar_ref import results
 from dar_ref.evaluation import (
     TABLE_1,
     TABLE_1_COLUMNS,
@@ -23,14 +12,9 @@ from dar_ref.evaluation import (
     Interval,
     Table,
     comparison_table,
-    markdown,
-    plain_text,
     student,
 )
-from dar_ref.plots.style import save_png
-from dar_ref.toy.experiments.figures import FIGURES, Content, ended, of_task, tasks
-from dar_ref.toy.experiments.matched import advantages
-from dar_ref.toy.tasks import TASKS
+from dar_ref.toy.experiments.figures import Content, ended, of_task, tasks
 
 PANEL = (
     Column("win_rate", "Win rate", "%", 100.0),
@@ -44,38 +28,7 @@ PANEL = (
 )
 DIVERGED = Column("diverged", "Diverged", "%", 100.0)
 PARTS = (Column("gold_harmless", "Gold, harmless (trained)"), Column("gold_helpful", "Gold, helpful (kept)"))
-PAIRED = (("win_rate", "Win rate", "points", 100.0), ("gold", "Gold", "", 1.0))  # name, title, unit, scale
 WEIGHTS = (Column("ess", "ESS / B", "%", 100.0), Column("clipped", "At the clip", "%", 100.0))
-
-
-def write(out: Path, name: str, content: Content, command: str, began: float, seconds: Mapping[str, float]) -> str:
-    """Write the folder of an experiment.
-
-    Args:
-        out: folder, made if it is missing.
-        name: a key of `settings.EXPERIMENTS`.
-        content: the result of `conduct.conduct`, with `experiment` and `question`.
-        command: the command line that repeats the experiment.
-        began: `time.time()` at its start.
-        seconds: measured mean seconds per run of each setting; runs from the cache count with their first time.
-
-    Returns:
-        The tables as plain text.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    tables = TABLES[name](content)
-    head = f"{content['question']}\n\nCommand: `{command}`. Seeds: {', '.join(map(str, content['seeds']))}.\n"
-    results.write_text(out / "table.md", "\n".join([head, *(markdown(table) for table in tables)]))
-    for file, draw in FIGURES[name].items():
-        if file in TASKS and file not in tasks(content):
-            continue  # the figure of a task that is left out
-        save_png(draw(content), out / f"{file}.png")
-    results.write_json(out / "results.json", content)
-    info = results.run_info(command, began)
-    results.write_json(out / "run.json", {**info, "seconds_per_run": {k: round(v, 2) for k, v in seconds.items()}})
-    return "\n".join(plain_text(table) for table in tables)
 
 
 def interval(values: Sequence[float]) -> Interval | None:
@@ -93,9 +46,6 @@ def by_label(content: Content, task: str) -> dict[str, Content]:
     return {setting["label"]: setting for setting in of_task(content, task)}
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
 def panel_table(content: Content, task: str, extra: Sequence[Column] = (), panel: Sequence[Column] = PANEL) -> Table:
     """The final metrics (`panel`) of every setting on a task, pi_0's first; `extra`: of the weights, for DAR."""
     settings = of_task(content, task)
@@ -109,7 +59,7 @@ def panel_table(content: Content, task: str, extra: Sequence[Column] = (), panel
         for column in extra:
             weights = [run["weights"].get(column.key) for run in setting["runs"]]
             rows[setting["label"]][column.key] = None if None in weights else interval(weights)
-    return comparison_table(rows, (*panel, *extra, DIVERGED), ours=f"toy {task}, {_seeds(content)}")
+    return comparison_table(rows, (*panel, *extra, DIVERGED), ours=f"toy {task}, {seeds(content)}")
 
 
 def table_1(content: Content) -> Table:
@@ -121,7 +71,7 @@ def table_1(content: Content) -> Table:
         rows[method] = {task: interval(values) for task, values in won.items()}
         if [len(values) for values in won.values()] == [len(content["seeds"])] * (len(TABLE_1_COLUMNS) - 1):
             rows[method]["mean"] = interval([sum(seed) / len(won) for seed in zip(*won.values(), strict=True)])
-    ours = f"toy, win rate against pi_0 under the gold judge, ties half, {_seeds(content)}"
+    ours = f"toy, win rate against pi_0 under the gold judge, ties half, {seeds(content)}"
     return comparison_table(rows, TABLE_1_COLUMNS, ours=ours, paper=TABLE_1)
 
 
@@ -132,66 +82,11 @@ def tuned_table(content: Content) -> Table:
     rows: dict[str, dict[str, Interval | None]] = {}
     for row in content["tuning"]:
         numbers = {**row["chosen"], "interior": float(row["interior"])}
-        rows[f"{row['task']}: {row['label']}"] = {key: _number(value) for key, value in numbers.items()}
-    rows["all"] = {"interior": _number(fmean(row["interior"] for row in content["tuning"]))}
+        rows[f"{row['task']}: {row['label']}"] = {key: number(value) for key, value in numbers.items()}
+    rows["all"] = {"interior": number(fmean(row["interior"] for row in content["tuning"]))}
     tried = len(content["tuning"][0]["tried"])
     note = f"{tried} points of learning rate and regulariser each, a ladder and a walk; interior: all four neighbours"
     return comparison_table(rows, columns, ours=f"{note} of the choice were tried, and are not better")
-
-
-def paired_table(content: Content, baseline: str = "dar") -> Table:
-    """Win rate and gold of every method minus those of `baseline`, seed by seed, on each task and on their mean."""
-    places = [*tasks(content), *["mean"] * (len(tasks(content)) > 1)]
-    rows: dict[str, dict[str, Interval | None]] = {}
-    for label in dict.fromkeys(setting["label"] for setting in content["settings"] if setting["label"] != baseline):
-        rows[label] = {}
-        for metric, *_ in PAIRED:
-            pairs = {task: _pairs(content, task, metric, label, baseline) for task in tasks(content)}
-            pairs["mean"] = [fmean(seed) for seed in zip(*pairs.values(), strict=True)]
-            rows[label] |= {f"{metric} {place}": interval(pairs[place]) for place in places}
-    return comparison_table(rows, _paired_columns(places), ours=f"minus {baseline}, paired, {_seeds(content)}")
-
-
-def quality_table(content: Content, baseline: str = "dar") -> Table:
-    """Win rate and gold of every method minus those of `baseline`, seed by seed, at each quality of the reward."""
-    places = [f"quality {quality:g}" for quality in dict.fromkeys(setting["x"] for setting in content["settings"])]
-    methods = dict.fromkeys(setting["group"] for setting in content["settings"] if setting["group"] != baseline)
-    rows: dict[str, dict[str, Interval | None]] = {
-        method: {
-            f"{metric} {place}": interval(
-                _pairs(content, tasks(content)[0], metric, f"{method}, {place}", f"{baseline}, {place}")
-            )
-            for metric, *_ in PAIRED
-            for place in places
-        }
-        for method in methods
-    }
-    return comparison_table(rows, _paired_columns(places), ours=f"minus {baseline}, paired, {_seeds(content)}")
-
-
-def _paired_columns(places: Sequence[str]) -> list[Column]:
-    return [
-        Column(f"{metric} {place}", f"{title}, {place}", unit, scale)
-        for metric, title, unit, scale in PAIRED
-        for place in places
-    ]
-
-
-def _pairs(content: Content, task: str, metric: str, label: str, baseline: str) -> list[float]:
-    """Metric of `label` minus that of `baseline`, for each seed; a run that diverged ends with its last evaluation."""
-    runs = {s["label"]: [run["final"][metric] for run in s["runs"]] for s in of_task(content, task)}
-    return [ours - theirs for ours, theirs in zip(runs[label], runs[baseline], strict=True)]
-
-
-def matched_table(content: Content) -> Table:
-    """Reward of DAR minus that of other methods at equal KL to pi_0, see `matched`."""
-    rows: dict[str, dict[str, Interval | None]] = {}
-    for task in tasks(content):
-        for key in ("proxy", "gold"):
-            for other, values in advantages(content, task, key, "dar", ("grpo", "rloo")).items():
-                rows.setdefault(f"{task}: dar minus {other}", {})[key] = interval(values)
-    columns = (Column("proxy", "Proxy at equal KL"), Column("gold", "Gold at equal KL"))
-    return comparison_table(rows, columns, ours=f"mean over the KL that both reach, paired, {_seeds(content)}")
 
 
 def table_2(content: Content) -> Table:
@@ -203,7 +98,7 @@ def table_2(content: Content) -> Table:
     for setting in content["settings"]:
         keys = {"score": "gold", "lc_win_rate": "lc_win_rate", "length": "length"}
         rows[setting["label"]] = {key: interval(finals(setting, metric)) for key, metric in keys.items()}
-    ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {_seeds(content)}"
+    ours = f"toy helpful, score = gold reward in [0, 1], length in tokens, {seeds(content)}"
     score = TABLE_2_COLUMNS[0]._replace(unit="")  # ours is not MT-Bench
     return comparison_table(rows, (score, *TABLE_2_COLUMNS[1:]), ours=ours, paper=TABLE_2)
 
@@ -227,7 +122,7 @@ def cost_table(content: Content, task: str) -> Table:
         Column("sampled_tokens", "Sampled tokens"),
         Column("reached", "Asked online to online DPO's final win rate"),
     )
-    note = f"toy {task}, {_seeds(content)}; the goal is {100 * goal:.1f} %, not measured: not reached by every seed"
+    note = f"toy {task}, {seeds(content)}; the goal is {100 * goal:.1f} %, not measured: not reached by every seed"
     return comparison_table(rows, columns, ours=note)
 
 
@@ -268,7 +163,7 @@ def collapse_table(content: Content) -> Table:
         }
     columns = (Column("collapsed", "Collapsed", "%", 100.0), DIVERGED, Column("gold", "Gold"), Column("worst", "Worst"))
     meant = "collapsed: less gold than pi_0 at the end, or numbers that are not finite"
-    return comparison_table(rows, columns, ours=f"toy tldr, gold reward, {_seeds(content)}; {meant}")
+    return comparison_table(rows, columns, ours=f"toy tldr, gold reward, {seeds(content)}; {meant}")
 
 
 def collapsed(run: Content) -> bool:
@@ -279,51 +174,15 @@ def collapsed(run: Content) -> bool:
     return run["diverged"] is not None or run["final"]["gold"] < run["evaluations"][0]["gold"]
 
 
-TABLES: dict[str, Callable[[Content], list[Table]]] = {
-    "hacking": lambda content: [panel_table(content, "harmless", WEIGHTS)],
-    "compare": lambda content: [table_1(content), *(panel_table(content, task, WEIGHTS) for task in tasks(content))],
-    "standard": lambda content: [table_2(content), panel_table(content, "helpful", WEIGHTS)],
-    "ablate-alpha": lambda content: [panel_table(content, "tldr", WEIGHTS)],
-    "frontier": lambda content: [
-        matched_table(content),
-        *(panel_table(content, task, WEIGHTS) for task in tasks(content)),
-    ],
-    "efficiency": lambda content: [cost_table(content, task) for task in tasks(content)],
-    "stability": lambda content: [collapse_table(content)],
-    "clip": lambda content: [panel_table(content, "tldr", WEIGHTS)],
-    "direct": lambda content: _direct_tables(content),
-    "direct-gold": lambda content: _direct_tables(content),
-    "quality": lambda content: [
-        quality_table(content),
-        panel_table(content, "tldr", WEIGHTS),
-        tuned_table(content),
-    ],
-    "budgets": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
-    "null-space": lambda content: [panel_table(content, "mixed", panel=(*PARTS, *PANEL))],
-    "samples": lambda content: [panel_table(content, task, WEIGHTS) for task in tasks(content)],
-}
-
-
-def _direct_tables(content: Content) -> list[Table]:
-    panels = [panel_table(content, task, WEIGHTS) for task in tasks(content)]
-    return [table_1(content), paired_table(content), tuned_table(content), *panels]
-
-
-def _number(value: float) -> Interval:
+def number(value: float) -> Interval:
     """A number that is exact, as an interval of width 0."""
     return Interval(value, value, value, 0.95)
 
 
 def _exactly(count: int, setting: Content) -> Interval:
     """Share of the runs: it is counted, not estimated."""
-    return _number(count / len(setting["runs"]))
+    return number(count / len(setting["runs"]))
 
 
-def _seeds(content: Content) -> str:
+def seeds(content: Content) -> str:
     return f"{len(content['seeds'])} seeds, Student's interval over seeds"
-
-
-def elapsed(began: float) -> str:
-    """Time since `began` as text, such as "2 min 05 s"."""
-    seconds = round(time.time() - began)
-    return f"{seconds // 60} min {seconds % 60:02d} s"
