@@ -29,7 +29,8 @@ from dar_ref.toy.experiments.settings import EXPERIMENTS
 from dar_ref.toy.policy import Completions, decode, encode_prompts, save, tokenizer
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import PAD, Start, load_start
-from dar_ref.toy.train import Run, train
+from dar_ref.toy.tasks import TASKS
+from dar_ref.toy.train import Run, train, trained_part
 
 SHOWN = {  # metric -> title
     "step": "step",
@@ -95,9 +96,10 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
         0, or 1 if the run diverged or changed no weight.
 
     Raises:
-        ValueError: `out` is in use, or holds the results of another run.
+        ValueError: `out` is in use or holds the results of another run, or the task has no part `train_on`.
     """
     began, start_settings = time.time(), start_config(task, config.seed)
+    trained_part(TASKS[task], config)
     command = _run_command(task, config)
     with results.writing(out, command):
         start, done = _trained(task, config, start_settings, folder, out / "checkpoint.pt")

@@ -42,6 +42,7 @@ from dar_ref.toy.policy import encode_prompts
 from dar_ref.toy.rewards import RewardFunction, rewards_of
 from dar_ref.toy.sampling import sample
 from dar_ref.toy.start import Start
+from dar_ref.toy.tasks import Task
 
 CRITIC_RATE = 1e-3  # learning rate of the critic's Adam
 SAVE_EVERY = 20  # rollouts
@@ -141,6 +142,22 @@ def _advance(
         state.observations.append({"step": after, **observer(pi_t, state.policy)})
 
 
+def trained_part(task: Task, config: RunConfig) -> str | None:
+    """The last word of the prompts that `config` trains on; None for all prompts.
+
+    Raises:
+        ValueError: the task has no such part.
+    """
+    if not config.train_on:
+        return None
+    for marker, part in task.parts.items():
+        if part.name == config.train_on:
+            return marker
+    raise ValueError(
+        f"train_on = {config.train_on!r}: {task.name} has no such part; pass it with the task mixed, or leave it out"
+    )
+
+
 class State:
     """Everything that a run changes: networks, optimisers, random generator and measurements."""
 
@@ -162,13 +179,8 @@ class State:
         self.observations: list[dict[str, Any]] = []
         self.diverged: int | None = None
         self.anchor = 1.0  # see `budgets`
-        parts = {part.name: word for word, part in start.task.parts.items()}
-        if config.train_on and config.train_on not in parts:
-            raise ValueError(
-                f"train_on = {config.train_on!r}: {start.task.name} has no such part; pass one of {list(parts)} with"
-                " the task mixed, or leave train_on out"
-            )
-        self.prompts = [p for p in start.prompts.train if not config.train_on or p[-1] == parts[config.train_on]]
+        marker = trained_part(start.task, config)
+        self.prompts = [prompt for prompt in start.prompts.train if marker in (None, prompt[-1])]
         self.guard = None if config.null_space is None else NullSpace(start, config.train_on, config.null_space)
         wanted, there = config.batch_prompts * config.minibatches, len(self.prompts)
         if wanted > there:

@@ -162,6 +162,7 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
         (["alpha=2"], r"alpha = 2.0 is outside \[0, 1\]"),
         (["--method", "reinforce"], "method = 'reinforce' is unknown; choose one of dar, dao"),
         (["steps=10", "updates_per_rollout=3"], "steps = 10 is not a multiple of the 3 minibatches of a rollout"),
+        (["train_on=harmless"], "train_on = 'harmless': tldr has no such part; pass it with the task mixed"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
