@@ -1,7 +1,8 @@
 """Log-probs of the sampled tokens, read off the sampler while it samples: no forward is spent on them.
 
 transformers draws a token from logits that it has anyway. A logits processor keeps these logits until the token that
-was drawn from them is known, one step later. It changes nothing. The memory is one more tensor of rows x vocabulary.
+was drawn from them is known, one step later. It changes nothing. transformers holds these logits as long itself; the
+sum over the vocabulary is taken for a part of the rows at a time, so it needs little memory.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+
+PARTS = 8  # of the rows, summed one after the other
 
 
 class Recorder(LogitsProcessor):  # type: ignore[misc]
@@ -24,7 +27,8 @@ class Recorder(LogitsProcessor):  # type: ignore[misc]
         """Read the last token's log-prob, and keep the logits of the next."""
         self.read(input_ids)
         self._logits = scores
-        self._norm = torch.logsumexp(scores / self.temperature, dim=-1)
+        sums = [torch.logsumexp(part / self.temperature, dim=-1) for part in scores.chunk(PARTS)]
+        self._norm = torch.cat(sums)
         return scores
 
     def read(self, ids: Tensor) -> None:

@@ -146,6 +146,7 @@ def make_setup(
         optim=settings["optim"],
         reference=_has_reference(options.method, settings),
         old=online and _scores_pi_t(options, settings, micro % (steps * settings["num_iterations"]) == 0),
+        recorded=bool(settings.get("sampler_logps")) and not model.images,
         temperature=float(settings["temperature"]),
         num_generations=settings["num_generations"] if online else 1,
         pairs=options.method == "dpo",

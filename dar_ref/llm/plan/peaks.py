@@ -70,7 +70,7 @@ def _generating(setup: Setup) -> list[Moment]:
     }
     sample = {
         "KV cache": tensors.cache_bytes(a, rows, setup.length, t.compute),
-        "logits": tensors.sampling_bytes(a, t, rows, setup.temperature),
+        "logits": tensors.sampling_bytes(a, t, rows, setup.temperature, recorded=setup.recorded),
     }
     return [
         Moment("generate", "reading the prompts", common | prefill),

@@ -28,8 +28,9 @@ class Setup:
     batch: completions of a micro-batch on one device; micro_batches: per optimizer step. generation_rows: completions
     that the model samples at once on one device, 0 if vLLM samples; buffer_rows: completions of a rollout;
     num_generations: per prompt. pairs: DPO, where each row of a micro-batch has two completions. reference: pi_0 is
-    needed. old: pi_t is scored by a forward of its own. vllm_bytes: what vLLM takes on the trainer's device. cuda: a
-    GPU, whose optimizer step and head differ from a CPU's. fused: the head's gradients are made with its logits.
+    needed. old: pi_t is scored by a forward of its own. recorded: its log-probs are read while it samples. vllm_bytes:
+    what vLLM takes on the trainer's device. cuda: a GPU, whose optimizer step and head differ from a CPU's. fused: the
+    head's gradients are made with its logits.
     """
 
     model: Architecture
@@ -46,6 +47,7 @@ class Setup:
     optim: str
     reference: bool
     old: bool
+    recorded: bool = False
     temperature: float = 1.0
     num_generations: int = 1
     pairs: bool = False

@@ -36,7 +36,7 @@ NOT_PLANNED: dict[str, tuple[Any, str]] = {  # the one value that is planned, an
     "use_transformers_continuous_batching": (False, "leave it out: its cache takes what is free"),
 }
 OF_METHOD: dict[str, dict[str, Any]] = {
-    "dar": {"fused_loss": True},
+    "dar": {"fused_loss": True, "sampler_logps": True},
     "grpo": {"beta": 0.0},
     "rloo": {"num_generations": 2, "beta": 0.05},
     "dpo": {"max_length": 1024},

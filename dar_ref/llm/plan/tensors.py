@@ -17,6 +17,7 @@ from dar_ref.llm.plan.architecture import Architecture
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8}
 F32, INT64 = 4, 8
 TILE_ROWS, TILE_WIDTH = 4096, 32768  # trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE, trl.trainer.utils's chunk size
+RECORDED_PARTS = 8  # dar_ref.llm.sampler.PARTS
 BLOCK_8BIT, LEAST_8BIT = 256, 4096  # bitsandbytes: entries per scale; smaller tensors keep a float32 state
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "adamw_8bit", "sgd")
 
@@ -282,11 +283,16 @@ def cache_growth(a: Architecture, rows: int, length: int, compute: int) -> int:
     return cache_bytes(a, rows, length, compute) // (2 * a.layers)
 
 
-def sampling_bytes(a: Architecture, t: Types, rows: int, temperature: float) -> int:
+def sampling_bytes(a: Architecture, t: Types, rows: int, temperature: float, *, recorded: bool = False) -> int:
     """Logits of one position of every row, a float32 copy, the same over the temperature, probabilities, and the
-    exponential noise of `torch.multinomial`. Accelerate makes a model's output float32 under autocast."""
+    exponential noise of `torch.multinomial`. Accelerate makes a model's output float32 under autocast.
+
+    Where `dar_ref.llm.sampler` records log-probs it may need more, before the draw: the copy, scores and probabilities
+    of the last token, and for a part of the rows scores over temperature and their exponentials.
+    """
     logits = F32 if t.autocast else t.compute
-    return rows * a.vocab_size * (logits + F32 * (3 if temperature == 1.0 else 4))
+    drawing, reading = rows * (3 if temperature == 1.0 else 4), 3 * rows + 2 * -(-rows // RECORDED_PARTS)
+    return a.vocab_size * (rows * logits + F32 * max(drawing, reading * recorded))
 
 
 def rollout_bytes(rows: int, prompt: int, completion: int, *, old: bool, reference: bool) -> int:

@@ -105,6 +105,12 @@ def test_without_a_kl_term_grpo_holds_no_pi_0(folder):
     assert peak(folder, method="grpo") < peak(folder, method="grpo", methods={"grpo": {"beta": 0.04}})
 
 
+@pytest.mark.parametrize(("method", "recorded"), [("dar", True), ("grpo", False)])
+def test_dar_reads_its_log_probs_off_the_sampler(folder, method, recorded):
+    assert plan(options(folder, method=method)).setup.recorded == recorded
+    assert not plan(options(folder, method=method, methods={"dar": {"sampler_logps": False}})).setup.recorded
+
+
 @pytest.mark.parametrize(("name", "value"), [("use_vllm", True), ("temperature", 0.5)])
 def test_options_of_generation_change_the_setup(folder, name, value):
     settings = {"device_memory": 80 * GIB, "devices": 8, "sharding": "zero3"}

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -25,9 +26,11 @@ from transformers import (
 )
 from trl.kernels import ChunkedLogProbFunction
 
+from dar_ref.llm import sampler
 from dar_ref.llm.plan import fused, peaks, resident, tensors
 from dar_ref.llm.plan.architecture import describe, read_architecture
 from dar_ref.llm.plan.tensors import Lora, Types
+from dar_ref.llm.sampler import recording
 from dar_ref.losses import linear_cross_entropy
 
 CLASSES = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig, "mistral": MistralConfig}
@@ -277,6 +280,25 @@ def test_the_fused_loss_takes_what_it_takes(tokens, trained):
     planned = fused.head(architecture, types, tokens, trained=None)
     assert peak_of(lambda: linear_cross_entropy(hidden, weight, *others[:2])) == pytest.approx(planned, rel=0.02)
     assert inspect.signature(linear_cross_entropy).parameters["chunk_size"].default == fused.CHUNK
+
+
+@pytest.mark.parametrize("rows", [5, 32])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_sampling_takes_what_it_takes(rows, temperature, recorded):
+    model = build(vocab_size=20_000, layers=1).requires_grad_(False)
+    options = {"do_sample": True, "temperature": temperature, "top_k": 0, "max_new_tokens": 4, "eos_token_id": None}
+    prompts = torch.ones(rows, 3, dtype=torch.long)
+
+    def work():
+        with recording(model, temperature) if recorded else nullcontext():
+            model.generate(prompts, attention_mask=torch.ones_like(prompts), pad_token_id=0, **options)
+
+    architecture = describe("qwen2", config("qwen2", vocab_size=20_000))
+    types = Types(4, 4, autocast=False)
+    planned = tensors.sampling_bytes(architecture, types, rows, temperature, recorded=recorded)
+    assert peak_of(work) == pytest.approx(planned, rel=0.02)
+    assert tensors.RECORDED_PARTS == sampler.PARTS
 
 
 # --- cache, optimizer, rollout ----------------------------------------------------------------------------------------
