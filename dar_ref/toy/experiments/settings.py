@@ -105,6 +105,7 @@ def _clip(_rates: Rates) -> list[Setting]:
 LONG: dict[str, Any] = {"steps": 300, "evaluate_every": 100, "evaluation_samples": 8}
 DIRECT: dict[str, dict[str, Any]] = {
     "dar": {},
+    "dar alpha 1": {"alpha": 1.0},
     "dar zero-sum": {"weights": "zero_sum"},
     **{method: {"method": method} for method in ("dao", "grpo", "rloo", "ppo", "dual_ppo", "online_dpo")},
 }
