@@ -24,9 +24,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "dar zero-sum": (SKY, "s"),
     "mean of the group": (BLUE, "o"),
     "mean of the batch": (VERMILION, "s"),
-    "dar alpha 0": (SKY, "o"),
     "dar alpha 0.1": (BLUE, "o"),
-    "dar alpha 1": (PURPLE, "^"),
+    "dar alpha 1": (SKY, "^"),
     "beta 0.05": (BLUE, "o"),
     "beta 0.5": (VERMILION, "s"),
 }
