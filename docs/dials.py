@@ -36,7 +36,8 @@ SAMPLES, BUDGETS, DRAWS = (4, 8, 16, 32, 128), (0.01, 0.1), 2000
 TOKEN_KLS, ALPHAS, LENGTHS, W_CLIP = (0.01, 0.1), (0.1, 0.5, 1.0), (10, 100, 1000), 20.0
 
 # T14: four arms, updates at pi_theta = pi_t
-ARMS, GAIN, BETAS = np.log([0.4, 0.3, 0.2, 0.1]), np.array([-1.0, 0.0, 0.5, 2.0]), (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
+ARMS, GAIN = np.log([0.4, 0.3, 0.2, 0.1]), np.array([-1.0, 0.0, 0.5, 2.0])
+BETAS = (0.05, 0.2, 0.5, 1.0, 2.0, 3.2, 5.0, 20.0)  # 3.2: what direct alignment chose at alpha 0.1
 
 # T15: sixteen even arms, A at the quantiles of a standard normal
 EVEN_16, NORMAL_16 = np.log(np.full(16, 1 / 16)), norm.ppf((np.arange(16) + 0.5) / 16)

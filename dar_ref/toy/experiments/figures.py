@@ -68,19 +68,24 @@ def win_rate_figure(content: Content) -> Figure:
     return figure
 
 
-def reward_against_kl_figure(content: Content, methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao")) -> Figure:
-    """Proxy and gold reward against KL to pi_0 along the runs: where the proxy goes on and gold turns, it is hacked."""
+def reward_against_kl_figure(
+    content: Content,
+    methods: Sequence[str] = ("dar", "grpo", "online_dpo", "dao"),
+    keys: Sequence[str] = ("proxy", "gold"),
+) -> Figure:
+    """Rewards against KL to pi_0 along the runs: where the proxy goes on and gold turns, the proxy is hacked."""
     count = len(tasks(content))
     with style():
-        figure = Figure(figsize=(3.4 * count, 5.6))
-        axes = figure.subplots(2, count, squeeze=False, sharex="col")
+        figure = Figure(figsize=(3.4 * count, 2.8 * len(keys) + (len(keys) == 1)))
+        axes = figure.subplots(len(keys), count, squeeze=False, sharex="col")
         for column, task in enumerate(tasks(content)):
-            for setting in of_task(content, task):
-                if setting["label"] in methods:
-                    for row, key in enumerate(("proxy", "gold")):
+            for row, key in enumerate(keys):
+                for setting in of_task(content, task):
+                    if setting["label"] in methods:
                         _draw_runs(axes[row, column], setting, "kl", key)
-            axes[0, column].set(title=task, ylabel="proxy reward" if column == 0 else None)
-            axes[1, column].set(xlabel="KL(π‖π₀), nats", ylabel="gold reward" if column == 0 else None)
+                axes[row, column].set(ylabel=TITLES[key] if column == 0 else None)
+            axes[0, column].set(title=task)
+            axes[-1, column].set(xlabel="KL(π‖π₀), nats")
         _legend_below(figure, axes[0, 0], ncols=2 * count)
     return figure
 
@@ -269,7 +274,10 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "stability": {"stability": stability_figure},
     "clip": {"clip": lambda content: against_x(content, ("proxy", "gold", "kl", "ess", "clipped"), "w_clip")},
     **{
-        name: {"win_rate": win_rate_figure, "reward_against_kl": lambda c: reward_against_kl_figure(c, tuple(LOOKS))}
+        name: {
+            "win_rate": win_rate_figure,
+            "gold_against_kl": lambda content: reward_against_kl_figure(content, tuple(LOOKS), ("gold",)),
+        }
         for name in ("direct", "direct-gold")
     },
     "quality": {
