@@ -16,6 +16,7 @@ EXPERIMENTS = {
     "compare": "every method on every task with equal tuning: the paper's Table 1 at toy scale",
     "standard": "score, length-controlled win rate and length: the paper's Table 2 at toy scale",
     "ablate-alpha": "alpha from 0 to 1",
+    "anchor": "alpha from 0.03 to 1 with alpha times beta held: what a large beta costs",
     "frontier": "reward against KL to pi_0",
     "efficiency": "win rate against number of annotations",
     "stability": "which methods collapse with larger steps and older samples",

@@ -266,6 +266,7 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "compare": {"win_rate": win_rate_figure, "reward_against_kl": reward_against_kl_figure},
     "standard": {"reward_against_kl": lambda content: reward_against_kl_figure(content, ("dar", "grpo", "rloo"))},
     "ablate-alpha": {"alpha": lambda c: against_x(c, ("proxy", "gold", "kl", "missing_eos", "ess"), "alpha")},
+    "anchor": {"anchor": lambda c: against_x(c, ("win_rate", "gold", "kl", "ess"), "alpha; alpha times beta is 0.2")},
     "frontier": {
         "tldr": lambda content: frontier_figure(content, "tldr"),
         "tiny": lambda content: frontier_figure(content, "tiny"),

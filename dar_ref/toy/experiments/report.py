@@ -78,6 +78,7 @@ TABLES: dict[str, Callable[[Content], list[Table]]] = {
     "compare": lambda content: [table_1(content), *_panels(content)],
     "standard": lambda content: [table_2(content), *_panels(content)],
     "ablate-alpha": _panels,
+    "anchor": _panels,
     "frontier": lambda content: [paired.at_equal_kl(content), *_panels(content)],
     "efficiency": lambda content: [cost_table(content, task) for task in tasks(content)],
     "stability": lambda content: [collapse_table(content)],

@@ -9,7 +9,7 @@ and seeds: the learning rate, or learning rate and regulariser, see `tuning`; th
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from dar_ref.toy.config import Baseline, Method, Reward, RunConfig
+from dar_ref.toy.config import Baseline, Method, Reward, RunConfig, Weights
 from dar_ref.toy.experiments.conduct import INFINITE, Experiment, Setting
 from dar_ref.toy.experiments.search import Cell
 
@@ -123,6 +123,22 @@ def _as_tuned(cells: Sequence[Cell]) -> list[Setting]:
     return [Setting(cell.label, cell.task, cell.config, cell.label) for cell in cells]
 
 
+def _anchor(_rates: Rates) -> list[Setting]:
+    """alpha beta, the pull towards pi_0, is the same in all; with a smaller alpha the weights are more alike (T14)."""
+    kinds: dict[str, Weights] = {"dar": "dar", "dar zero-sum": "zero_sum"}
+    return [
+        Setting(
+            f"{kind}, alpha {alpha:g}",
+            "tldr",
+            RunConfig(alpha=alpha, beta=0.2 / alpha, weights=weights, reward="annotator", learning_rate=1e-3, **LONG),
+            kind,
+            alpha,
+        )
+        for kind, weights in kinds.items()
+        for alpha in (0.03, 0.1, 0.3, 1.0)
+    ]
+
+
 QUALITIES = (0.3, 0.6, 0.9, 1.0)
 RIVALS: dict[str, dict[str, Any]] = {
     "dar": {},
@@ -203,6 +219,7 @@ EXPERIMENTS = {
         ("grpo", "rloo", "dar"),
     ),
     "ablate-alpha": Experiment("What does alpha do?", _ablate_alpha, (), ()),
+    "anchor": Experiment("At one pull towards pi_0, what does a small alpha cost?", _anchor),
     "frontier": Experiment("How much reward for how much KL to pi_0?", _frontier, (), ()),
     "efficiency": Experiment(
         "What does a win rate cost, in annotations, sampled tokens and seconds?",
