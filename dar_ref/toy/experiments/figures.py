@@ -21,7 +21,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "ppo": (GREY, "p"),
     "dar on gold": (GREEN, "s"),
     "dar alpha 1 beta 0.2": (PURPLE, "^"),
-    "dar zero-sum": (SKY, "s"),
+    "dar zero-sum": (VERMILION, "s"),
     "mean of the group": (BLUE, "o"),
     "mean of the batch": (VERMILION, "s"),
     "dar alpha 0.1": (BLUE, "o"),
@@ -38,7 +38,7 @@ TITLES = {
     "kl": "KL(π‖π₀), nats",
     "missing_eos": "share without EOS",
     "length": "length, tokens",
-    "ess": "effective share of the samples",
+    "ess": "effective sample share",
     "clipped": "share at the clip",
 }
 SHARES = {"win_rate": (0.0, 1.0), "missing_eos": (-0.02, 1.0), "ess": (0.0, 1.0), "clipped": (0.0, 1.0)}
@@ -59,7 +59,8 @@ def win_rate_figure(content: Content) -> Figure:
                 ax.plot(middle.estimate, place, "o", color=color, label="ours" if place == 0 else None)
                 paper = TABLE_1.values.get(setting["label"], {}).get(task)
                 if paper is not None:
-                    ax.plot(paper / 100, place, "D", color=VERMILION, fillstyle="none", label=_once(ax, "paper"))
+                    looks: dict[str, Any] = {"color": VERMILION, "fillstyle": "none", "clip_on": False}
+                    ax.plot(paper / 100, place, "D", label=_once(ax, "paper"), **looks)
             ax.axvline(0.5, color=BLACK, linewidth=0.8, linestyle=":")
             ax.set(title=task, xlim=(0, 1), xlabel="win rate against π₀")
             ax.set_yticks(range(len(settings)), [setting["label"] for setting in settings])
@@ -82,7 +83,7 @@ def reward_against_kl_figure(
             for row, key in enumerate(keys):
                 for setting in of_task(content, task):
                     if setting["label"] in methods:
-                        _draw_runs(axes[row, column], setting, "kl", key)
+                        _draw_runs(axes[row, column], setting, "kl", key, seeds=len(methods) <= 4)
                 axes[row, column].set(ylabel=TITLES[key] if column == 0 else None)
             axes[0, column].set(title=task)
             axes[-1, column].set(xlabel="KL(π‖π₀), nats")
@@ -228,12 +229,13 @@ def _legend_below(figure: Figure, ax: Axes, ncols: int) -> None:
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=ncols, fontsize="small")
 
 
-def _draw_runs(ax: Axes, setting: Content, x: str, y: str) -> None:
+def _draw_runs(ax: Axes, setting: Content, x: str, y: str, *, seeds: bool = True) -> None:
     """Metric `y` against metric `x` along the runs: thin lines are seeds, the thick one their mean."""
     color, marker = LOOKS[setting["label"]]
     runs = ended(setting)
     places, heights = (np.array([[e[name] for e in run["evaluations"]] for run in runs]) for name in (x, y))
-    ax.plot(places.T, heights.T, color=color, alpha=0.25, linewidth=0.7)
+    if seeds:
+        ax.plot(places.T, heights.T, color=color, alpha=0.25, linewidth=0.7)
     ax.plot(places.mean(axis=0), heights.mean(axis=0), color=color, marker=marker, label=setting["label"])
 
 
@@ -266,7 +268,7 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
     "compare": {"win_rate": win_rate_figure, "reward_against_kl": reward_against_kl_figure},
     "standard": {"reward_against_kl": lambda content: reward_against_kl_figure(content, ("dar", "grpo", "rloo"))},
     "ablate-alpha": {"alpha": lambda c: against_x(c, ("proxy", "gold", "kl", "missing_eos", "ess"), "alpha")},
-    "anchor": {"anchor": lambda c: against_x(c, ("win_rate", "gold", "kl", "ess"), "alpha; alpha times beta is 0.2")},
+    "anchor": {"anchor": lambda c: against_x(c, ("win_rate", "gold", "kl", "ess"), "alpha (beta = 0.2 / alpha)")},
     "frontier": {
         "tldr": lambda content: frontier_figure(content, "tldr"),
         "tiny": lambda content: frontier_figure(content, "tiny"),
