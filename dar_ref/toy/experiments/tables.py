@@ -82,8 +82,8 @@ def tuned_table(content: Content) -> Table:
     rows: dict[str, dict[str, Interval | None]] = {}
     for row in content["tuning"]:
         numbers = {**row["chosen"], "interior": float(row["interior"])}
-        rows[f"{row['task']}: {row['label']}"] = {key: number(value) for key, value in numbers.items()}
-    rows["all"] = {"interior": number(fmean(row["interior"] for row in content["tuning"]))}
+        rows[f"{row['task']}: {row['label']}"] = {key: _number(value) for key, value in numbers.items()}
+    rows["all"] = {"interior": _number(fmean(row["interior"] for row in content["tuning"]))}
     tried = len(content["tuning"][0]["tried"])
     note = f"{tried} points of learning rate and regulariser each, a ladder and a walk; interior: all four neighbours"
     return comparison_table(rows, columns, ours=f"{note} of the choice were tried, and are not better")
@@ -174,14 +174,14 @@ def collapsed(run: Content) -> bool:
     return run["diverged"] is not None or run["final"]["gold"] < run["evaluations"][0]["gold"]
 
 
-def number(value: float) -> Interval:
+def _number(value: float) -> Interval:
     """A number that is exact, as an interval of width 0."""
     return Interval(value, value, value, 0.95)
 
 
 def _exactly(count: int, setting: Content) -> Interval:
     """Share of the runs: it is counted, not estimated."""
-    return number(count / len(setting["runs"]))
+    return _number(count / len(setting["runs"]))
 
 
 def seeds(content: Content) -> str:
