@@ -99,7 +99,7 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
         ValueError: `out` is in use or holds the results of another run, or the task has no part `train_on`.
     """
     began, start_settings = time.time(), start_config(task, config.seed)
-    trained_part(TASKS[task], config)
+    trained_part(TASKS[task], config)  # refuses a part that the task lacks, before the start is made
     command = _run_command(task, config)
     with results.writing(out, command):
         start, done = _trained(task, config, start_settings, folder, out / "checkpoint.pt")

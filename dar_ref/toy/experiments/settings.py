@@ -1,4 +1,4 @@
-"""The experiments: the runs of each. `conduct` runs them, `tables` and `figures` show their results.
+"""The experiments: the runs of each. `conduct` runs them, `report` writes their tables and figures.
 
 Every experiment answers one question with the same engine, the same number of samples in each run (100 minibatches of
 128; `hacking` has 200, those of `LONG` have 300) and several seeds. A seed sets prompts,
