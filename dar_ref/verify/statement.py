@@ -36,8 +36,9 @@ class Statement(NamedTuple):
 
 
 def relative(error: Error) -> float:
-    """Error per unit of scale; infinite for NaN, and for a positive error at scale 0."""
-    if np.isnan(error.error):
+    """Error per unit of scale; infinite for a positive error at scale 0, and where one of the two is negative, NaN or
+    infinite, which no formula gives that is right."""
+    if not all(0.0 <= number < np.inf for number in error):
         return np.inf
     return float(error.error / error.scale) if error.scale > 0.0 else (0.0 if error.error == 0.0 else np.inf)
 
@@ -54,11 +55,11 @@ def distance(left: float | Array | arb, right: float | Array | arb) -> float:
 
 
 def policy_distance(log_p: Array, log_q: policies.Policy) -> float:
-    """Largest difference of log-probabilities; infinite if the supports differ."""
+    """Largest difference of log-probabilities; infinite if the supports differ, NaN if one of them is."""
     differences = [
         (0.0 if p == -np.inf else np.inf) if q is None else distance(p, q) for p, q in zip(log_p, log_q, strict=True)
     ]
-    return max(differences)
+    return float(np.max(differences))  # the built-in max would skip a NaN
 
 
 def residual(left: arb, right: arb) -> arb:

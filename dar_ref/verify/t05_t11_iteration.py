@@ -130,7 +130,7 @@ def _errors_of_the_end(case: Case, x: Exact, log_z: Array, tilt: float) -> list[
     errors = [
         Error(policy_distance(end, exact_end), at_end),
         Error(distance(log_z, exact_z), case.alpha * at_end),
-        Error(max(distance(w, exact_z) for w in weights[end > -np.inf]), case.alpha * at_end),
+        Error(float(np.max([distance(w, exact_z) for w in weights[end > -np.inf]])), case.alpha * at_end),
         Error(policy_distance(theory.iterate(*bandit, 1, end)[1], exact_end), stays),
     ]
     log_clip = abs(np.log(case.w_clip))

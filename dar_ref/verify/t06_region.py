@@ -87,7 +87,7 @@ def errors_t6(case: Balls) -> list[Error]:
         if true is None:
             right = not ours.nonempty and ours.alpha == 0.5 and ours.margin == -np.inf
             return [Error(float(not right or (equal is not None and equal.information < np.inf)), 0.0)]
-        scale, digits, slope = _errors_of_alpha(x, float(ours.alpha))
+        scale, digits, slope = errors_of_alpha(x, float(ours.alpha))
         if true.alpha == float(ours.alpha):
             scale = digits
         scale *= TOUCHING if ours.margin == 0.0 else 1.0
@@ -98,7 +98,7 @@ def errors_t6(case: Balls) -> list[Error]:
             Error(float(clear and bool(ours.nonempty) != bool(true.margin > 0)), 0.0),
         ]
         if equal is not None:
-            scale, _, slope = _errors_of_alpha(x, float(equal.alpha))
+            scale, _, slope = errors_of_alpha(x, float(equal.alpha))
             errors += [slope, Error(distance(equal.information, x.eps_0 - true.margin), scale)]
         return errors
 
@@ -115,7 +115,7 @@ def _meeting(case: Balls) -> tuple[int, Anchors, Meeting | None]:
         bits *= 2
 
 
-def _errors_of_alpha(x: Anchors, alpha: float) -> tuple[float, float, Error]:
+def errors_of_alpha(x: Anchors, alpha: float) -> tuple[float, float, Error]:
     """Scale of the margin at alpha, scale of a minimum at an end point, and the slope with its scale."""
     at = arb(alpha)
     first, second = region.slope(x, at)

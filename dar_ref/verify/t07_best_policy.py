@@ -12,7 +12,7 @@ from dar_ref.verify.arb.policies import Exact, Policy
 from dar_ref.verify.arb.region import Anchors
 from dar_ref.verify.random_bandits import Case, draw_case
 from dar_ref.verify.statement import JUDGE_BITS, Error, Statement, distance, policy_distance, shortfall
-from dar_ref.verify.t06_region import NOTHING, TOUCHING, floats
+from dar_ref.verify.t06_region import NOTHING, TOUCHING, errors_of_alpha, floats
 
 
 def draw_best(rng: np.random.Generator) -> Case:
@@ -54,8 +54,9 @@ def errors_t7(case: Case) -> list[Error]:
     - value against `E_pi[A]`: `E_pi[|A| (1 + |log pi|)]`; value against that of `pi*`: this scale plus that of the gap,
       both at `pi*`, plus beta times the scales of the excesses before amplification, since an excess buys value
 
-    If beta is 0 (or below 1e-50 of A's range) the best arms lie in the region; if it is inf the balls touch. In both
-    cases the scales of the excesses are not amplified, but taken three times.
+    If beta is 0 (or below 1e-50 of A's range) the best arms lie in the region; if it is inf the balls touch: the radius
+    of the ball around `pi_ref` is 0, with the scale of T6's margin. In both cases the scales of the excesses are not
+    amplified, but taken three times.
     """
     with policies.precision(JUDGE_BITS):
         true = _best(case)
@@ -83,7 +84,9 @@ def _errors_of_dual(
     alpha, kept = arb(ours.alpha), ours.log_pi[true.shared]
     largest = float(_terms(x, true.advantage, ours.beta).max())
     if ours.beta == np.inf:
-        return [Error(policy_distance(kept, region.ball(x, alpha)[0]), largest)]
+        log_ref, radius = region.ball(x, alpha)
+        scale, _, _ = errors_of_alpha(x, ours.alpha)
+        return [Error(policy_distance(kept, log_ref), largest), Error(max(float(radius), 0.0), TOUCHING * scale)]
     form, value = policies.optimum(true.advantage, x.log_p, x.log_q, alpha, arb(ours.beta))
     dual = arb(ours.beta) * (alpha * x.eps_0 + (1 - alpha) * x.eps_t) + value
     log_pi = _returned(kept)

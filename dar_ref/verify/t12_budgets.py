@@ -12,7 +12,7 @@ import numpy as np
 from flint import arb, arb_series
 
 from dar_ref import theory
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.dual_kl import log_normalize
 from dar_ref.verify.arb import policies
 from dar_ref.verify.arb.policies import INF, Policy
@@ -129,7 +129,8 @@ def errors_t12(case: Budgets) -> list[Error]:
 
     - excess of a KL over its budget, and what is left of both where a better arm could use it: `e + E[(1 + |log ratio -
       KL|) W]`, the sum for both budgets, amplified: to first order the step moves along the curve by `sd(log
-      pi_{t+1}/anchor)`, and an error of that is one of `sd(log pi_0/pi_t)` in the other KL
+      pi_{t+1}/anchor)`, and an error of that is one of `sd(log pi_0/pi_t)` in the other KL. What is left by a step
+      that does not move, up to rounding, has the scale before it is amplified
     - distance from the curve, `log pi_{t+1}/pi_0 - theta A`, theta from the best and the worst arm: `2 t max W`
     - loss of E[A]: `E[|A| (1 + |log pi|)]` of both rows
     - after more than `e0/et` steps, E[A] against that of the end: its scale, and `1/theta` times that of the excess
@@ -157,13 +158,14 @@ def _errors_of_step(x: Curve, now: Policy, ahead: Policy, t: int) -> list[Error]
         for anchor, eps in ((x.log_pi_0, x.eps_0), (now, x.eps_t))
     )
     move = _std(log_pi, log_pi - (log_0 if over_0 > over_t else log_t))
-    scale = (scale_0 + scale_t) * (1.0 + _std(log_pi, log_0 - log_t) / max(move, NOTHING))
+    plain = scale_0 + scale_t
+    scale = plain * (1.0 + _std(log_pi, log_0 - log_t) / max(move, NOTHING))
     before, size_before = expected_advantage(now, x.advantage)
     after, size_after = expected_advantage(ahead, x.advantage)
     spare = 0.0 if (gain[kept] == 0.0).all() else max(-max(over_0, over_t), 0.0)
     return [
         Error(max(over_0, over_t, 0.0), scale),
-        Error(spare, scale),
+        Error(spare, scale if move > EPS * float(terms.max()) else plain),
         Error(off, 2.0 * t * float(terms[kept].max())),
         Error(max(float(before - after), 0.0), size_before + size_after),
     ]

@@ -49,6 +49,11 @@ def with_sign_of_advantage_flipped(real, position):
     return broken
 
 
+def nan_in_last_arm(log_pi):
+    log_pi[..., -1] = np.nan
+    return log_pi
+
+
 BREAKS = {
     "T1 log C dropped": ("T1", "interpolate", without_log_c),
     "T1 alpha swapped": ("T1", "interpolate", lambda real: with_alpha_swapped(real, 2)),
@@ -60,6 +65,7 @@ BREAKS = {
     "T2 gap turned round": ("T2", "kl", lambda real: lambda p, q: real(q, p)),
     "T3 sign of A": ("T3", "regression_target", lambda real: with_sign_of_advantage_flipped(real, 0)),
     "T3 alpha swapped": ("T3", "regression_target", lambda real: with_alpha_swapped(real, 3)),
+    "T3 NaN in the last arm": ("T3", "regression_target", lambda real: lambda *args: nan_in_last_arm(real(*args))),
     "T3 clipped": ("T3", "regression_target", lambda real: lambda *args: real(*args[:5], 1.0)),
     "T4 not clipped": ("T4", "regression_target", lambda real: lambda *args: real(*args[:5], None)),
     "T4 mass not clipped": ("T4", "regression_weights", lambda real: lambda *args: real(*args[:5], None)),

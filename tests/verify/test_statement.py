@@ -17,6 +17,8 @@ def test_errors_are_measured_by_their_scale():
     assert statement.relative(Error(1e-300, 0.0)) == INF  # no error is allowed at scale 0
     assert statement.relative(Error(np.nan, 1.0)) == INF
     assert statement.relative(Error(INF, 1.0)) == INF
+    assert statement.relative(Error(1.0, INF)) == statement.relative(Error(INF, INF)) == INF  # a broken scale
+    assert statement.relative(Error(-1.0, 1.0)) == INF
 
 
 def test_scale_skips_probability_zero():
@@ -37,6 +39,8 @@ def test_policies_of_different_support_are_infinitely_far_apart():
     log_p = np.array([-1.0, -INF])
     assert statement.policy_distance(log_p, [arb(-1.5), None]) == 0.5
     assert statement.policy_distance(log_p, [arb(-1), arb(-2)]) == INF
+    for log_q in ([np.nan, -1.0], [-1.0, np.nan]):  # a NaN in any arm
+        assert np.isnan(statement.policy_distance(np.array(log_q), [arb(-1), arb(-1)]))
     assert statement.policy_distance(np.array([-1.0, -2.0]), [arb(-1), None]) == INF
     assert statement.policy_residuals([arb(1), None, None], [arb(3), None, arb(1)]) == [arb(-2), arb("inf")]
     assert statement.policy_residuals([None, arb(1)], [None, None]) == [arb("inf")]

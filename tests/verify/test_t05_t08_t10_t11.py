@@ -107,6 +107,16 @@ def unclipped(real):
     return lambda *args, **_: real(*args)
 
 
+def in_last_arm(log_pi, value):
+    log_pi[..., -1] = value
+    return log_pi
+
+
+def ends_in_infinity(path):
+    path[-1] = INF
+    return path
+
+
 ALMOST = 1.0 + 1e-13  # a relative error too small to see
 
 BREAKS = {
@@ -118,6 +128,8 @@ BREAKS = {
         lambda real: lambda *a, **k: real(*a, **k)[[0, *range(len(real(*a, **k)) - 1)]],
     ),
     "T5 clip dropped": ("T5", "iterate", unclipped),
+    "T5 an infinite path": ("T5", "iterate", lambda real: lambda *a, **k: ends_in_infinity(real(*a, **k))),
+    "T5 NaN in the last arm": ("T5", "iterate", lambda real: lambda *a, **k: in_last_arm(real(*a, **k), np.nan)),
     "T5 end at beta": ("T5", "fixed_point", lambda real: lambda a, p, alpha, beta: real(a * alpha, p, alpha, beta)),
     "T5 Z without alpha": ("T5", "log_fixed_weight", lambda real: lambda a, p, al, b: real(a, p, al, b) / (al or 0.5)),
     "T5 sign of A in the weight": ("T5", "regression_weights", argument(0, flipped)),
@@ -140,6 +152,11 @@ BREAKS = {
     "T10 sign of the reward": ("T10", "sampled_target", argument(0, flipped)),
     "T10 K + 1": ("T10", "sampled_target", argument(5, lambda count: count + 1)),
     "T10 clip dropped": ("T10", "sampled_target", argument(6, lambda _: None)),
+    "T10 NaN in the last arm": (
+        "T10",
+        "sampled_target",
+        lambda real: lambda *a, **k: in_last_arm(real(*a, **k), np.nan),
+    ),
     "T10 std dropped": ("T10", "sampled_target", option(normalize="none")),
     "T11 alpha swapped": ("T11", "interpolate", argument(2, swapped)),
     "T11 sign of A": ("T11", "coverage", argument(0, flipped)),

@@ -5,6 +5,7 @@ import pytest
 from flint import arb
 
 from dar_ref import cli, theory
+from dar_ref.theory.dual_kl import log_mixture, log_normalize
 from dar_ref.verify import run, t06_region, t07_best_policy, t09_trust_regions
 from dar_ref.verify.arb import policies, region
 from dar_ref.verify.certify import certify
@@ -85,6 +86,15 @@ def other_form(real):
 
 ALMOST = 1.0 + 1e-13  # a relative error too small to see
 
+
+def touching(advantage, log_pi_0, log_pi_t, eps_0, eps_t):
+    """A solver that never looks at A: the answer for balls that touch, at the alpha of the certificate."""
+    alpha = float(theory.feasible(log_pi_0, log_pi_t, eps_0, eps_t).alpha)
+    kept, log_pi = (log_pi_0 > -INF) & (log_pi_t > -INF), np.full(len(advantage), -INF)
+    log_pi[kept] = log_normalize(log_mixture(log_pi_0[kept], log_pi_t[kept], alpha))[0]
+    return theory.ConstrainedOptimum(log_pi, alpha, INF, float(np.exp(log_pi) @ advantage))
+
+
 BREAKS = {
     "T6 radii exchanged": ("T6", "feasible", exchanged(2, 3)),
     "T6 anchors exchanged": ("T6", "feasible", exchanged(0, 1)),
@@ -109,6 +119,7 @@ BREAKS = {
         "constrained_optimum",
         lambda real: lambda *args: (lambda r: r._replace(beta=1.0 / r.beta if r.beta else r.beta))(real(*args)),
     ),
+    "T7 always the policy where the balls would touch": ("T7", "constrained_optimum", lambda _: touching),
     "T7 value off by 1e-8": ("T7", "constrained_optimum", shifted("value", 1e-8)),
     "T9 anchors exchanged": ("T9", "closest", exchanged(0, 1)),
     "T9 other region": ("T9", "closest", other_form),

@@ -61,6 +61,7 @@ BREAKS = {
     "T12 half the budget of a step": ("T12", "budgeted_path", argument(3, lambda eps: 0.5 * eps)),
     "T12 twice the budget of the path": ("T12", "budgeted_path", argument(2, lambda eps: 2.0 * eps)),
     "T12 a step missing": ("T12", "budgeted_path", lambda real: lambda *a: real(*a)[[0, 0, 1, 2]]),
+    "T12 a path that stalls": ("T12", "budgeted_path", lambda real: lambda *a: real(*a)[[0, 1, 1, 1]]),
     "T12 backwards": ("T12", "budgeted_path", lambda real: lambda *a: real(*a)[::-1]),
     "T12 off the curve": ("T12", "budgeted_path", lambda real: lambda *a: real(a[0] + 1e-9 * a[0] ** 2, *a[1:])),
     "T13 twice alpha": ("T13", "weight_ess", argument(2, lambda alpha: min(2.0 * alpha, 1.0))),
