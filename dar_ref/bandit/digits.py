@@ -59,7 +59,7 @@ def digits_bandit(seed: int) -> Bandit:
     Raises:
         TypeError, ValueError: a seed that is not a whole number of at least 0.
     """
-    generator = torch.Generator().manual_seed(scalars.integer("seed", seed, 0))
+    generator = torch.Generator().manual_seed(scalars.seed("seed", seed))
     pixels, labels = load_digits(return_X_y=True)
     images, digits = torch.tensor(pixels / 16.0), torch.tensor(labels)
     splits = digits_splits(len(images), generator)

@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dar_ref import scalars
 from dar_ref.bandit.problem import Bandit, log_probs
 from dar_ref.plots import BLUE, COLORS, GREEN, GREY, MARKERS, VERMILION, style
 from dar_ref.theory.checks import Array
@@ -20,7 +21,13 @@ WINDOW = 15  # iterations in a running mean: what one batch happened to hold wou
 
 
 def settings(comparison: dict[str, Any]) -> list[str]:
-    """Names of the settings in the order of figures and tables, whatever their order in the file."""
+    """Names of the settings in the order of figures and tables, whatever their order in the file.
+
+    Raises:
+        ValueError: a name that has no colour.
+    """
+    for name in comparison["runs"]:
+        scalars.choice("setting", name, COLORS)
     return sorted(comparison["runs"], key=list(COLORS).index)
 
 

@@ -77,7 +77,7 @@ def random_tabular_bandit(num_contexts: int, num_arms: int, seed: int, proxy_noi
     """
     size = (scalars.integer("num_contexts", num_contexts, 1), scalars.integer("num_arms", num_arms, 1))
     proxy_noise = scalars.non_negative("proxy_noise", proxy_noise)
-    generator = torch.Generator().manual_seed(scalars.integer("seed", seed, 0))
+    generator = torch.Generator().manual_seed(scalars.seed("seed", seed))
     gold, noise, logits = torch.randn((3, *size), dtype=torch.float64, generator=generator)
     contexts = Contexts(torch.arange(num_contexts), gold + proxy_noise * noise, gold)
     return Bandit(contexts, contexts, TabularPolicy(logits))

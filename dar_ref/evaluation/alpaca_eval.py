@@ -40,7 +40,8 @@ def alpaca_eval_win_rate(outcomes: ArrayLike, lengths: ArrayLike, reference_leng
         reference_lengths: (N,), those of the reference, >= 0.
 
     Raises:
-        TypeError, ValueError: bad input, see `checks.vectors`; fewer than five rows; equal differences of length.
+        TypeError, ValueError: bad input, see `checks.vectors`; fewer than five rows; a negative length; equal
+            differences of length.
 
     Source: Dubois et al., arXiv 2404.04475, and the package alpaca_eval 0.6.6, whose figures it gives (a test's
     docstring says how that was tried).
@@ -49,6 +50,8 @@ def alpaca_eval_win_rate(outcomes: ArrayLike, lengths: ArrayLike, reference_leng
         outcomes=outcomes, lengths=lengths, reference_lengths=reference_lengths
     )
     checks.between("outcomes", y, 0.0, 1.0, "an outcome lies in [0, 1]; pass the policy's share of the win")
+    for name, array in (("lengths", lengths), ("reference_lengths", reference_lengths)):
+        checks.between(name, array, 0.0, np.inf, "a length is at least 0; count characters")
     if y.size < FOLDS:
         raise ValueError(f"{y.size} rows are too few for {FOLDS} folds; judge more pairs")
     difference = lengths - reference_lengths
@@ -71,7 +74,14 @@ def alpaca_eval_rows(
         policy: its name.
         reference: its name.
         annotator: its name.
+
+    Raises:
+        ValueError: an outcome outside [0, 1].
     """
+    rows = list(rows)
+    if rows:
+        (outcomes,) = checks.vectors(outcome=[row["outcome"] for row in rows])
+        checks.between("outcome", outcomes, 0.0, 1.0, "an outcome lies in [0, 1]; pass the policy's share of the win")
     return [
         {
             "index": index,

@@ -26,7 +26,7 @@ from dar_ref.evaluation.checks import Array
 
 Resample = Literal["units", "crossed"]
 BLOCK = 64  # resamples at once
-ROUNDING = 1e-12  # relative: resamples that differ by less are the same, added in another order
+ROUNDING = 1e-12  # relative to the estimate and to samples below 1: resamples that differ by less are the same
 
 
 class Interval(NamedTuple):
@@ -107,17 +107,19 @@ def bootstrap(
             f"statistic gave {estimate!r} on the samples, or a value that is not finite on a resample (which may repeat"
             " one unit only); pass a statistic that is finite on every resample"
         )
-    if (reason := _no_spread(estimate, drawn, shape)) is not None:
+    unit = min(1.0, max(float(np.abs(array).max()) for array in arrays))
+    if (reason := _no_spread(estimate, drawn, shape, unit)) is not None:
         return NotAnInterval(estimate, reason, level)
     low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level)
 
 
-def _no_spread(estimate: float, drawn: Array, shape: tuple[int, ...]) -> str | None:
-    """Why resamples (R,) of units of that shape say nothing of the spread; None if they do."""
+def _no_spread(estimate: float, drawn: Array, shape: tuple[int, ...], unit: float) -> str | None:
+    """Why resamples (R,) of units of that shape say nothing of the spread; None if they do. Rounding is relative to
+    the estimate and to `unit`, since an estimate near 0 may be a difference of larger numbers."""
     if math.prod(shape) == 1:
         return "one unit: nothing varies"
-    if np.ptp(drawn) <= ROUNDING * (1.0 + abs(estimate)):
+    if np.ptp(drawn) <= ROUNDING * (unit + abs(estimate)):
         return f"the statistic is the same in each of {len(drawn)} resamples of {' x '.join(map(str, shape))} units"
     return None
 

@@ -12,7 +12,7 @@ deviation. As in AlpacaEval 2, the difference is scaled and not centred: zero st
 Special cases:
 - Separable data (every longer completion wins): the slope would be infinite; with the ridge the optimum exists and is
   unique. If all outcomes are 1 (or 0), the result is the limit, 1 (or 0).
-- Equal lengths: the result is exactly the raw win rate, since the constant is not penalised.
+- Equal lengths: the result is the raw win rate, since the constant is not penalised.
 - No difference of zero, and all differences of one sign: the result is an extrapolation and is marked as such.
 - All differences equal: the data cannot separate length from quality. The ridge assigns all to quality, so the result
   is again the raw win rate.
@@ -94,7 +94,7 @@ def length_controlled_win_rate(
     x = np.tanh(difference / std) if std > 0.0 else np.zeros_like(difference)  # equal differences: no length effect
     constant, slope = _fit(y, x, ridge)
     return LengthControlled(
-        rate=float(expit(constant)),
+        rate=float(expit(constant)) if x.any() else float(y.mean()),
         raw=float(y.mean()),
         constant=constant,
         slope=slope,

@@ -6,6 +6,7 @@ numbers are written here, once, and in no file of results.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from dar_ref.evaluation.intervals import Interval, NotAnInterval
 NOT_MEASURED = "not measured"
 NOT_REPORTED = "not reported"
 NOT_AN_INTERVAL = "not an interval"
+AS_TEXT = {"\\": "&#92;", "|": "\\|", "<": "&lt;", "](": "]&#40;", "*": "&#42;", "`": "&#96;", "\n": " "}  # of Markdown
 
 
 Measured = Interval | NotAnInterval | None
@@ -166,7 +168,7 @@ def comparison_table(
 
 def markdown(table: Table) -> str:
     """The table in Markdown, first column left, others right, with the notes below; ends with a newline. A name in it
-    is text, whatever it looks like: no HTML, no link, no column of its own."""
+    is text, whatever it looks like: no HTML, no link, no emphasis, no column of its own."""
     lines = [[_as_text(cell) for cell in row] for row in (table.header, *table.rows)]
     rule = ["---", *["---:"] * (len(table.header) - 1)]
     body = [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
@@ -174,9 +176,9 @@ def markdown(table: Table) -> str:
 
 
 def _as_text(cell: str) -> str:
-    for mark, written in (("\\", "&#92;"), ("|", "\\|"), ("<", "&lt;"), ("](", "]&#40;"), ("\n", " ")):
+    for mark, written in AS_TEXT.items():
         cell = cell.replace(mark, written)
-    return cell
+    return re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", cell)  # inside a word it marks nothing
 
 
 def plain_text(table: Table) -> str:

@@ -32,8 +32,8 @@ def per_token(completion_mask: Tensor, **named: Tensor) -> None:
         )
     if completion_mask.shape != shape:
         raise ValueError(
-            f"completion_mask has shape {tuple(completion_mask.shape)}, the log-probs {tuple(shape)};"
-            " pass one flag per token"
+            f"completion_mask has shape {tuple(completion_mask.shape)}, {' and '.join(named)} {tuple(shape)};"
+            " pass one flag and one value per token"
         )
 
 

@@ -33,12 +33,14 @@ class DARWeights(NamedTuple):
     clipped: Tensor
 
     def ess(self) -> Tensor:
-        """Effective sample share `(sum w)^2 / (B sum w^2)`, a scalar in (0, 1], float64.
+        """Effective sample share `(sum w)^2 / (B sum w^2)`, a scalar in [0, 1], float64.
 
-        The share of the samples that the regression rests on: 1 if all are equal, 1/B if only one is not 0.
+        The share of the samples that the regression rests on: 1 if all are equal, 1/B if only one is not 0, and 0 if
+        all are 0. NaN if a weight is infinite or NaN.
         """
         weight = self.weight.double()
-        return weight.sum() ** 2 / (len(weight) * (weight**2).sum())
+        unit = torch.ldexp(weight, -torch.frexp(weight.max()).exponent)  # the largest is near 1: no square overflows
+        return unit.sum() ** 2 / (len(unit) * (unit**2).sum() + (unit.max() == 0.0))
 
 
 class DARLoss(NamedTuple):

@@ -136,8 +136,10 @@ def rloo_loss(
     finite_rewards(rewards)
     beta = scalars.non_negative("beta", beta, single=True)
     num_groups = checks.groups(len(rewards), num_generations)
-    penalty = checks.at_least_float32(old_logps) - ref_logps  # (B,)
-    returns = (rewards - beta * penalty).detach().view(num_groups, num_generations)  # (N, K)
+    returns = checks.at_least_float32(rewards)
+    if beta > 0.0:  # at 0 pi_0 has no say, even where it is 0: 0 * inf would be NaN
+        returns = returns - beta * (checks.at_least_float32(old_logps) - ref_logps)  # (B,)
+    returns = returns.detach().view(num_groups, num_generations)  # (N, K)
     others = (returns.sum(dim=1, keepdim=True) - returns) / (num_generations - 1)  # (N, K), leave-one-out mean
     return -((returns - others).view(-1) * checks.at_least_float32(logps)).mean()
 

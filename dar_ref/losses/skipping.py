@@ -30,7 +30,7 @@ def negligible(weights: Tensor, tolerance: float, *, total: float | None = None)
     Args:
         weights: (B,), `>= 0`, or upper bounds of weights; inf and NaN are never left out.
         tolerance: in [0, 1]; 0 leaves out none, also none of weight 0.
-        total: what `tolerance` is a share of; None for the sum of `weights`.
+        total: what `tolerance` is a share of; None for the sum of `weights`. Of an infinite one nothing is left out.
 
     Returns:
         (B,) bool, True for what may be left out. Among equal weights the first ones.
@@ -46,8 +46,8 @@ def negligible(weights: Tensor, tolerance: float, *, total: float | None = None)
     tolerance = scalars.fraction("tolerance", tolerance, single=True)
     if tolerance == 0.0:
         return torch.zeros_like(weights, dtype=torch.bool)
-    wide = weights.detach().double().nan_to_num(nan=torch.inf)
+    wide = weights.detach().double().nan_to_num(nan=torch.inf, posinf=torch.inf)
     ordered, order = wide.sort(stable=True)
-    limit = tolerance * (ordered.sum() if total is None else total)
-    out = (ordered.cumsum(dim=0) <= limit) & ordered.isfinite()
+    limit = tolerance * (ordered.sum() if total is None else torch.tensor(total, dtype=torch.float64))
+    out = (ordered.cumsum(dim=0) <= limit) & limit.isfinite()
     return torch.zeros_like(out).scatter(0, order, out)

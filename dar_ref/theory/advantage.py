@@ -36,7 +36,7 @@ def exact_advantage(reward: ArrayLike, log_pi_t: ArrayLike) -> ExactAdvantage:
         `ExactAdvantage(advantage, std)`. The advantage is 0 everywhere if the standard deviation is at most `MIN_STD`.
 
     Raises:
-        TypeError, ValueError: bad input.
+        TypeError, ValueError: bad input, or rewards whose difference is beyond float64.
 
     Source: the paper's practical loss; T10.
 
@@ -44,7 +44,9 @@ def exact_advantage(reward: ArrayLike, log_pi_t: ArrayLike) -> ExactAdvantage:
     [[-1.0, 1.0]]
     """
     reward, log_pi_t = checks.arrays(reward=reward, log_pi_t=log_pi_t)
+    checks.span(reward=reward)
     pi_t = np.exp(log_pi_t)
     centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    std = float(np.sqrt((pi_t * centred**2).sum(axis=-1).mean()))
+    exponent = np.frexp(np.abs(centred).max())[1]  # in units of a power of two no square overflows
+    std = float(np.ldexp(np.sqrt((pi_t * np.ldexp(centred, -exponent) ** 2).sum(axis=-1).mean()), exponent))
     return ExactAdvantage(centred / std if std > MIN_STD else np.zeros_like(centred), std)

@@ -81,6 +81,18 @@ def over_beta(advantage: Array, beta: float) -> Array:
     return quotient
 
 
+def span(**named: Array) -> None:
+    """Raise ValueError where a difference of two values of the named array leaves the range of float64."""
+    for name, array in named.items():
+        with np.errstate(over="ignore"):
+            difference = array.max() - array.min()
+        if not np.isfinite(difference):
+            raise ValueError(
+                f"{name} spans {float(array.min())!r} to {float(array.max())!r}: the difference overflows float64 and"
+                f" cannot be centred; scale the {name} down"
+            )
+
+
 def _floating(name: str, value: ArrayLike) -> Array:
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.floating):

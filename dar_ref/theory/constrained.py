@@ -76,7 +76,7 @@ def constrained_optimum(
     if eps_0 == eps_t == np.inf:
         best = advantage == advantage.max()
         return _outcome(advantage, best, np.zeros(best.sum()), np.nan, 0.0)
-    alone = None if np.isfinite(eps_0 + eps_t) else float(np.isinf(eps_t))
+    alone = float(np.isinf(eps_t)) if np.inf in (eps_0, eps_t) else None
     if alone is not None:  # only one ball constrains: use it twice, and fix alpha at its end point
         log_pi_0 = log_pi_t = log_pi_0 if alone else log_pi_t
         eps_0 = eps_t = min(eps_0, eps_t)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
-from dar_ref.theory.checks import Array
+from dar_ref.theory.checks import EPS, Array
 from dar_ref.theory.lowest import lowest_log_c
 
 
@@ -69,14 +69,15 @@ def renyi(log_p: ArrayLike, log_q: ArrayLike, order: float) -> Array:
     in_p = log_p > -np.inf
     with np.errstate(invalid="ignore"):  # -inf - -inf outside supp p is masked in the same line
         log_ratio = np.where(in_p, log_p - log_q, 0.0)
-    if order == np.inf:
+    if order >= 2.0 / EPS:  # here log(p)/(order - 1) is below the rounding of log p
         return np.maximum(np.where(in_p, log_ratio, -np.inf).max(axis=-1), 0.0)
     tilt = (order - 1.0) * log_ratio
     log_power_sum = log_sum_exp(np.where(in_p, log_p + tilt, -np.inf))
-    # Near order 1 the sum is 1 + sum p expm1(tilt), and this form loses no digits.
-    near_one = np.all(np.abs(tilt) <= 1.0, axis=-1)
-    excess = (np.exp(log_p) * np.expm1(np.clip(tilt, -1.0, 1.0))).sum(axis=-1)
-    log_power_sum = np.where(near_one, np.log1p(excess), log_power_sum)
+    # Near order 1 the sum is 1 + sum p expm1(tilt), and this form loses no digits where that is near 1.
+    lost = tilt == -np.inf  # an arm that q lacks, at an order below 1
+    excess = (np.exp(log_p) * np.where(lost, -1.0, np.expm1(np.clip(tilt, -1.0, 1.0)))).sum(axis=-1)
+    near_one = np.all((np.abs(tilt) <= 1.0) | lost, axis=-1) & (excess > -0.5)
+    log_power_sum = np.where(near_one, np.log1p(np.maximum(excess, -0.5)), log_power_sum)
     return np.maximum(log_power_sum / (order - 1.0), 0.0)
 
 
@@ -106,7 +107,7 @@ def chernoff(log_p: ArrayLike, log_q: ArrayLike) -> Chernoff:
     """
     log_p, log_q = checks.arrays(log_p=log_p, log_q=log_q)
     lowest, alpha = lowest_log_c(log_p, log_q, np.zeros(()))
-    return Chernoff(np.maximum(-lowest, 0.0), alpha)
+    return Chernoff(np.maximum(-lowest, 0.0), alpha[()])  # of one bandit a number
 
 
 def expected_log_ratio(log_p: Array, log_q: Array) -> Array:

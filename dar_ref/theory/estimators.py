@@ -106,7 +106,8 @@ def noise_to_signal(moments: Moments) -> float:
         moments: of an update, from `estimator_moments`.
 
     Returns:
-        The ratio, `>= 0`; inf where the mean is exactly 0 and the noise is not, NaN where both are 0.
+        The ratio, `>= 0`; inf where the mean is exactly 0 and the noise is not; NaN where both are 0, or so small
+        (below about 1e-160) that their squares are 0 in float64.
 
     Source: T8. DAR's and DAO's means differ by the factor 1/beta, so only a ratio compares them.
 
@@ -127,7 +128,7 @@ def efficiency(moments: Moments, gradient: ArrayLike) -> float:
         gradient: G (N*A,) or (N, A), the exact gradient to recover; finite, not zero.
 
     Returns:
-        The share in [0, 1]; NaN where the update is always 0.
+        The share in [0, 1]; NaN where the update is always 0, or below about 1e-160.
 
     Raises:
         ValueError: a gradient of another size, all zero, or not finite.

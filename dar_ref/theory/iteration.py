@@ -62,7 +62,7 @@ def iterate(
         beta: strength of the regulariser, `> 0`, in units of the advantage per nat.
         steps: number of updates, `>= 0`.
         log_pi_t: start (..., A), log-probabilities; None starts at `pi_0`.
-        w_clip: upper bound of the regression weight, `> 0`; None for no bound. With a clip each step is
+        w_clip: upper bound of the regression weight, `> 0`; None or inf for no bound. With a number each step is
             `regression_target`, so a lost arm stays lost at alpha = 1 too.
         normalize: A at each step. None: as given. `"center"`: minus its mean under pi_t, row by row; without a clip
             this changes nothing. `"standardize"`: centred, then divided by its std under pi_t, row by row.
@@ -86,10 +86,10 @@ def iterate(
     advantage, log_pi_0, start = checks.arrays(advantage=advantage, log_pi_0=log_pi_0, log_pi_t=start)
     alpha, beta, steps = checks.alpha(alpha), checks.positive("beta", beta), scalars.integer("steps", steps, 0)
     if w_clip is not None:
-        w_clip = checks.positive("w_clip", w_clip)
+        w_clip = scalars.positive("w_clip", w_clip, or_infinite=True)
     if normalize is not None:
         scalars.choice("normalize", normalize, get_args(Normalize))
-        check_span(advantage)
+        checks.span(advantage=advantage)
     path = np.empty((steps + 1, *np.broadcast_shapes(advantage.shape, log_pi_0.shape, start.shape)))
     path[0] = start
     for now, following in pairwise(path):
@@ -216,17 +216,6 @@ def log_variance(deviation: Array, log_pi: Array) -> Array:
     """log E_pi[deviation^2] (...); `-inf` where the deviation is zero on supp pi. The variance may be e^-1000."""
     with np.errstate(divide="ignore"):
         return log_sum_exp(log_pi + 2.0 * np.log(np.abs(deviation)))
-
-
-def check_span(advantage: Array) -> None:
-    """Raise ValueError where a difference of two advantages leaves the range of float64."""
-    with np.errstate(over="ignore"):
-        span = advantage.max() - advantage.min()
-    if not np.isfinite(span):
-        raise ValueError(
-            f"advantage spans {advantage.min()!r} to {advantage.max()!r}: the difference overflows float64 and cannot"
-            " be centred; scale the advantage down"
-        )
 
 
 def _renewed(advantage: Array, log_pi: Array, beta: float, normalize: Normalize) -> Array:

@@ -46,7 +46,7 @@ from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
 from dar_ref.theory.divergence import log_sum_exp
 from dar_ref.theory.dual_kl import log_normalize
-from dar_ref.theory.iteration import centred, check_span, log_variance
+from dar_ref.theory.iteration import centred, log_variance
 from dar_ref.theory.roots import crossing
 
 
@@ -88,7 +88,7 @@ def log_ratio_std(advantage: ArrayLike, log_pi_0: ArrayLike, theta: ArrayLike) -
     (0.662743, 1.50888)
     """
     advantage, log_pi_0 = checks.arrays(advantage=advantage, log_pi_0=log_pi_0)
-    check_span(advantage)
+    checks.span(advantage=advantage)
     tilts = _tilts(theta, np.abs(advantage).max())
     curve = np.empty(tilts.shape)
     for i, tilt in enumerate(tilts):
@@ -183,7 +183,7 @@ def normalized_fixed_points(
         x = np.array([crossing(lambda x: _log_excess(x, x_0, kappa), low, peak, high) for low, high in ends])
     log_pi = np.empty((x.size, 2))
     log_pi[:, better], log_pi[:, 1 - better] = -np.logaddexp(0.0, -2.0 * x), -np.logaddexp(0.0, 2.0 * x)
-    slope = 1.0 - alpha + np.sinh(x) / beta
+    slope = 1.0 - alpha + np.sinh(x) / beta if kappa != threshold else np.ones(1)  # there it is 1, without rounding
     return NormalizedFixedPoints(log_pi, slope, np.abs(slope) < 1.0)
 
 

@@ -71,9 +71,9 @@ def feasible(log_pi_0: ArrayLike, log_pi_t: ArrayLike, eps_0: float, eps_t: floa
     if np.isinf(eps_0) or np.isinf(eps_t):
         shape = np.broadcast_shapes(log_pi_0.shape, log_pi_t.shape)[:-1]
         end = 0.5 if eps_0 == eps_t else float(np.isinf(eps_t))  # all weight on the ball of finite radius
-        return Feasibility(np.ones(shape, bool), np.full(shape, end), np.full(shape, min(eps_0, eps_t)))
+        return Feasibility(np.ones(shape, bool)[()], np.full(shape, end)[()], np.full(shape, min(eps_0, eps_t))[()])
     alpha, margin = lowest_margin(log_pi_0, log_pi_t, (log_pi_0 > -np.inf) & (log_pi_t > -np.inf), eps_0, eps_t)
-    return Feasibility(margin >= 0.0, alpha, margin)
+    return Feasibility(margin >= 0.0, alpha[()], margin[()])  # of one bandit numbers, as other functions take them
 
 
 def matched_radius(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float, eps_0: float, eps_t: float) -> Array:
@@ -104,7 +104,8 @@ def matched_radius(log_pi_0: ArrayLike, log_pi_t: ArrayLike, alpha: float, eps_0
     """
     eps_0, eps_t = checks.non_negative("eps_0", eps_0), checks.non_negative("eps_t", eps_t)
     _, log_c = interpolate(log_pi_0, log_pi_t, alpha)
-    return np.asarray(log_c + weighted(alpha, eps_0, eps_t))
+    radius: Array = log_c + weighted(alpha, eps_0, eps_t)
+    return radius
 
 
 def lowest_margin(

@@ -7,6 +7,7 @@ It writes the objective with one strength for each of the two KLs,
 which is DAR's with `beta = a + b` and `alpha = a / (a + b)`.
 """
 
+import math
 from typing import NamedTuple
 
 from dar_ref import scalars
@@ -34,7 +35,7 @@ def from_strengths(reference: float, stability: float) -> Weighting:
         stability: b, of KL(pi‖pi_t), at least 0; one of the two is above 0.
 
     Raises:
-        TypeError, ValueError: a strength out of range, or both 0.
+        TypeError, ValueError: a strength out of range, both 0, or a sum beyond float64.
 
     Source: arXiv 2504.14177 and arXiv 2602.11523.
 
@@ -44,6 +45,8 @@ def from_strengths(reference: float, stability: float) -> Weighting:
     a, b = scalars.non_negative("reference", reference), scalars.non_negative("stability", stability)
     if a + b == 0.0:
         raise ValueError("reference = stability = 0: nothing holds the policy, and no alpha and beta say so; raise one")
+    if a + b == math.inf:
+        raise ValueError(f"reference + stability overflows float64: {a!r} + {b!r}; scale both, and the reward, down")
     return Weighting(a / (a + b), a + b)
 
 

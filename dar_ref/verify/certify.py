@@ -15,6 +15,7 @@ from dar_ref import scalars
 from dar_ref.verify.arb.policies import INF, precision
 
 MAX_BITS = 2**20
+MOST_DIGITS = 100_000
 C = TypeVar("C")
 
 
@@ -31,18 +32,18 @@ def certify(residuals: Callable[[C], list[arb]], case: C, digits: int = 100) -> 
     Args:
         residuals: function from a case to the difference of both sides of each identity, at the current precision.
         case: argument of `residuals`.
-        digits: D >= 1, number of decimal places.
+        digits: D in [1, MOST_DIGITS], number of decimal places.
 
     Returns:
         `Certificate(passed, radius)`; `radius < 10^-digits` if passed (a float: 0 from about 308 digits on).
 
     Raises:
-        ValueError: fewer than 1 digit, no residual at all, or one that stays undecided at 2^20 bits.
+        ValueError: too few or too many digits, no residual at all, or one that stays undecided at 2^20 bits.
 
     Source: Johansson, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic", IEEE Trans. Computers
         66 (2017).
     """
-    bits = int(3.33 * scalars.integer("digits", digits, 1)) + 128
+    bits = int(3.33 * scalars.integer("digits", digits, 1, MOST_DIGITS)) + 128
     while bits <= MAX_BITS:
         with precision(bits):
             balls = residuals(case)

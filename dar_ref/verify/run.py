@@ -22,10 +22,9 @@ from dar_ref.verify import (
     t13_t15_samples,
     t14_zero_sum,
 )
-from dar_ref.verify.certify import certify
+from dar_ref.verify.certify import MOST_DIGITS, certify
 from dar_ref.verify.statement import LIMIT, Statement, relative
 
-MOST_DIGITS = 100_000
 STATEMENTS = {
     statement.id: statement
     for statement in sorted(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dar_ref.bandit import Bandit, Contexts, TabularPolicy, log_probs, random_tabular_bandit, tabular_bandit
+from dar_ref.bandit import Bandit, Contexts, TabularPolicy, figures, log_probs, random_tabular_bandit, tabular_bandit
 
 TABLE = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], dtype=torch.float64)
 
@@ -104,3 +104,13 @@ def test_random_tabular_bandit_is_its_seed():
 def test_random_tabular_bandit_refuses_bad_options(arguments, error, message):
     with pytest.raises(error, match=message):
         random_tabular_bandit(*arguments)
+
+
+def test_a_seed_that_no_generator_takes_is_refused():
+    with pytest.raises(ValueError, match="seed = 18446744073709551616 is above"):
+        random_tabular_bandit(1, 1, 2**64)
+
+
+def test_figures_refuse_a_setting_without_a_colour():
+    with pytest.raises(ValueError, match="setting = 'my run' is unknown; choose one of pi_0"):
+        figures.settings({"runs": {"my run": {}}})

@@ -111,3 +111,12 @@ def test_rows_have_alpaca_evals_names_and_its_preference():
         "annotator": "judge",
         "preference": 2.0,
     }
+
+
+def test_negative_lengths_and_outcomes_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="a length is at least 0"):
+        alpaca_eval_win_rate([1, 0, 1, 1, 0], [-5, 6, 7, 8, 9], [5, 5, 1, 2, 3])
+    row = {"prompt": "a", "reference_completion": "b", "completion": "c", "outcome": 2}
+    with pytest.raises(ValueError, match=r"outcome\[0\] = 2.0: an outcome lies in"):
+        alpaca_eval_rows([row], policy="dar", reference="pi_0", annotator="rm")
+    assert alpaca_eval_rows([], policy="dar", reference="pi_0", annotator="rm") == []

@@ -228,3 +228,10 @@ def test_many_means_at_once_are_the_means_one_by_one(n):
     data = np.random.default_rng(n).normal(size=n)
     one_by_one = bootstrap(data, statistic=lambda x: float(x.mean()), resamples=150)
     assert bootstrap(data, resamples=150) == pytest.approx(one_by_one, rel=1e-13, abs=1e-15)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1.0, 1e12])
+def test_small_numbers_vary_like_large_ones(unit):
+    found = bootstrap(np.array([4.0, 3.0, 2.0, 1.0]) * unit)
+    assert found.low / unit == pytest.approx(bootstrap([4.0, 3.0, 2.0, 1.0]).low)
+    assert isinstance(bootstrap(np.full(4, 0.1 + 0.2) * unit), NotAnInterval)

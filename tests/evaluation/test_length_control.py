@@ -44,7 +44,7 @@ def test_the_fit_satisfies_the_optimality_conditions(case):
     scale = 1e-9 * (1.0 + abs(fit.slope) + abs(fit.constant)) * len(y)
     assert p.mean() == pytest.approx(fit.raw, abs=scale)  # the constant has no penalty, so the means agree
     assert ((y - p) * x).sum() == pytest.approx(ridge * fit.slope, abs=scale, rel=1e-6)
-    assert fit.rate == expit(fit.constant)
+    assert fit.rate == pytest.approx(expit(fit.constant), rel=1e-15)
 
 
 @pytest.mark.parametrize("ridge", [1e-2, 1.0, 30.0])
@@ -204,3 +204,11 @@ def test_an_iteration_that_does_not_settle_says_so(monkeypatch):
 def test_bad_input_is_refused(arguments, options, error, message):
     with pytest.raises(error, match=message):
         length_controlled_win_rate(*arguments, **options)
+
+
+def test_at_equal_lengths_the_rate_is_the_share_of_wins_itself():
+    for n in range(1, 40):
+        for wins in range(n + 1):
+            outcomes = [1.0] * wins + [0.0] * (n - wins)
+            fit = length_controlled_win_rate(outcomes, [5] * n, [5] * n)
+            assert fit.rate == fit.raw == np.mean(outcomes)

@@ -17,6 +17,7 @@ from dar_ref.evaluation import (
     Column,
     Interval,
     Reported,
+    Table,
     bootstrap,
     comparison_table,
     format_interval,
@@ -173,3 +174,13 @@ def test_what_is_not_an_interval_says_so_and_why():
     assert table.rows[0][1] == "100 (not an interval)"
     assert table.notes[-1] == "not an interval: the statistic is the same in each of 2000 resamples of 8 units"
     assert "intervals: 95 %" in table.notes[0]
+
+
+def test_a_name_marks_no_emphasis_and_no_code():
+    shown = markdown(Table(("name",), (("*b*",), ("_b_",), ("`b`",), ("w_clip 0.1",)), ()))
+    assert re.findall("^[|] (.*) [|]$", shown, re.MULTILINE)[2:] == [
+        "&#42;b&#42;",
+        "&#95;b&#95;",
+        "&#96;b&#96;",
+        "w_clip 0.1",
+    ]

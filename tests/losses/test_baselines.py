@@ -389,3 +389,14 @@ def test_bad_options_are_named(what):
 def test_rewards_must_be_finite(loss):
     with pytest.raises(ValueError, match=r"rewards\[1\] = nan"):
         loss(torch.tensor([0.0, NAN]))
+
+
+def test_rloo_without_kl_does_not_look_at_pi_0():
+    logps, rewards = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 0.0])
+    lost, other = torch.tensor([-math.inf, -1.0]), torch.tensor([-3.0, -1.0])
+    assert rloo_loss(logps, lost, logps, rewards, 2, beta=0.0) == rloo_loss(logps, other, logps, rewards, 2, beta=0.0)
+
+
+def test_the_message_names_what_the_mask_does_not_fit():
+    with pytest.raises(ValueError, match=r"completion_mask has shape \(2, 3\), advantages \(2, 4\)"):
+        ppo_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4), torch.ones(2, 3))

@@ -199,3 +199,18 @@ def test_a_permutation_permutes_and_a_batch_is_the_mean_of_its_halves():
     assert shuffled.loss.item() == pytest.approx(whole.loss.item(), rel=1e-14)
     halves = [dar_loss(*(t[s] for t in tensors)).loss.item() for s in (slice(0, 4), slice(4, 8))]
     assert whole.loss.item() == pytest.approx(sum(halves) / 2, rel=1e-14)
+
+
+@pytest.mark.parametrize("log_scale", [-700.0, -300.0, 0.0, 300.0, 700.0])
+def test_the_effective_sample_share_has_no_unit(log_scale):
+    """Squares of the weights would leave float64; the share is that of the weights 1, 2 and 3."""
+    zero = torch.zeros(3, dtype=torch.float64)
+    weights = dar_weights(
+        zero, zero, torch.log(torch.tensor([1.0, 2.0, 3.0]).double()) + log_scale, beta=1.0, w_clip=math.inf
+    )
+    assert weights.ess().item() == pytest.approx(36.0 / (3.0 * 14.0), rel=1e-12)
+
+
+def test_no_sample_counts_where_all_weights_are_zero():
+    zero = torch.zeros(3)
+    assert dar_weights(zero, zero, torch.full((3,), -6.0)).ess().item() == 0.0  # exp(-120) is 0 in float32

@@ -234,3 +234,8 @@ def test_what_does_not_fit_is_refused(change, error, message):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         fused(*inputs(), **options)
+
+
+def test_a_mask_that_is_no_tensor_is_refused_by_name():
+    with pytest.raises(TypeError, match="completion_mask is a list; pass a"):
+        linear_cross_entropy(torch.zeros(1, 2, 3), torch.zeros(4, 3), torch.zeros(1, 2, dtype=torch.long), [[1, 1]])

@@ -118,3 +118,10 @@ def test_what_is_not_a_number_is_never_left_out():
 def test_a_tolerance_out_of_range_is_refused(tolerance):
     with pytest.raises(ValueError, match="tolerance"):
         negligible(torch.ones(2), tolerance)
+
+
+@pytest.mark.parametrize("tolerance", TOLERANCES)
+@pytest.mark.parametrize("weights", [[math.inf, 1.0, 2.0], [math.inf, math.inf, 1.0], [math.inf, 1.0]])
+def test_beside_an_infinite_weight_nothing_can_be_left_out(weights, tolerance):
+    assert not negligible(torch.tensor(weights), tolerance).any()
+    assert not negligible(torch.tensor([1.0, 2.0]), tolerance, total=math.inf).any()

@@ -57,3 +57,11 @@ def test_unnormalised_it_is_the_mean_over_all_groups_up_to_the_own_sample(num_ge
 def test_bad_input_is_refused(reward, log_pi_t, message):
     with pytest.raises(ValueError, match=message):
         exact_advantage(np.array(reward), np.array(log_pi_t))
+
+
+def test_large_rewards_do_not_overflow_and_a_span_beyond_float64_is_refused():
+    advantage, std = exact_advantage(np.array([1e200, 0.0]), np.log([0.5, 0.5]))
+    assert advantage.tolist() == [1.0, -1.0]
+    assert std == 5e199
+    with pytest.raises(ValueError, match=r"reward spans -1e\+308 to 1e\+308: the difference overflows float64"):
+        exact_advantage(np.array([-1e308, 1e308]), np.log([0.5, 0.5]))

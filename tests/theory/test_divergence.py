@@ -1,5 +1,6 @@
 """KL, Rényi, Chernoff against 60-digit definitions, and the relations between them."""
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -212,3 +213,19 @@ def test_a_slope_per_row_broadcasts():
 def test_renyi_of_infinite_order_is_taken_row_by_row():
     rows = np.stack([HALVES, ONE_TWO])
     assert renyi(rows, HALVES, INF) == pytest.approx([0.0, np.log(4 / 3)], abs=1e-15)
+
+
+@pytest.mark.parametrize("below", [1e-6, 1e-9, 1e-12, 1e-14])
+def test_renyi_just_below_order_one_keeps_its_digits_beside_an_arm_that_q_lacks(below):
+    log_p = np.array([np.log(0.5), np.log(0.5), np.log(1e-20)])
+    log_q = np.array([np.log(0.3), np.log(0.7), -INF])
+    order = 1.0 - below
+    exact = mpmath.log(reference.power_sum(log_p, log_q, order)) / (mpmath.mpf(order) - 1)
+    assert renyi(log_p, log_q, order) == pytest.approx(float(exact), rel=1e-14)
+
+
+@pytest.mark.parametrize("order", [1e15, 1e17, 1e300, 1e308])
+def test_renyi_of_a_huge_order_is_that_of_infinity(order):
+    log_p, log_q = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    assert renyi(log_p, log_q, order) == pytest.approx(np.log(7.0), rel=1e-14)
+    assert renyi(log_p, np.array([-INF, np.log(0.5), np.log(0.5)]), order) == INF

@@ -480,3 +480,9 @@ def test_inputs_are_left_as_they_were() -> None:
     end += 1.0
     for array, copy in zip((advantage, log_pi_0, start), copies, strict=True):
         assert (array == copy).all()
+
+
+def test_an_infinite_clip_is_no_clip():
+    """The regression moves mass only on supp pi_t, which is all arms here, so its target is the optimum."""
+    bandit = (np.array([0.0, 1.0]), np.log([0.5, 0.5]), 0.1, 1.0, 3)
+    np.testing.assert_allclose(iterate(*bandit, w_clip=np.inf), iterate(*bandit), rtol=1e-14)

@@ -342,3 +342,14 @@ def test_independent_tokens_divide_the_threshold_by_their_root(tokens: int) -> N
 def test_refusals_name_the_value(call: partial[Array], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.2084962406015038, 0.5, 0.9, 1.0])
+def test_the_point_at_the_threshold_has_slope_one_and_does_not_attract(alpha):
+    log_pi_0 = np.log([0.5, 0.5])
+    threshold = float(normalized_threshold(np.log(0.5)))
+    for beta in np.nextafter(threshold / alpha, [0.0, threshold / alpha, np.inf]):
+        found = normalized_fixed_points(np.array([1.0, 0.0]), log_pi_0, alpha, beta)
+        if alpha * beta == threshold:
+            assert found.slope.tolist() == [1.0]
+            assert not found.attracting.any()

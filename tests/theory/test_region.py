@@ -482,3 +482,20 @@ def test_bad_input(change: dict[str, object], error: type[Exception], message: s
 def test_matched_radius_refuses_a_reference_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match="no arm in common"):
         matched_radius(np.array([0.0, -np.inf]), np.array([-np.inf, 0.0]), 0.5, 1.0, 1.0)
+
+
+def test_radii_whose_sum_overflows_are_two_finite_radii():
+    log_pi_0, log_pi_t, advantage = np.array([0.0, -np.inf]), np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    best = constrained_optimum(advantage, log_pi_0, log_pi_t, 1e308, 1e308)
+    assert best.log_pi.tolist() == [0.0, -np.inf]  # pi_0 lacks the better arm
+    with pytest.raises(ValueError, match="no arm in common"):
+        constrained_optimum(advantage, log_pi_0, log_pi_0[::-1], 1e308, 1e308)
+
+
+def test_numbers_of_one_bandit_go_into_other_functions_as_they_are():
+    log_p, log_q = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    meets, meeting = feasible(log_p, log_q, 0.4, 0.4), chernoff(log_p, log_q)
+    assert theory.interpolate(log_p, log_q, meets.alpha).log_c == pytest.approx(-meeting.information, rel=1e-14)
+    assert theory.interpolate(log_p, log_q, meeting.alpha).log_c == pytest.approx(-meeting.information, rel=1e-14)
+    assert feasible(log_p, log_q, matched_radius(log_p, log_q, 0.5, 1.0, 1.0), math.inf).margin > 0.0
+    assert feasible(log_p, log_q, feasible(log_p, log_q, math.inf, 0.5).margin, math.inf).margin == 0.5

@@ -40,3 +40,8 @@ def test_there_and_back(a, b):
 def test_strengths_out_of_range(a, b):
     with pytest.raises(ValueError, match=r"reference|stability"):
         from_strengths(a, b)
+
+
+def test_a_sum_of_strengths_beyond_float64_is_refused():
+    with pytest.raises(ValueError, match="overflows float64"):
+        from_strengths(1e308, 1e308)

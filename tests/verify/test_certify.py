@@ -186,3 +186,8 @@ def test_the_bound_is_ten_to_the_digits():
     assert certify(lambda _: [flint.arb(0, 0.0999)], ORDINARY, 1).passed is True
     with pytest.raises(ValueError, match=r"does not shrink below 10\^-1$"):
         certify(lambda _: [flint.arb(0, 0.1001)], ORDINARY, 1)
+
+
+def test_more_digits_than_can_be_enclosed_are_refused_before_the_work():
+    with pytest.raises(ValueError, match="digits = 400000 is above 100000"):
+        certify(lambda _: pytest.fail("worked before checking"), None, 400_000)
