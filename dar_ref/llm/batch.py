@@ -92,7 +92,9 @@ def global_advantages(rewards: Tensor, left: Tensor, num_generations: int) -> tu
     if not keep.any():
         return torch.zeros_like(rewards), keep, torch.zeros((), device=rewards.device)
     known = torch.where(keep, rewards, torch.nan).view(-1, num_generations)  # (N, K)
-    means = known.nanmean(dim=1, keepdim=True).nan_to_num(nan=0.0).expand_as(known).reshape(-1)
+    lowest = known.nan_to_num(nan=torch.inf).amin(dim=1, keepdim=True)  # (N, 1); inf for a group that does not count
+    means = lowest + (known - lowest).nanmean(dim=1, keepdim=True)  # of equal rewards exactly the reward
+    means = means.nan_to_num(nan=0.0, posinf=0.0).expand_as(known).reshape(-1)
     advantages = group_advantages(torch.where(keep, rewards, means), num_generations)  # filled in, the mean stays
     counted = advantages[keep]
     advantages = torch.zeros_like(advantages).masked_scatter(keep, normalize_advantages(counted))

@@ -32,6 +32,7 @@ from dar_ref.llm.ranges import check_range
 from dar_ref.llm.types_in_words import why
 
 HERE = Path(__file__).parents[1]
+CAPS = ("logits_soft_cap", "output_logit_soft_cap", "softcap")  # names beside `final_logit_softcapping`, which is known
 Classes = tuple[type[Any], type[Any]]
 
 
@@ -79,6 +80,11 @@ def make_arguments(options: RunOptions, output_dir: Path) -> TrainingArguments:
         get_reporting_integration_callbacks(made.report_to)
     except ValueError as error:
         raise ValueError(f"training.report_to = {made.report_to}: {error}") from None
+    if made.n_gpu > 1:
+        raise ValueError(
+            f"{made.n_gpu} GPUs are visible to one process, and a process trains on one; set CUDA_VISIBLE_DEVICES=0, or"
+            f" start one process for each: accelerate launch --num_processes {made.n_gpu} -m dar_ref.llm.train ..."
+        )
     if made.eval_strategy != "no":
         _check_evaluation(options)
     return made
@@ -154,12 +160,20 @@ def template_of(arguments: Any) -> dict[str, Any]:
 
 def check_model(options: RunOptions, arguments: Any, folder: Path, longest: int, largest_id: int = 0) -> None:
     """Raise ValueError if the longest prompt (of pairs: with its answer) and what is sampled behind it exceed the
-    positions of the model, if it has no embedding for a token, or if its own settings change what is sampled."""
+    positions of the model, if it has no embedding for a token, or if its own settings change what is sampled, or if it
+    bounds its logits in a way that is not known here."""
     from dar_ref.llm.config import refuse_the_model_s
 
     if options.method in ONLINE:
         refuse_the_model_s(folder)
-    rows = getattr(policy_config(options.model, folder).get_text_config(), "vocab_size", None)
+    config = policy_config(options.model, folder).get_text_config()
+    for name in CAPS:
+        if getattr(config, name, None):
+            raise ValueError(
+                f"model.name = {options.model.name!r} bounds its logits by {name} = {getattr(config, name)}, which"
+                " neither the head here nor TRL's knows: log-probs would be of another policy; take another model"
+            )
+    rows = getattr(config, "vocab_size", None)
     if rows is not None and largest_id >= rows:
         raise ValueError(
             f"the tokenizer of model.name = {options.model.name!r} reads the data as ids up to {largest_id}, and the"

@@ -44,6 +44,7 @@ MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and
     "training.disable_tqdm",
     "training.eval_",
     "training.per_device_eval_batch_size",
+    "training.ddp_timeout",
     "training.dataloader_num_workers",
     "training.dataloader_pin_memory",
     "training.dataloader_prefetch_factor",

@@ -21,6 +21,8 @@ from dar_ref import scalars
 
 _RATIO = "there is no clipped policy ratio in this loss"
 _OTHER = "it belongs to another loss"
+_FIXED = "pi_0 is the initial policy and never moves"
+_NO_ENTROPY = "the objective has no entropy term"
 _UNSCORED = "the log-probs are those of plain sampling at `temperature`, and the samples would come from elsewhere"
 NO_MEANING = {
     "loss_type": "the trainer has its own loss; choose another method instead",
@@ -39,10 +41,19 @@ NO_MEANING = {
     "vespo_k_neg": _OTHER,
     "vespo_lambda_neg": _OTHER,
     "top_entropy_quantile": "log-probs are summed over the whole completion; a part of the tokens gives another loss",
-    "entropy_coef": "the objective has no entropy term",
-    "use_adaptive_entropy": "the objective has no entropy term",
+    "entropy_coef": _NO_ENTROPY,
+    "use_adaptive_entropy": _NO_ENTROPY,
     "router_aux_loss_coef": "the objective has no term that balances experts",
-    "sync_ref_model": "pi_0 is the initial policy and never moves",
+    "entropy_target": _NO_ENTROPY,
+    "entropy_coef_min": _NO_ENTROPY,
+    "entropy_coef_max": _NO_ENTROPY,
+    "entropy_coef_delta": _NO_ENTROPY,
+    "sync_ref_model": _FIXED,
+    "ref_model_mixup_alpha": _FIXED,
+    "ref_model_sync_steps": _FIXED,
+    "data_seed": "the order of the prompts follows seed",
+    "label_smoothing_factor": "nothing is learned from labels",
+    "neftune_noise_alpha": "with noise on the embeddings, pi_theta is not the policy that sampled",
     "disable_dropout": "with dropout, pi_theta is not the policy that sampled",
     "top_p": _UNSCORED,
     "top_k": _UNSCORED,

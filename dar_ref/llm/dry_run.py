@@ -15,7 +15,7 @@ from dar_ref.llm.build import check_model, check_steps, make_arguments, template
 from dar_ref.llm.checkpoint import check_save_steps, steps_per_buffer
 from dar_ref.llm.data.load import sample_row
 from dar_ref.llm.folder import check_folder
-from dar_ref.llm.models.policy import model_folder, policy_tokenizer
+from dar_ref.llm.models.policy import model_folder, policy_tokenizer, sampler_folder
 from dar_ref.llm.options import ONLINE, RunOptions, options_as_json
 from dar_ref.llm.plan.estimate import plan
 from dar_ref.llm.plan.report import show
@@ -51,6 +51,11 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     online = options.method in ONLINE
     sample = sample_row(options.data, tokenizer, KINDS.get(options.method, "prompts"), template_of(arguments))
     check_model(here, arguments, folder, sample.longest)
+    if sampler := getattr(arguments, "sampler", None):
+        sampler_folder(sampler, tokenizer, weights=False)
+    if online and (options.data.eval_prompts or options.data.eval_split):
+        held_out = sample_row(options.data, tokenizer, "evaluation", template_of(arguments))
+        console.print(f"data to evaluate on: columns {', '.join(held_out.columns)}")
     console.print(f"data: columns {', '.join(sample.columns)}; first prompt, {sample.tokens} tokens:")
     console.print(sample.text, style="cyan")
     if online and options.reward is not None:

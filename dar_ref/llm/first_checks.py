@@ -92,7 +92,11 @@ def _only_local(name: str) -> bool:
 def _remedy(options: RunOptions) -> str:
     """`dar-ref toy export FOLDER` writes FOLDER/policy and FOLDER/prompts; other paths are the user's."""
     folder = Path(options.model.name).parent
-    if Path(options.model.name).name == "policy" and Path(options.data.prompts).parent == folder / "prompts":
+    if (
+        options.data.prompts
+        and Path(options.model.name).name == "policy"
+        and Path(options.data.prompts).parent == folder / "prompts"
+    ):
         return (
             f"`dar-ref toy export {folder}` writes the model, reward model and data of this configuration: run it first"
         )

@@ -36,7 +36,8 @@ class NothingLeftError(Exception):
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints with `make_mark`, and turns SIGTERM into a checkpoint at the next boundary and a clean end.
+    """Marks checkpoints with `make_mark`, which are written at boundaries only, and turns SIGTERM into a checkpoint at
+    the next one and a clean end.
 
     Gives each epoch its order of prompts. limit: remove the oldest checkpoints beyond so many; None keeps all. stopped:
     whether a SIGTERM came; unchanged: whether a run that ended has changed no weight.
@@ -95,6 +96,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
             shutil.rmtree(new, ignore_errors=True)  # cut off: nothing of it gets into the one that is written now
         if state.global_step % self.period == 0 and any(gather_object([self.stopped])):
             self.stopped = control.should_save = control.should_training_stop = True
+        if state.global_step % self.period:
+            control.should_save = False  # transformers saves the last step wherever it is
         if control.should_save or state.global_step >= state.max_steps:
             control.should_log = True
 

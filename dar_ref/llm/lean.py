@@ -73,8 +73,8 @@ class Lean:
     @property
     def exact_sampler(self) -> bool:
         """Whether the sampler's log-probs are those of a scoring forward up to float32's rounding."""
-        whole = torch.get_float32_matmul_precision() == "highest"
-        return self.trainer.model.dtype == torch.float32 and self.trainer.accelerator.mixed_precision == "no" and whole
+        single = self.trainer.model.dtype == torch.float32 and self.trainer.accelerator.mixed_precision == "no"
+        return single and _whole_products()
 
     # --- TRL's scoring ------------------------------------------------------------------------------------------------
 
@@ -264,3 +264,12 @@ def _why_not_windows(args: Any) -> str | None:
     if steps % generated == 0 or generated % steps == 0:
         return None
     return f"gradient_accumulation_steps = {steps} and steps_per_generation = {generated} do not divide one another"
+
+
+def _whole_products() -> bool:
+    """Whether products of float32 numbers are not rounded before they are summed. torch has two sets of options for
+    that, and refuses to answer by the older one where the newer one was used."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:
+        return all(of.matmul.fp32_precision in ("none", "ieee") for of in (torch.backends.cuda, torch.backends.mkldnn))

@@ -33,7 +33,6 @@ USELESS = (  # figure, its value if a step teaches nothing, what that means
     ("completions/excluded", 1.0, "no completion counted, for want of a reward or of an end"),
     ("frac_reward_zero_std", 1.0, "all completions of a prompt had the same reward"),
     ("objective/scores_margin", 0.0, "both completions of each prompt had the same reward"),  # TRL's online DPO
-    ("grad_norm", 0.0, "the gradient was 0"),
 )
 OF_SUMMARY = "train_runtime"
 

@@ -33,6 +33,7 @@ from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 from dar_ref import scalars
 from dar_ref.llm.data.rated import FIXED, IGNORED, check_rows, collate, encode_row, offline_advantages
 from dar_ref.llm.metrics import weight_metrics
+from dar_ref.llm.models.whole import read_model
 from dar_ref.llm.saving import DAR_PAPER, OurCard
 from dar_ref.llm.scoring import in_float64, number_positions
 from dar_ref.losses import dar_loss, dar_weights, sequence_logps
@@ -69,6 +70,8 @@ class DAROfflineConfig(TrainingArguments):  # type: ignore[misc]
         scalars.positive("beta", self.beta)
         scalars.positive("w_clip", self.w_clip, or_infinite=True)
         scalars.choice("baseline", self.baseline, ("prompt", "all"))
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns = True would remove what the weights are made of; leave it out")
         super().__post_init__()
 
 
@@ -147,7 +150,11 @@ class DAROfflineTrainer(OurCard):
         if "old_logps" in rows[0]:
             old = [row["old_logps"] for row in rows]
         elif self.args.sampler:
-            sampler = AutoModelForCausalLM.from_pretrained(self.args.sampler, dtype=self.model.dtype)
+            what, remedy = (
+                f"sampler = {self.args.sampler!r}",
+                "they would be random; pass a whole causal language model",
+            )
+            sampler = read_model(what, AutoModelForCausalLM, self.args.sampler, remedy, dtype=self.model.dtype)
             prepare(sampler)
             old = self._logps_of_all(sampler.to(self.args.device).eval(), encoded)
         else:
@@ -189,9 +196,17 @@ class DAROfflineTrainer(OurCard):
         return {"alpha": self.alpha, "beta": self.args.beta, "w_clip": self.args.w_clip}
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_of_transformers: Any, **_: Any) -> Tensor:
-        """DAR on one micro-batch: a mean over its completions."""
+        """DAR on one micro-batch: its completions' part of the mean over those of the update."""
         ref, old, advantages = (inputs[name] for name in FIXED)
-        return dar_loss(self._logps(model, inputs), ref, old, advantages, **self._options()).loss
+        loss = dar_loss(self._logps(model, inputs), ref, old, advantages, **self._options()).loss
+        return loss * (len(ref) * self._scale)
+
+    def get_batch_samples(self, *of_transformers: Any) -> Any:
+        """The micro-batches of an update. The last of an epoch may be short, and there may be fewer of them."""
+        batches, items = super().get_batch_samples(*of_transformers)
+        rows = sum(gather_object([sum(len(batch["labels"]) for batch in batches)]))
+        self._scale = len(batches) * self.args.world_size / max(rows, 1)  # they and the processes are averaged
+        return batches, items
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Transformers' log, with the spread of the weights over all rows, which never changes."""

@@ -82,13 +82,13 @@ class DataOptions:
     """Where prompts and preferences come from, see `dar_ref.llm.data.load`.
 
     prompts, preferences, rated: a name in `data.DATASETS`, a hub name, or .jsonl / .parquet files (one, a folder, a
-    pattern). Only dpo reads preferences; dar_offline reads rated, or preferences where that is not set. split,
-    eval_split: of a hub dataset; eval_prompts: another source for evaluation. format: chat renders with the tokenizer's
-    template, plain does not, auto follows the data. max_prompt_tokens: longer prompts are dropped and counted. limit:
-    use only this many rows, after filtering.
+    pattern). Methods that sample need prompts. Only dpo reads preferences; dar_offline reads rated, or preferences
+    where that is not set. split, eval_split: of a hub dataset; eval_prompts: another source for evaluation. format:
+    chat renders with the tokenizer's template, plain does not, auto follows the data. max_prompt_tokens: longer prompts
+    are dropped and counted. limit: use only this many rows, after filtering.
     """
 
-    prompts: str
+    prompts: str | None = None
     preferences: str | None = None
     rated: str | None = None
     split: str = "train"
@@ -177,6 +177,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.method in ONLINE and self.reward is None:
             raise ValueError(f"method = {self.method} samples completions and needs a reward; add the section `reward`")
+        if self.method in ONLINE and self.data.prompts is None:
+            raise ValueError(f"method = {self.method} samples completions of prompts; set data.prompts")
         if self.method == "dpo" and self.data.preferences is None:
             raise ValueError("method = dpo learns from preference pairs; set data.preferences")
         if self.model.quantization and self.lora is None:

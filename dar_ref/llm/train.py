@@ -34,6 +34,7 @@ from dar_ref.llm.build import check_model, check_steps, make_arguments, make_tra
 from dar_ref.llm.checkpoint import (
     STOPPED,
     check_save_steps,
+    content_hash,
     last_checkpoint,
     make_mark,
     rows_hash,
@@ -44,7 +45,7 @@ from dar_ref.llm.first_checks import checked_options, overrides
 from dar_ref.llm.folder import check_folder, first_process, held, save_policy
 from dar_ref.llm.keeper import Keeper, NothingLeftError
 from dar_ref.llm.logs import nothing_learned, show_short_lines, split_log
-from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer
+from dar_ref.llm.models.policy import initial_policy, load_policy, model_folder, policy_tokenizer, sampler_folder
 from dar_ref.llm.models.tokenizers import tokenizer_hash
 from dar_ref.llm.options import ONLINE, RunOptions, options_as_json, shown
 from dar_ref.llm.rewards.function import for_online_dpo, make_reward
@@ -97,10 +98,14 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
         "processes": PartialState().num_processes,
         "tokenizer": tokenizer_hash(tokenizer),
     }
+    if sampler := getattr(arguments, "sampler", None):
+        content["sampler"] = content_hash(sampler_folder(sampler, tokenizer))
     if options.method in ONLINE:
         content["reward"] = _tried_reward(options, tokenizer, data.train)
     with held(out, resume):
-        with PartialState().local_main_process_first():  # one process of a machine downloads or draws the weights
+        drawn = options.model.random_init  # to `out`, which all machines share; a hub's files go to a machine's cache
+        first = PartialState().main_process_first if drawn else PartialState().local_main_process_first
+        with first():  # one process downloads or draws the weights
             pi_0 = initial_policy(options.model, arguments.seed, out / "pi_0")
         _check_same({"pi_0": pi_0.sha256, **content})
         mark = make_mark(pi_0.sha256, options, content)

@@ -168,7 +168,8 @@ class DARTrainer(OurCard, GRPOTrainer):  # type: ignore[misc]
     def _generate(self, prompts: list[Any]) -> Any:
         began = time.perf_counter()
         generated = super()._generate(prompts)
-        self._clock.generated(time.perf_counter() - began, sum(len(ids) for ids in (*generated[0], *generated[1])))
+        if self.model.training:
+            self._clock.generated(time.perf_counter() - began, sum(map(len, (*generated[0], *generated[1]))))
         return generated
 
     def _generate_single_turn(self, *of_trl: Any, **named: Any) -> tuple[list[list[int]], Any]:

@@ -121,7 +121,8 @@ def rewards_of(
     """Rewards of the completions, (N, K). The function is called as TRL calls it, with B values under each name."""
     num_generations = len(completions) // len(prompts)
     fields = [prompt.fields for prompt in prompts for _ in range(num_generations)]
-    columns = {name: [row.get(name) for row in fields] for name in fields[0] if name != "prompt"}
+    names = dict.fromkeys(name for row in fields for name in row if name != "prompt")
+    columns = {name: [row.get(name) for row in fields] for name in names}
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
     answers = [  # the answer to a conversation is a message
         text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]
@@ -371,6 +372,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         settings_of_model = policy.generation_config
         policy.generation_config = plain_sampling(policy, tokenizer, options)
+        options.out.mkdir(parents=True)
     except (OSError, ValueError) as error:
         print(f"dar_ref.minimal.llm: {error}", file=sys.stderr)
         return 2

@@ -55,7 +55,7 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
         if status:
             raise ChildProcessError(f"{folder}: training ended with {status}, see above; the same command resumes it")
     options = load_options(f"smollm2-135m-{run.task}", overrides)
-    start, prompts = out / run.task / "pi_0.json", report.prompts_hash(report.test_prompts(options.data.prompts))
+    start, prompts = out / run.task / "pi_0.json", report.prompts_hash(report.test_prompts(options.data))
     if report.read_measured(start, prompts) is None:
         results.write_json(start, {"prompts": prompts} | measured(options, None, 0))
     file = folder / "measured.json"
@@ -102,7 +102,7 @@ def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, An
     """pi_0, its tokenizer, and the test prompts: as the model reads them, and as rows."""
     folder = model_folder(options.model)
     tokenizer = policy_tokenizer(options.model, folder)
-    test = replace(options.data, prompts=str(report.test_prompts(options.data.prompts)))
+    test = replace(options.data, prompts=str(report.test_prompts(options.data)))
     rows = list(load_prompts(test, tokenizer).dataset)
     texts = PromptReader(tokenizer).write([row["prompt"] for row in rows])
     return _base(folder, "cpu" if options.training["use_cpu"] else "cuda"), tokenizer, texts, rows

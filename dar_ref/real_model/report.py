@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from dar_ref import results
 from dar_ref.evaluation import Column, Interval, NotAnInterval, bootstrap, comparison_table, markdown, student
-from dar_ref.llm.options import load_options
+from dar_ref.llm.options import DataOptions, load_options
 from dar_ref.llm.real.measure import judged
 from dar_ref.llm.real.prompts import TASKS
 from dar_ref.plots.style import BLACK, BLUE, GREEN, GREY, LABELS, ORANGE, PURPLE, VERMILION, save_png, style
@@ -75,15 +75,16 @@ def places_shown(prompts: Sequence[str]) -> list[int]:
     return [0, len(prompts) // 3, 2 * len(prompts) // 3]
 
 
-def test_prompts(train: str) -> Path:
+def test_prompts(data: DataOptions) -> Path:
     """The file of the test split, beside that of the training split."""
-    return Path(train).with_name("test.jsonl")
+    assert data.prompts is not None  # a method that samples has some
+    return Path(data.prompts).with_name("test.jsonl")
 
 
 @cache
 def test_prompts_of(task: str) -> Path:
     """That file for a task, where `make real-model` writes it."""
-    return test_prompts(load_options(f"smollm2-135m-{task}").data.prompts)
+    return test_prompts(load_options(f"smollm2-135m-{task}").data)
 
 
 def prompts_hash(test: Path) -> str:

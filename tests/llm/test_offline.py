@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dar_ref.llm.data.rated import check_rows, encode_row, offline_advantages
 from dar_ref.llm.dry_run import dry_run
 from dar_ref.llm.options import make_options
 from dar_ref.llm.plan import plan
+from dar_ref.llm.train import train
 from dar_ref.theory import regression_target
 from tests.llm.models.small_lm import bytes_tokenizer, save_small_lm
 from tests.llm.training import CPU
@@ -64,7 +66,7 @@ class Gradients(TrainerCallback):
         self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(("size", "accumulated"), [(5, 1), (1, 5)])
+@pytest.mark.parametrize(("size", "accumulated"), [(5, 1), (1, 5), (2, 3), (3, 2)])  # the last micro-batch is short
 @pytest.mark.parametrize("writer", ["logps", "sampler", "pi_0"])
 def test_gradient(folder, tmp_path, writer, size, accumulated):
     tokenizer, pi_0 = bytes_tokenizer(), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
@@ -250,3 +252,43 @@ def test_an_option_of_sampling_is_no_option_of_it(exported, tmp_path):
     chosen["methods"]["dar_offline"]["num_generations"] = 4
     with pytest.raises(ValueError, match="num_generations is not an option of DAROfflineConfig"):
         make_arguments(make_options(chosen), tmp_path)
+
+
+def test_an_empty_answer_is_its_eos_alone():
+    tokenizer = bytes_tokenizer(template=TEMPLATE)
+    row = {"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": ""}]}
+    found = encode_row(tokenizer, row)
+    assert tokenizer.decode(found["input_ids"][found["prompt_length"] :]) == "<eos>"
+
+
+@pytest.mark.parametrize("reward", [0.1, 1.2, 1.7, -0.3])
+@pytest.mark.parametrize("count", [3, 7])
+def test_equal_rewards_are_equal_whatever_the_rounding_of_their_mean(reward, count):
+    rows = [{"prompt": "one", "completion": "a", "reward": reward}] * count
+    for baseline in ("prompt", "all"):
+        with pytest.raises(ValueError, match="all advantages are 0"):
+            offline_advantages(rows, baseline)
+
+
+@pytest.mark.parametrize(("sampler", "message"), [("nowhere", "is not a folder here"), ("here", "has other tokens")])
+@pytest.mark.parametrize("check", [dry_run, train])
+def test_a_sampler_that_cannot_score_the_rows_is_refused_first(exported, folder, tmp_path, check, sampler, message):
+    content = script(exported, "dar_offline")
+    content["methods"]["dar_offline"]["sampler"] = str(folder if sampler == "here" else tmp_path / "nowhere")
+    with pytest.raises((OSError, ValueError), match=f"methods.dar_offline.sampler = .*{message}"):
+        check(make_options(content), tmp_path / "out")
+
+
+def test_a_run_does_not_go_on_with_another_sampler(exported, tmp_path):
+    sampler, content = tmp_path / "sampler", script(exported, "dar_offline")
+    shutil.copytree(exported / "policy", sampler)
+    content["methods"]["dar_offline"]["sampler"] = str(sampler)
+    content["training"] |= {"max_steps": 1, "save_steps": 1, "save_strategy": "steps"}
+    train(make_options(content), tmp_path / "out")
+    moved = AutoModelForCausalLM.from_pretrained(sampler)
+    with torch.no_grad():
+        moved.get_output_embeddings().weight.mul_(1.01)
+    moved.save_pretrained(sampler)
+    content["training"]["max_steps"] = 2
+    with pytest.raises(ValueError, match="other options or other content: sampler = "):
+        train(make_options(content), tmp_path / "out", resume=True)

@@ -302,3 +302,14 @@ def test_one_completion_a_prompt_has_rewards_to_evaluate_and_no_advantage(export
     assert math.isfinite(found["eval_reward"])
     assert found["eval_completions/excluded"] == 1.0
     assert math.isnan(found["eval_loss"])
+
+
+@pytest.mark.parametrize("reward", [0.1, 1.2, 1.7, 2.9])
+def test_equal_rewards_give_no_advantage_beside_one_that_is_missing(reward):
+    """The mean of some equal floats differs from them by an ulp, which std(A) would make 2."""
+    for count in range(3, 9):
+        rewards = torch.tensor([reward] * (count - 1) + [math.nan] + [1.0] * count)
+        advantages, keep, std = global_advantages(rewards, torch.ones(len(rewards), dtype=torch.bool), count)
+        assert keep.sum() == 2 * count - 1
+        assert std == 0.0
+        assert not advantages.any()

@@ -353,3 +353,16 @@ def test_prompts_that_are_refused(exported, tmp_path, capsys, content, message):
     (tmp_path / "prompts.jsonl").write_text(content, encoding="utf-8")
     assert llm.main(flags) == 2
     assert message in capsys.readouterr().err
+
+
+def test_columns_are_those_of_all_prompts_whatever_comes_first():
+    prompts = [llm.Prompt({"prompt": "a"}, [1]), llm.Prompt({"prompt": "b", "reference": "c"}, [1])]
+    seen = []
+    for order in (prompts, prompts[::-1]):
+        llm.rewards_of([[1], [1]], order, lambda reference, **_: seen.append(reference) or [0.0, 1.0], Plain())
+    assert seen == [[None, "c"], ["c", None]]
+
+
+class Plain:
+    def batch_decode(self, ids, **_):
+        return ["text"] * len(ids)

@@ -46,7 +46,8 @@ def json_rows(path: Path) -> Iterator[Row]:
 
 def as_dataset(rows: Sequence[Row]) -> Dataset:
     """A dataset that gives the rows as they are; a column that a row lacks is None in it."""
-    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
     changed = [name for name, values in columns.items() if _arrow_changes(name, values)]
     dataset = Dataset.from_dict(columns | {name: [json.dumps(value) for value in columns[name]] for name in changed})
     return dataset.with_transform(partial(_from_text, changed)) if changed else dataset

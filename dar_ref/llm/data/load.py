@@ -143,7 +143,7 @@ def load_prompts(options: DataOptions, tokenizer: Any, template: Template = None
         TypeError, ValueError: a column that is missing or of the wrong type, an empty prompt in your own data, options
             that do not fit, or no row left.
     """
-    source = prompt_source(options.prompts, options.split, options.prompt_column)
+    source = _prompts(options.prompts, options.split, options)
     return _load(source, options, PromptReader(tokenizer, template))
 
 
@@ -157,7 +157,7 @@ def load_eval_prompts(options: DataOptions, tokenizer: Any, template: Template =
     if options.eval_prompts is None and options.eval_split is None:
         return None
     name, split = options.eval_prompts or options.prompts, options.eval_split or options.split
-    source = prompt_source(name, split, options.prompt_column)
+    source = _prompts(name, split, options)
     if options.eval_prompts is None and split == options.split:
         raise ValueError(f"eval_split = {split!r} is the split that is trained on; choose another, or set eval_prompts")
     return _load(source, options, PromptReader(tokenizer, template))
@@ -201,7 +201,8 @@ def load_rated(options: DataOptions, tokenizer: Any, max_length: int | None = No
 
 
 def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts", template: Template = None) -> Sample:
-    """The first usable row of prompts, preferences or rated completions, without loading the rest: for a dry run.
+    """The first usable row without loading the rest, for a dry run. kind: prompts, evaluation (prompts to evaluate on),
+    preferences or rated.
 
     Raises:
         ValueError: none of the first 1000 rows is usable; otherwise as `load_prompts`.
@@ -209,7 +210,9 @@ def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts", temp
     if kind == "rated" and options.rated is not None:
         source = rated_source(options.rated, options.split, options.prompt_column)
     elif kind == "prompts":
-        source = prompt_source(options.prompts, options.split, options.prompt_column)
+        source = _prompts(options.prompts, options.split, options)
+    elif kind == "evaluation":
+        source = _prompts(options.eval_prompts or options.prompts, options.eval_split or options.split, options)
     else:
         source = _pairs(options)
     summary, reader = DataSummary(source.name), PromptReader(tokenizer, template)
@@ -221,6 +224,12 @@ def sample_row(options: DataOptions, tokenizer: Any, kind: str = "prompts", temp
             longest = _whole_lengths([row], reader, summary.chat)[0] if responses_in(row) else len(prompt.ids)
             return Sample(columns, row, prompt.text, len(prompt.ids), longest)
     raise ValueError(f"none of the first rows is usable; columns are {', '.join(columns)}\n{summary}")
+
+
+def _prompts(name: str | None, split: str, options: DataOptions) -> Source:
+    if name is None:
+        raise ValueError("data.prompts is not set; name a dataset or a file with prompts")
+    return prompt_source(name, split, options.prompt_column)
 
 
 def _pairs(options: DataOptions) -> Source:

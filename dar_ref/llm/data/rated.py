@@ -53,9 +53,11 @@ def offline_advantages(rows: Sequence[Mapping[str, Any]], baseline: str) -> tupl
     index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     group = torch.tensor([index[key] for key in keys])
     count = torch.bincount(group)
-    mean = torch.zeros(len(count), dtype=torch.float64).index_add(0, group, rewards) / count
+    lowest = torch.full((len(count),), torch.inf, dtype=torch.float64).scatter_reduce(0, group, rewards, "amin")
+    above = rewards - lowest[group]  # of equal rewards exactly 0, and so is what is left without their mean
+    mean = torch.zeros(len(count), dtype=torch.float64).index_add(0, group, above) / count
     keep = count[group] > 1
-    advantages = torch.where(keep, rewards - mean[group], 0.0)
+    advantages = torch.where(keep, above - mean[group], 0.0)
     if not advantages.abs().max() > 0:
         raise ValueError(
             "no prompt has two completions with different rewards, so all advantages are 0; set baseline to all, or"
@@ -83,7 +85,8 @@ def encode_row(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
                 f"the chat template writes {opened[-30:]!r} before an answer and something else where it is given; take"
                 " a template that keeps what it has written"
             )
-        answer = answered.removeprefix(opened).rpartition(tokenizer.eos_token)[0] or answered.removeprefix(opened)
+        answer, eos, rest = answered.removeprefix(opened).rpartition(tokenizer.eos_token)
+        answer = answer if eos else rest  # the EOS comes back below
     end = tokenizer(answer, add_special_tokens=False)["input_ids"]
     return {"input_ids": [*start, *end, tokenizer.eos_token_id], "prompt_length": len(start)}
 

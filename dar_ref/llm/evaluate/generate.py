@@ -130,6 +130,8 @@ def _sample_all(
     policy, tokenizer = load_model(options.model, source)
     device = "cpu" if options.training.get("use_cpu") else torch.accelerator.current_accelerator() or "cpu"
     sampler = Sampler(name, policy.to(device), tokenizer, drawn, model_positions(options.model, source.base))
+    if two_turns:
+        questions.check_second_turns(sampler, prompts)
     ids = {row["id"]: tokens for row, tokens in zip(prompts, sampler.read(prompts), strict=True)}
     units = [(row, k) for row in sorted(prompts, key=lambda row: -len(ids[row["id"]])) for k in range(drawn.samples)]
     missing = [(row, k) for row, k in units if (row["id"], k) not in work.rows]

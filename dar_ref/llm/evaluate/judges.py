@@ -21,7 +21,7 @@ from dar_ref.llm.evaluate.questions import HIGHEST, LOWEST
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.options import RewardOptions
 from dar_ref.llm.rewards import Text
-from dar_ref.llm.rewards.function import RewardFunction, make_reward
+from dar_ref.llm.rewards.function import RewardFunction, make_reward, stand_ins
 from dar_ref.llm.rewards.imported import described, imported, module_name
 from dar_ref.llm.rewards.module_hash import module_hash
 
@@ -93,9 +93,10 @@ class RewardJudge:
         return [self._verdict(a, b) for a, b in zip(scores[::2], scores[1::2], strict=True)]
 
     def _scores(self, rows: Sequence[Row]) -> list[float | None]:
-        columns = {name: [row["columns"].get(name) for row in rows] for row in rows for name in row["columns"]}
+        names = dict.fromkeys(name for row in rows for name in row["columns"])
+        columns = {name: [row["columns"].get(name) for row in rows] for name in names}
         prompts, completions = [row["prompt"] for row in rows], [as_answer(row) for row in rows]
-        return self.reward(prompts, completions, [row["ids"] for row in rows], **columns)
+        return self.reward(prompts, completions, [row["ids"] for row in rows], **columns, **stand_ins())
 
     def _verdict(self, a: float | None, b: float | None) -> Verdict:
         if a is None or b is None:

@@ -65,18 +65,7 @@ def answered(sampler: "Sampler", rows: Sequence[Row], samples: Sequence[int]) ->
     """Both answers to each question: lists `completions`, `ids` and `finished`."""
     turn: list[Row] = [{**row, "id": f"{row['id']} turn 1"} for row in rows]
     first = sampler.rows(turn, samples)
-    followed = [
-        {
-            "id": f"{row['id']} turn 2",
-            "prompt": [
-                *row["prompt"],
-                {"role": "assistant", "content": one["completion"]},
-                {"role": "user", "content": row["turns"][1]},
-            ],
-        }
-        for row, one in zip(rows, first, strict=True)
-    ]
-    second = sampler.rows(followed, samples)
+    second = sampler.rows([_followed(row, one["completion"]) for row, one in zip(rows, first, strict=True)], samples)
     return [
         {
             **row,
@@ -87,6 +76,24 @@ def answered(sampler: "Sampler", rows: Sequence[Row], samples: Sequence[int]) ->
         }
         for row, k, one, two in zip(rows, samples, first, second, strict=True)
     ]
+
+
+def check_second_turns(sampler: "Sampler", rows: Sequence[Row]) -> None:
+    """Raise ValueError if a second question, behind the longest first answer, and its answer exceed the positions."""
+    longest = max(map(len, sampler.read([_followed(row, "") for row in rows])))
+    new = sampler.drawn.max_new_tokens
+    if sampler.positions is not None and longest + 2 * new > sampler.positions:
+        raise ValueError(
+            f"both turns of a question have {longest} tokens and its answers up to {new} each: that takes"
+            f" {longest + 2 * new} positions, and {sampler.reader.of} has {sampler.positions}; lower"
+            " generation.max_completion_length, or leave long questions out"
+        )
+
+
+def _followed(row: Row, answer: str) -> Row:
+    """The second turn of a row, behind an answer to the first."""
+    said = [{"role": "assistant", "content": answer}, {"role": "user", "content": row["turns"][1]}]
+    return {"id": f"{row['id']} turn 2", "prompt": [*row["prompt"], *said]}
 
 
 def message(row: Mapping[str, Any], turn: int) -> str:

@@ -97,7 +97,13 @@ def _read_folder(
         names = {"task": task, "judge": judge, "policy": policy, "reference": reference}
         found["comparisons"].append({**names, "prompts": len({row["id"] for row in done.rows}), **rates})
         judged, outcomes = outcomes_of(done.rows)
-        parts.setdefault((judge, reference, policy), {})[task] = ([row["id"] for row in judged], outcomes)
+        of_tasks = parts.setdefault((judge, reference, policy), {})
+        if task in of_tasks:
+            raise ValueError(
+                f"{folder}: {policy} against {reference} on {task} by {judge} is in another of the folders too, and a"
+                " table has one place for it; report them one by one, or name the task of each by `judge --task`"
+            )
+        of_tasks[task] = ([row["id"] for row in judged], outcomes)
         of_judged = [text for text, row in zip(texts, done.rows, strict=True) if row["reason"] is None]
         rows = [{**text, "outcome": float(outcome)} for text, outcome in zip(of_judged, outcomes, strict=True)]
         export = alpaca_eval_rows(rows, policy=policy, reference=reference, annotator=judge)

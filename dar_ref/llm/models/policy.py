@@ -34,18 +34,37 @@ def model_folder(options: ModelOptions, weights: bool = True) -> Path:
         OSError: it is no folder and the hub does not have it, or cannot be reached.
         ValueError: it is an adapter, or quantised.
     """
-    folder = Path(options.name) if Path(options.name).is_dir() else _fetched(options, weights)
+    folder = Path(options.name) if Path(options.name).is_dir() else _fetched("model.name", options, weights)
     check_weights("model.name", folder)
     policy_config(options, folder)
     return folder
 
 
-def _fetched(options: ModelOptions, weights: bool) -> Path:
+def sampler_folder(name: str, tokenizer: PreTrainedTokenizerBase, weights: bool = True) -> Path:
+    """The local folder of the policy that wrote rated rows, downloaded if needed; `weights` as in `model_folder`.
+
+    Raises:
+        OSError, ValueError: as `model_folder`.
+        ValueError: its tokens are others than those of `tokenizer`, so it could not score the same rows.
+    """
+    option = "methods.dar_offline.sampler"
+    folder = Path(name) if Path(name).is_dir() else _fetched(option, ModelOptions(name), weights)
+    check_weights(option, folder)
+    read_config(f"{option} = {name!r}", folder)
+    if load_tokenizer(str(folder)).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"{option} = {name!r} has other tokens than the policy, so it cannot score the same rows; give the rows"
+            " old_logps, or take the sampler's model"
+        )
+    return folder
+
+
+def _fetched(option: str, options: ModelOptions, weights: bool) -> Path:
     patterns = FILES if weights and not options.random_init else DESCRIPTION
     try:
         return Path(snapshot_download(options.name, revision=options.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
-        raise no_such_model("model.name", options.name, error) from error
+        raise no_such_model(option, options.name, error) from error
 
 
 def initial_policy(options: ModelOptions, seed: int, scratch: Path) -> InitialPolicy:

@@ -55,19 +55,22 @@ class Endpoint:
         self._key = os.environ.get(KEY, "")
         if not self._key and options.base_url is None:
             raise ValueError(f"{KEY} is not set; set it, or reward.base_url to a server of your own that needs none")
-        self.client = openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=options.base_url,
-            timeout=options.timeout,
-            max_retries=options.retries,  # of refused connections, timeouts, 408, 409, 429 and 5xx, ever longer apart
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),  # the prompts go where the user said
-        )
+        self.client = self._connected()
         self._limit = options.timeout * (options.retries + 1) + LONGEST_PAUSE * options.retries  # of one request
         self._began: dict[str, float] = {}  # when each request under way was begun
         self.address = str(self.client.base_url)
         if urlsplit(self.address).username or urlsplit(self.address).query:
             raise ValueError(f"reward.base_url holds a user or a query; leave the address bare and set {KEY}")
         self._cache = None if options.cache is None else Path(options.cache)
+
+    def _connected(self) -> openai.OpenAI:
+        return openai.OpenAI(
+            api_key=self._key or "none",
+            base_url=self.options.base_url,
+            timeout=self.options.timeout,
+            max_retries=self.options.retries,  # of refused connections, timeouts, 408, 409, 429, 5xx, ever longer apart
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),  # the prompts go where the user said
+        )
 
     @overload
     def replies(self, messages: Sequence[str]) -> list[Answer]: ...
@@ -93,14 +96,17 @@ class Endpoint:
         }
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
         self.counts.update(cached=len(found), asked=len(missing))
-        with ThreadPoolExecutor(max_workers=self.options.concurrency) as pool:
-            futures = {key: pool.submit(self._ask, key, request) for key, request in missing.items()}
-            try:
-                self._wait(set(futures.values()), pass_over)
-                found |= {key: self._result(future, pass_over) for key, future in futures.items()}
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        pool = ThreadPoolExecutor(max_workers=self.options.concurrency)
+        futures = {key: pool.submit(self._ask, key, request) for key, request in missing.items()}
+        try:
+            self._wait(set(futures.values()), pass_over)
+        except BaseException:
+            self.close()  # those under way are not asked again; they are not waited for either
+            self.client = self._connected()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        found |= {key: self._result(future, pass_over) for key, future in futures.items()}
         failed = [future.exception() for key, future in futures.items() if found[key] is None]
         self.counts["no_answer"] += len(failed)
         if failed and failed[0] and self.counts["no_answer"] == self.counts["asked"]:
@@ -111,16 +117,16 @@ class Endpoint:
         return None if pass_over and isinstance(future.exception(), ConnectionError) else future.result()
 
     def _wait(self, futures: set[Future[Answer]], pass_over: bool) -> None:
-        """Return when all are done or one has failed. ConnectionError if a request takes longer than all its retries
-        may: an answer that drips in, byte by byte, never reaches the timeout."""
+        """Return when all are done; raise what one has failed with. ConnectionError if a request takes longer than all
+        its retries may: an answer that drips in, byte by byte, never reaches the timeout."""
         while futures:
             done, futures = wait(futures, timeout=min(1.0, self.options.timeout))
             failures = [error for future in done if (error := future.exception())]
-            if any(not (pass_over and isinstance(error, ConnectionError)) for error in failures):
-                return
+            for error in failures:
+                if not (pass_over and isinstance(error, ConnectionError)):
+                    raise error
             oldest = min(list(self._began.values()), default=math.inf)
             if time.monotonic() - oldest > self._limit + 1.0:
-                self.close()  # or the request would go on in its thread
                 raise ConnectionError(
                     f"{self.address} has not finished an answer after {self._limit:g} s; check the server, or raise"
                     " reward.timeout"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from transformers import TrainerState
 
 from dar_ref.llm.options import RewardOptions
 from dar_ref.llm.rewards import Text, flat_text
@@ -228,9 +229,19 @@ def check_reward(
     Raises:
         ValueError, ConnectionError: as the reward.
     """
-    rows = {name: [value] for name, value in columns.items()}
+    rows = {name: [value] for name, value in columns.items()} | stand_ins()
     value = reward(prompts=[prompt], completions=[completion], completion_ids=[completion_ids], **rows)[0]
     return RewardCheck(reward.render(prompt, completion, reward.has_ended(completion_ids)), value)
+
+
+def stand_ins() -> dict[str, Any]:
+    """What TRL passes to a reward function beside the columns, for calls outside a run: a state at its beginning, and
+    two ways to log that log nothing."""
+    return {"trainer_state": TrainerState(), "log_extra": _nothing, "log_metric": _nothing}
+
+
+def _nothing(*_: Any) -> None:
+    pass
 
 
 def for_online_dpo(reward: RewardFunction, eos_token_ids: Collection[int]) -> Callable[..., list[float | None]]:

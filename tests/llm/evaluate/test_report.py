@@ -242,3 +242,9 @@ def test_a_folder_without_a_log_is_refused(tmp_path, capsys, content):
 def test_nothing_to_report_says_which_command_is_missing(tmp_path, capsys):
     assert evaluate("report", tmp_path, "--out", tmp_path / "report") == 2
     assert "run `dar-ref evaluate judge` first" in capsys.readouterr().err
+
+
+def test_two_folders_with_one_task_are_refused_and_none_is_dropped(judged, tmp_path, capsys):
+    assert evaluate("report", judged, judged, "--out", tmp_path / "report") == 2
+    assert "on helpful by gold is in another of the folders too" in capsys.readouterr().err
+    assert not (tmp_path / "report" / "results.json").exists()

@@ -542,3 +542,19 @@ def test_a_rubric_that_is_no_text_is_refused_by_the_option(reward_at, tmp_path):
     for place in (tmp_path / "rubric", tmp_path, tmp_path / "none"):
         with pytest.raises(ValueError, match=r"reward\.rubric = .* cannot be read: .*; pass a text file in UTF-8"):
             reward_at(always("1"), rubric=str(place))
+
+
+def test_a_refusal_stops_the_run_and_does_not_wait_for_the_others(reward_at):
+    """One request takes long, one is refused, and the rest is not sent."""
+
+    def reply(_number, request):
+        if "first" in request["messages"][0]["content"]:
+            time.sleep(20.0)
+        return error(401, "no such key")
+
+    stub, reward = reward_at(reply, timeout=60.0, retries=0, concurrency=2)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="no such key"):
+        ask(reward, "first", *(f"other {i}" for i in range(20)))
+    assert time.monotonic() - began < 10.0
+    assert len(stub.requests) < 10

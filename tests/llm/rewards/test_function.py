@@ -176,7 +176,7 @@ def test_one_sample_is_judged_and_shown(user):
     assert check_reward(reward, "2 + 2 = ", "four", [1], answer="4") == ("2 + 2 = four", 3.5)
     chat = [{"role": "user", "content": "2 + 2 ="}], [{"role": "assistant", "content": "4"}]
     assert check_reward(reward, *chat, [1, EOS]).text == "user: 2 + 2 =\nassistant: 4"
-    assert sys.modules["my_rewards"].calls[0][3] == {"answer": ["4"]}
+    assert sys.modules["my_rewards"].calls[0][3]["answer"] == ["4"]
 
 
 def test_online_dpo_padding_is_cut_and_a_missing_score_is_refused(user):
@@ -251,3 +251,17 @@ def test_trl_calls_the_reward_model_alike_for_every_method(exported, start, tmp_
             expected = start.reward_model.score(states[0, -1]).item() - (0.0 if ids[-1] == 0 else 0.25)
         assert value == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert np.isfinite([value for *_, value in seen]).all()
+
+
+def test_a_function_gets_what_trl_adds_in_a_dry_run_too(user):
+    def with_state(completions, trainer_state, log_extra, log_metric, **_):
+        log_extra("text", completions)
+        log_metric("mean", 1.0)
+        return [float(trainer_state.global_step)] * len(completions)
+
+    user("score")
+    sys.modules["my_rewards"].with_state = with_state
+    reward = make_reward(
+        RewardOptions(kind="function", name="my_rewards:with_state"), device="cpu", eos_token_ids=[EOS]
+    )
+    assert check_reward(reward, "2 + 2 = ", "four", [1]).reward == 0.0
