@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal, overload
 from urllib.parse import urlsplit
@@ -120,7 +120,7 @@ class Endpoint:
         """Return when all are done; raise what one has failed with. ConnectionError if a request takes longer than all
         its retries may: an answer that drips in, byte by byte, never reaches the timeout."""
         while futures:
-            done, futures = wait(futures, timeout=min(1.0, self.options.timeout))
+            done, futures = wait(futures, min(1.0, self.options.timeout), FIRST_EXCEPTION)
             failures = [error for future in done if (error := future.exception())]
             for error in failures:
                 if not (pass_over and isinstance(error, ConnectionError)):
