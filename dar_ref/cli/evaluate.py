@@ -106,7 +106,10 @@ def _generate(arguments: argparse.Namespace) -> int:
     options = load_options(arguments.config, arguments.options)
     drawn = sampling_of(options, arguments.samples, arguments.seed, arguments.batch_size)
     policies = read_names(arguments.policy)
-    command = _command("generate", arguments, [f"--policy {name}={source}" for name, source in policies.items()])
+    words = [f"--policy {shlex.quote(f'{name}={source}')}" for name, source in policies.items()]
+    words += [f"--samples {drawn.samples} --seed {drawn.seed} --batch-size {drawn.batch_size}"]
+    words += [] if arguments.questions is None else [f"--questions {shlex.quote(str(arguments.questions))}"]
+    command = _command("generate", arguments, words)
     return generate(options, policies, drawn, arguments.out, arguments.questions, command)
 
 
@@ -115,6 +118,9 @@ def _judge(arguments: argparse.Namespace) -> int:
     from dar_ref.llm.options import load_options
 
     options = load_options(arguments.config, arguments.options)
+    words = [f"--reference {arguments.reference} --task {arguments.task}"]
+    words += [] if arguments.judge is None else [f"--judge {shlex.quote(arguments.judge)}"]
+    words += [f"--policy {shlex.quote(name)}" for name in arguments.policy]
     return judge(
         options,
         arguments.out,
@@ -122,7 +128,7 @@ def _judge(arguments: argparse.Namespace) -> int:
         policies=arguments.policy,
         reference=arguments.reference,
         task=arguments.task,
-        command=_command("judge", arguments, [f"--reference {arguments.reference} --task {arguments.task}"]),
+        command=_command("judge", arguments, words),
     )
 
 

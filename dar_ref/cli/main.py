@@ -36,6 +36,8 @@ def _run(arguments: argparse.Namespace) -> int:
     for name in ("out", "cache", "folder"):  # before the work, and before torch is imported
         if hasattr(arguments, name):
             refuse_file(getattr(arguments, name))
+    if getattr(arguments, "json", None) is not None:
+        refuse_file(arguments.json.parent)
     return int(arguments.run(arguments))
 
 

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dar_ref import results
+from dar_ref import results, scalars
 from dar_ref.errors import exit_status, path, whole
 from dar_ref.llm.data.load import load_prompts
 from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenizer
@@ -45,26 +45,44 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
         options_of_all: KEY=VALUE of the configuration; a run's own come after them.
 
     Raises:
+        ValueError: the run is there with other `options_of_all`, or its end would not be measured.
         ChildProcessError: training failed; the same command resumes it.
     """
     folder = out / run.task / run.name / f"seed-{seed}"
+    file = folder / "measured.json"
+    check_same(file, options_of_all)
     overrides = [*options_of_all, *run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
+    options = load_options(f"smollm2-135m-{run.task}", overrides)
+    if updates % (every := options.training["save_steps"]):
+        raise ValueError(
+            f"--updates = {updates}: checkpoints are written and measured every {every} updates, and the end would not"
+            f" be; pass a multiple of {every}"
+        )
     if not (folder / "checkpoints" / f"checkpoint-{updates}").is_dir() or not (folder / "results.json").is_file():
         train = ["-m", "dar_ref.llm.train", "--config", f"smollm2-135m-{run.task}", "--out", str(folder), "--resume"]
         status = subprocess.run([sys.executable, *train, *overrides], check=False).returncode
         if status:
             raise ChildProcessError(f"{folder}: training ended with {status}, see above; the same command resumes it")
-    options = load_options(f"smollm2-135m-{run.task}", overrides)
     start, prompts = out / run.task / "pi_0.json", report.prompts_hash(report.test_prompts(options.data))
     if report.read_measured(start, prompts) is None:
         results.write_json(start, {"prompts": prompts} | measured(options, None, 0))
-    file = folder / "measured.json"
-    content = report.read_measured(file, prompts) or {"prompts": prompts, "checkpoints": []}
+    new: dict[str, Any] = {"prompts": prompts, "set": list(options_of_all), "checkpoints": []}
+    content = report.read_measured(file, prompts) or new
     for step in range(options.training["save_steps"], updates + 1, options.training["save_steps"]):
         if step not in [point["step"] for point in content["checkpoints"]]:
             checkpoint = folder / "checkpoints" / f"checkpoint-{step}"
             content["checkpoints"].append(measured(options, checkpoint, step))
             results.write_json(file, content)
+
+
+def check_same(file: Path, options_of_all: Sequence[str]) -> None:
+    """Raise ValueError if a run was measured with other options than those that are asked for."""
+    if file.is_file():
+        there, here = (
+            " ".join(words) or "nothing" for words in (report.read_json(file).get("set", []), options_of_all)
+        )
+        if there != here:
+            raise ValueError(f"{file} is of a run with --set {there}, and here it is {here}; pass another --out")
 
 
 def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[str, Any]:
@@ -126,18 +144,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seeds", type=whole, default=3, help="of each run that is planned with several (default: %(default)s)"
     )
-    parser.add_argument("--updates", type=whole, default=20, help="of each run (default: %(default)s)")
+    parser.add_argument("--updates", type=whole, default=20, help="of each run, a multiple of 5 (default: %(default)s)")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the configuration, for all runs"
     )
     parser.add_argument(
         "--only-report", action="store_true", help="do no run; write the report of those that are there"
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of what stops it")
     arguments = parser.parse_args(argv)
-    return exit_status("dar_ref.real_model.experiment", lambda: _all(arguments))
+    return exit_status("dar_ref.real_model.experiment", lambda: _all(arguments), arguments.debug)
 
 
 def _all(arguments: argparse.Namespace) -> int:
+    scalars.integer("--seeds", arguments.seeds, 1)
+    scalars.integer("--updates", arguments.updates, 1)
     folder, runs = arguments.report or arguments.out / "report", planned(arguments.seeds)
     for seed in range(0 if arguments.only_report else arguments.seeds):
         for run in runs:

@@ -92,9 +92,18 @@ def prompts_hash(test: Path) -> str:
     return hashlib.sha256(test.read_bytes()).hexdigest()
 
 
+def read_json(file: Path) -> Content:
+    """What a file of this experiment holds; ValueError if it is damaged."""
+    try:
+        content: Content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it, and the same command measures again") from None
+    return content
+
+
 def read_measured(file: Path, prompts: str) -> Content | None:
     """What was measured on these test prompts; None where nothing was, or on others."""
-    content: Content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    content = read_json(file) if file.is_file() else {}
     return content if content.get("prompts") == prompts else None
 
 
@@ -168,20 +177,21 @@ def markdown_tables(content: Content) -> str:
 def table(content: Content, task: str) -> str:
     """The end of every planned run beside pi_0, in Markdown; a run that is not there is "not measured"."""
     start = content["pi_0"][task]
-    rows = {"pi_0": _intervals(task, [start])}
+    rows = {"pi_0": _intervals(task, [start], 0)}
     for planned in content["planned"]:
         if planned["task"] == task:
             ends = [run for run in content["runs"] if (run["task"], run["run"]) == (task, planned["run"])]
-            steps = sorted({run["checkpoints"][-1]["step"] for run in ends})
+            last = min((run["checkpoints"][-1]["step"] for run in ends), default=0)  # that all seeds have
             seeds = f"{len(ends)} of {planned['seeds']} seeds" if planned["seeds"] > 1 else "one seed"
-            name = planned["label"] + (f" ({seeds}, {steps[-1]} updates)" if ends else "")
-            rows[name] = _intervals(task, ends) if ends else {}
+            name = planned["label"] + (f" ({seeds}, {last} updates)" if ends else "")
+            rows[name] = _intervals(task, ends, last) if ends else {}
     ours = f"SmolLM2-135M-Instruct, {task}, {len(start['completions'])} test prompts"
     return markdown(comparison_table(rows, COLUMNS[task], ours=ours))
 
 
-def _intervals(task: str, runs: Sequence[Content]) -> dict[str, Interval | NotAnInterval]:
-    ends = [run["checkpoints"][-1] for run in runs]
+def _intervals(task: str, runs: Sequence[Content], step: int) -> dict[str, Interval | NotAnInterval]:
+    """Of runs of several seeds after `step` updates; of one run, over its prompts at its end."""
+    ends = [point for run in runs for point in run["checkpoints"] if point["step"] == step]
     if len(runs) > 1:
         return {column.key: student([end[column.key] for end in ends]) for column in COLUMNS[task]}
     (run,) = runs

@@ -200,6 +200,7 @@ def export(task: str, seed: int, folder: Path, out: Path) -> int:
     """
     began, settings = time.time(), start_config(task, seed)
     command = f"dar-ref toy export --task {task} --seed {seed}"
+    torch.set_num_threads(1)  # as in every other command: the start goes to the cache that they share
     with results.writing(out, command, "start.json"):
         start = load_start(settings, folder)
         save(start.pi_0, tokenizer(start.task), out / "policy")

@@ -1,6 +1,6 @@
 """Every option of the toy engine: of a start (`StartConfig`) and of one training run (`RunConfig`)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from dar_ref import scalars
@@ -185,6 +185,21 @@ class RunConfig:
             raise ValueError(
                 f"train_on = {self.train_on!r} with null_space = {self.null_space}: pass helpful or harmless, the parts"
                 " of mixed; the projection keeps the other part, so it needs one"
+            )
+        if self.train_on and self.method in OFFLINE:
+            raise ValueError(
+                f"train_on = {self.train_on!r} with method = {self.method!r}, which learns from pairs of all prompts;"
+                " take an online method, or leave it out"
+            )
+        usual = {field.name: field.default for field in fields(self)}
+        if self.eps_0 is not None and (self.alpha, self.beta) != (usual["alpha"], usual["beta"]):
+            raise ValueError(
+                f"alpha = {self.alpha} and beta = {self.beta} with eps_0 and eps_t: budgets give both anew at every"
+                " rollout; leave one pair out"
+            )
+        if self.eps_0 is not None and self.num_generations == 1:
+            raise ValueError(
+                "num_generations = 1 with eps_0 and eps_t: of one response per prompt no KL can be seen; pass 2 or more"
             )
         if self.baseline == "batch" and self.method not in ("dar", "dao"):
             raise ValueError(f"baseline = 'batch' is an option of dar and dao, not of {self.method}; leave it out")

@@ -50,7 +50,7 @@ _BEGIN_AGAIN = "pass another file, or delete this one to start again"
 MEASURED = ("step", "annotations", "sampled_tokens", "rollouts", "evaluations", "observations", "diverged", "anchor")
 """Fields of `State` that a checkpoint holds as JSON."""
 
-Observer = Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]
+Observer = Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM, RunConfig], dict[str, Any]]
 """Called with pi_t, which sampled a rollout, and pi, the policy after its updates; returns metrics."""
 
 
@@ -58,8 +58,9 @@ class Run(NamedTuple):
     """A finished run.
 
     policy: the trained policy; rollouts: metrics of each rollout (`measure.rollout_metrics`); evaluations: metrics on
-    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the step at which a loss, its gradient, the
-    policy's probabilities or its metrics were not finite, and training stopped; None where it ran to its end;
+    held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the first step of the rollout in which a loss,
+    its gradient, the policy's probabilities or its metrics were not finite, and training stopped; None where it ran to
+    its end;
     observations: what the observer returned at each evaluation, empty without one.
     """
 
@@ -87,8 +88,9 @@ def train(
             nothing.
         reward: a reward of the reader's own in place of `config.reward`, see `rewards.rewards_of`.
         on_step: called with the number of steps done, for progress bars.
-        observer: called where the policy is evaluated, with the policy before and after the updates of a rollout; at
-            the start with pi_0 twice. What it returns (JSON) is kept in `Run.observations`, `step` added.
+        observer: called where the policy is evaluated, with the policy before and after the updates of a rollout and
+            the options of these updates (budgets give alpha and beta anew); at the start with pi_0 twice. What it
+            returns (JSON) is kept in `Run.observations`, `step` added.
 
     Returns:
         `Run`.
@@ -105,7 +107,7 @@ def train(
     if not state.evaluations:
         state.evaluations.append({"step": 0, "sampled_tokens": 0, **evaluator.evaluate(state.policy, 0)})
         if observer is not None:
-            state.observations.append({"step": 0, **observer(state.policy, state.policy)})
+            state.observations.append({"step": 0, **observer(state.policy, state.policy, config)})
     while state.step < config.steps and state.diverged is None:
         try:
             _advance(state, start, config, reward, evaluator, observer)
@@ -139,7 +141,7 @@ def _advance(
     metrics = _finite(evaluator.evaluate(state.policy, state.annotations))
     state.evaluations.append({"step": after, "sampled_tokens": state.sampled_tokens, **metrics})
     if observer is not None and pi_t is not None:
-        state.observations.append({"step": after, **observer(pi_t, state.policy)})
+        state.observations.append({"step": after, **observer(pi_t, state.policy, config)})
 
 
 def trained_part(task: Task, config: RunConfig) -> str | None:
@@ -171,7 +173,8 @@ class State:
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
-        # Every method pays for the labels that the reward model was trained on.
+        # The labels of pi_0's completions count for every method, also where no reward model that learned from them is
+        # used: runs with different rewards then have one scale.
         self.annotations = start.comparisons.labels
         self.sampled_tokens = 0  # in training; evaluations do not count
         self.rollouts: list[dict[str, Any]] = []
@@ -223,7 +226,7 @@ class State:
         advantage, log_ratio = (x.double().view(shape).numpy() for x in (rollout.advantages, ref - old))  # (N, K)
         self.anchor = next_anchor(self.anchor, -float(log_ratio.mean()), config.eps_0)
         solved = multipliers(advantage, log_ratio, config.eps_0, config.eps_t, self.anchor)
-        return replace(config, alpha=solved.alpha, beta=solved.beta), solved._asdict()
+        return replace(config, alpha=solved.alpha, beta=solved.beta, eps_0=None, eps_t=None), solved._asdict()
 
     def update(self, config: RunConfig, rollout: Rollout) -> None:
         """One step of the policy, and of the critic, on every minibatch in every epoch."""
@@ -245,7 +248,11 @@ class State:
         self.step += config.minibatches
 
     def save(self, path: Path) -> None:
-        """Write the state to `path`. A killed process leaves the old file, never half a new one."""
+        """Write the state to `path`. A killed process leaves the old file, never half a new one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         content = {
             "run": self.run,
             "policy": self.policy.state_dict(),
@@ -256,7 +263,13 @@ class State:
             "measured": json.dumps({name: getattr(self, name) for name in MEASURED}),
         }
         partial = path.with_name(path.name + ".partial")
-        torch.save(content, partial)
+        try:
+            torch.save(content, partial)
+        except RuntimeError as error:  # of torch's writer, which has no other for a full disk
+            raise OSError(
+                f"{path} cannot be written ({str(error).splitlines()[0]:.100}); make room, and the same command goes on"
+                " from the state before"
+            ) from error
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:

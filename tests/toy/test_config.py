@@ -142,6 +142,23 @@ def test_positive_numbers(config, name, value):
             ValueError,
             "self_normalize is an option of dar, not of dao; leave it out",
         ),
+        (
+            {"method": "dpo", "train_on": "harmless"},
+            ValueError,
+            "train_on = 'harmless' with method = 'dpo', which learns from pairs of all prompts; take an online method,"
+            " or leave it out",
+        ),
+        (
+            {"eps_0": 0.1, "eps_t": 0.1, "alpha": 0.9, "beta": 3.0},
+            ValueError,
+            "alpha = 0.9 and beta = 3.0 with eps_0 and eps_t: budgets give both anew at every rollout; leave one pair"
+            " out",
+        ),
+        (
+            {"eps_0": 0.1, "eps_t": 0.1, "num_generations": 1, "baseline": "batch"},
+            ValueError,
+            "num_generations = 1 with eps_0 and eps_t: of one response per prompt no KL can be seen; pass 2 or more",
+        ),
     ],
 )
 def test_runs_that_cannot_be_meant(options, error, message):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dar_ref.losses import sequence_logps
-from dar_ref.theory import exact_advantage, kl
+from dar_ref.theory import exact_advantage, kl, optimum
 from dar_ref.toy.config import RunConfig
 from dar_ref.toy.exact import study
 from dar_ref.toy.exact.enumerate import (
@@ -244,3 +244,25 @@ def test_the_tabular_line_is_the_error_of_frequencies():
     errors = (target * np.log(target / fitted)).sum(axis=1)
     expected = study.frequency_error(np.log(target)[None], pi_t[None], n)
     assert errors.mean() == pytest.approx(expected, abs=5 * errors.std() / math.sqrt(4000))
+
+
+@pytest.mark.parametrize("options", [{"reward": "annotator"}, {"proxy_quality": 1.0}, {"reward": "gold"}])
+def test_the_observer_takes_the_advantage_of_the_reward_that_trains(start, options):
+    """A proxy of quality 1 is the gold reward in other units."""
+    prompts, config = start.prompts.train[:2], RunConfig(beta=0.5, **options)
+    observed = exact_observer(start, config, prompts)(start.pi_0, start.pi_0, config)
+    completions = all_completions(TINY, prompts)
+    reward = (start.annotator if options.get("reward") == "annotator" else start.gold)(completions)
+    log_pi_0 = log_probs(start.pi_0, encode_prompts(TINY, prompts))
+    advantage = exact_advantage(reward.double().view(2, -1).numpy(), log_pi_0).advantage
+    best = optimum(advantage, log_pi_0, log_pi_0, config.alpha, config.beta)
+    assert observed["kl_optimum_to_pi"] == pytest.approx(kl(best.log_pi, log_pi_0).mean(), rel=1e-5)
+
+
+def test_with_budgets_the_observer_uses_the_alpha_and_beta_of_the_update(start):
+    config = RunConfig(steps=2, batch_prompts=8, evaluate_every=1, eps_0=0.1, eps_t=0.05)
+    seen = []
+    train(start, config, observer=lambda _pi_t, _pi, used: seen.append((used.alpha, used.beta)) or {})
+    run = train(start, config)
+    assert seen[1:] == [(rollout["alpha"], rollout["beta"]) for rollout in run.rollouts]
+    assert seen[1] != seen[2]

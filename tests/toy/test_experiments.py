@@ -294,3 +294,23 @@ def test_budgets_of_one_colour_differ_by_their_dashes():
     dashed = {label for label, line in lines.items() if line.get_linestyle() == "--"}
     assert dashed == {f"eps_0 {eps_0}, eps_t 0.2" for eps_0 in ("0.1", "0.3", "1")}
     assert lines["eps_0 0.3, eps_t 0.05"].get_color() == lines["eps_0 0.3, eps_t 0.2"].get_color()
+
+
+def test_a_method_with_one_run_left_is_drawn_without_an_interval_and_its_numbers_are_kept(tmp_path):
+    read = content("direct")
+    for run in next(row for row in read["settings"] if row["label"] == "ppo")["runs"][1:]:
+        run["diverged"] = 7
+    written = report.write(tmp_path, "direct", read, "dar-ref toy direct", 0.0, {})
+    assert "not measured" in next(line for line in written.splitlines() if line.startswith("ppo"))
+    assert json.loads((tmp_path / "results.json").read_text()) == read
+    assert (tmp_path / "win_rate.png").stat().st_size > 10_000
+
+
+def test_tuning_counts_a_run_that_diverged_as_lost():
+    def run(jobs):
+        lost = [job.config.learning_rate > 3e-4 for job in jobs]
+        return [
+            {"diverged": 9 if one else None, "evaluations": [evaluation(9, 0.5, 0.9 if one else 0.6)]} for one in lost
+        ]
+
+    assert tune(run, ["tldr"], ["dar"])["tldr"]["dar"]["learning_rate"] == 3e-5

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SHORT = RunConfig(steps=6, batch_prompts=4, learning_rate=1e-3, evaluate_every=3)
 
 
-def difference(pi_t, pi):
+def difference(pi_t, pi, _config):
     """An observer: the largest change of a weight in the updates of one rollout."""
     pairs = zip(pi_t.parameters(), pi.parameters(), strict=True)
     return {"difference": max((one - other).abs().max().item() for one, other in pairs)}

@@ -9,7 +9,7 @@ from rich.console import Console
 from dar_ref import results, scalars
 from dar_ref.llm.first_checks import check_models, check_names
 from dar_ref.llm.options import METHODS, RunOptions, load_options, make_options
-from dar_ref.llm.plan.estimate import device_bytes, plan
+from dar_ref.llm.plan.estimate import check_devices, device_bytes, plan
 from dar_ref.llm.plan.report import plan_as_json, show
 from dar_ref.progress import reporting
 
@@ -32,6 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     run = options(arguments)
     check_names(run)
     check_models(run)
+    sharding = arguments.sharding or ("none" if arguments.devices == 1 else "ddp")
+    check_devices(arguments.devices, sharding)
+    if arguments.tokens_per_second is not None:
+        scalars.positive("--tokens-per-second", arguments.tokens_per_second)
     memory = None if arguments.device_memory is None else device_bytes(arguments.device_memory)
     with reporting() as report:
         if arguments.config or arguments.options:  # a model alone has no options, and needs no TRL
@@ -43,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         made = plan(
             run,
             devices=arguments.devices,
-            sharding=arguments.sharding or ("none" if arguments.devices == 1 else "ddp"),
+            sharding=sharding,
             device_memory=memory,
             tokens_per_second=arguments.tokens_per_second,
         )

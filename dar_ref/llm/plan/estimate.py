@@ -117,7 +117,7 @@ def make_setup(
     cuda: bool = True,
 ) -> Setup:
     """What the memory depends on, from options, resolved settings and the models' config.json; raises as `plan`."""
-    _check_devices(devices, sharding)
+    check_devices(devices, sharding)
     model = read_architecture(options.model.name, revision=options.model.revision)
     lora = None if options.lora is None else make_lora(options.lora, model)
     batch, micro = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
@@ -242,7 +242,7 @@ def _has_reference(method: str, settings: Mapping[str, Any]) -> bool:
     return method != "dar_offline" and (method not in ("grpo", "rloo") or settings["beta"] != 0.0)
 
 
-def _check_devices(devices: int, sharding: str) -> None:
+def check_devices(devices: int, sharding: str) -> None:
     scalars.integer("--devices", devices, 1)
     scalars.choice("--sharding", sharding, SHARDINGS)
     if sharding == "none" and devices > 1:

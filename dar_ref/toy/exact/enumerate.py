@@ -12,7 +12,7 @@ Shape letters: `N` prompts of `P` tokens, `R` responses, `T` tokens of the longe
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from transformers import Qwen2ForCausalLM
 
 from dar_ref.theory import exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
-from dar_ref.toy.config import RunConfig
+from dar_ref.toy.config import Reward, RunConfig
 from dar_ref.toy.policy import EOS_ID, Completions, block, encode, encode_prompts, pack, repeat
+from dar_ref.toy.rewards import rewards_of
 from dar_ref.toy.start import Start
 from dar_ref.toy.tasks import TINY, Task
 
@@ -120,10 +121,11 @@ def all_completions(task: Task, prompts: Sequence[Sequence[str]]) -> Completions
     return encode(task, prompts, words * len(prompts), finished * len(prompts))
 
 
-def rewards(start: Start, prompts: Sequence[Sequence[str]], reward: Literal["proxy", "gold"]) -> Array:
-    """Reward of every response to every prompt, (N, R) float64."""
-    completions = all_completions(start.task, prompts)
-    values = start.proxy(completions) if reward == "proxy" else start.gold(completions)
+def rewards(
+    start: Start, prompts: Sequence[Sequence[str]], reward: Reward, proxy_quality: float | None = None
+) -> Array:
+    """Reward of every response to every prompt, (N, R) float64; see `rewards_of`."""
+    values = rewards_of(start, all_completions(start.task, prompts), reward, proxy_quality)
     return values.double().view(len(prompts), -1).numpy()
 
 
@@ -145,20 +147,25 @@ def tables(start: Start, prompts: Sequence[Sequence[str]]) -> Tables:
     )
 
 
-def exact_metrics(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig) -> ExactMetrics:
+def exact_metrics(
+    table: Tables, log_pi: Array, log_pi_t: Array, config: RunConfig, trained: Array | None = None
+) -> ExactMetrics:
     """Every metric of the update from pi_t to pi.
 
     Args:
         table: rewards and pi_0.
         log_pi: the policy after the update, (N, R).
         log_pi_t: the policy before the update, which was sampled, (N, R).
-        config: alpha, beta, w_clip, and the reward of training. Methods other than dar do not optimise J; for them J
-            and the distances to its optimum only serve for comparison.
+        config: alpha, beta and w_clip. Methods other than dar do not optimise J; for them J and the distances to its
+            optimum only serve for comparison.
+        trained: the reward of training, (N, R); None for gold or the proxy, as `config.reward` says.
 
     Returns:
         `ExactMetrics`, means over the N prompts.
     """
-    advantage = exact_advantage(table.gold if config.reward == "gold" else table.proxy, log_pi_t).advantage
+    if trained is None:
+        trained = table.gold if config.reward == "gold" else table.proxy
+    advantage = exact_advantage(trained, log_pi_t).advantage
     setting = (advantage, table.log_pi_0, log_pi_t, config.alpha, config.beta)
     best, target, pi = optimum(*setting), regression_target(*setting, w_clip=config.w_clip), np.exp(log_pi)
     return ExactMetrics(
@@ -177,7 +184,7 @@ def exact_metrics(table: Tables, log_pi: Array, log_pi_t: Array, config: RunConf
 
 def exact_observer(
     start: Start, config: RunConfig, prompts: Sequence[Sequence[str]] | None = None
-) -> Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM], dict[str, Any]]:
+) -> Callable[[Qwen2ForCausalLM, Qwen2ForCausalLM, RunConfig], dict[str, Any]]:
     """An observer for `train.train` that measures updates exactly: it returns the fields of `ExactMetrics`.
 
     Args:
@@ -188,10 +195,11 @@ def exact_observer(
     Raises:
         ValueError: a task whose responses are too many.
     """
-    table = tables(start, getattr(start.prompts, config.evaluate_on) if prompts is None else prompts)
+    prompts = getattr(start.prompts, config.evaluate_on) if prompts is None else prompts
+    table, trained = tables(start, prompts), rewards(start, prompts, config.reward, config.proxy_quality)
 
-    def observe(pi_t: Qwen2ForCausalLM, pi: Qwen2ForCausalLM) -> dict[str, Any]:
+    def observe(pi_t: Qwen2ForCausalLM, pi: Qwen2ForCausalLM, used: RunConfig) -> dict[str, Any]:
         log_pi_t, log_pi = (log_probs(p, table.prompt_ids, start.task.max_new_tokens) for p in (pi_t, pi))
-        return exact_metrics(table, log_pi, log_pi_t, config)._asdict()
+        return exact_metrics(table, log_pi, log_pi_t, used, trained)._asdict()
 
     return observe

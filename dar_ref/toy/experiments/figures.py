@@ -52,11 +52,12 @@ def win_rate_figure(content: Content) -> Figure:
             settings = of_task(content, task)
             for place, setting in enumerate(settings):
                 won = [run["final"]["win_rate"] for run in ended(setting)]
-                middle = student(won)
                 color = BLUE if setting["label"] == "dar" else GREY
-                ax.plot([middle.low, middle.high], [place, place], color=color)
                 ax.plot(won, [place] * len(won), "|", color=color, alpha=0.6)
-                ax.plot(middle.estimate, place, "o", color=color, label="ours" if place == 0 else None)
+                if len(won) > 1:  # the others diverged
+                    middle = student(won)
+                    ax.plot([middle.low, middle.high], [place, place], color=color)
+                    ax.plot(middle.estimate, place, "o", color=color, label=_once(ax, "ours"))
                 paper = TABLE_1.values.get(setting["label"], {}).get(task)
                 if paper is not None:
                     looks: dict[str, Any] = {"color": VERMILION, "fillstyle": "none", "clip_on": False}

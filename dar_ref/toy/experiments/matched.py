@@ -1,7 +1,8 @@
 """Reward at equal KL to pi_0: the area between two methods' frontiers.
 
 A method's frontier, for one seed, is the best reward that any of its runs reached, at any evaluation, with at most that
-KL to pi_0: a staircase that begins at pi_0. Two methods are compared where both have points.
+KL to pi_0: a staircase that begins at pi_0. Two methods are compared where both have points. On `tiny`, where KL and
+reward are exact at pi_0 and at the end of a run, the staircase is made of these.
 """
 
 from collections.abc import Sequence
@@ -52,8 +53,16 @@ def advantages(content: Content, task: str, key: str, method: str, others: Seque
 
 
 def _points(content: Content, task: str, key: str, method: str) -> list[tuple[list[float], list[float]]]:
-    """KL and reward of every evaluation of every run of a method, for each seed."""
+    """KL and reward of every evaluation of every run of a method, for each seed. On `tiny`, where those of pi_0 and of
+    the end are exact, of these alone."""
     settings = [setting for setting in of_task(content, task) if setting["group"].partition(" ")[0] == method]
     seeds = zip(*(setting["runs"] for setting in settings), strict=True)
-    rows = [[evaluation for run in runs for evaluation in run["evaluations"]] for runs in seeds]
-    return [([e["kl"] for e in one], [e[key] for e in one]) for one in rows]
+    rows = [[point for run in runs for point in _along(run, key)] for runs in seeds]
+    return [([kl for kl, _ in one], [reward for _, reward in one]) for one in rows]
+
+
+def _along(run: Content, key: str) -> list[tuple[float, float]]:
+    if "exact" in run:
+        of_pi_0 = run["exact"]["frontier"][key]["reward"][0]
+        return [(0.0, of_pi_0), (run["final"]["kl"], run["final"][key])]
+    return [(evaluation["kl"], evaluation[key]) for evaluation in run["evaluations"]]

@@ -38,7 +38,8 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
         content: the result of `conduct.conduct`, with `experiment` and `question`.
         command: the command line that repeats the experiment.
         began: `time.time()` at its start.
-        seconds: measured mean seconds per run of each setting; runs from the cache count with their first time.
+        seconds: measured mean seconds per run of each task and method, tuning included; runs from the cache count with
+            their first time.
 
     Returns:
         The tables as plain text.
@@ -49,11 +50,11 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
     tables = TABLES[name](content)
     head = f"{content['question']}\n\nCommand: `{command}`. Seeds: {', '.join(map(str, content['seeds']))}.\n"
     results.write_text(out / "table.md", "\n".join([head, *(markdown(table) for table in tables)]))
+    results.write_json(out / "results.json", content)  # before the figures, which can be drawn again from it
     for file, draw in FIGURES[name].items():
         if file in TASKS and file not in tasks(content):
             continue  # the figure of a task that is left out
         save_png(draw(content), out / f"{file}.png")
-    results.write_json(out / "results.json", content)
     info = results.run_info(command, began)
     results.write_json(out / "run.json", {**info, "seconds_per_run": {k: round(v, 2) for k, v in seconds.items()}})
     return "\n".join(plain_text(table) for table in tables)

@@ -21,7 +21,8 @@ def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[s
     """Choose the learning rate of each method on each task: the same grid and the same budget for all.
 
     The choice is the rate with the highest win rate against pi_0 under the gold judge on validation prompts, mean over
-    validation seeds, as a benchmark's judge would choose. In a tie the smaller rate wins.
+    validation seeds, as a benchmark's judge would choose. A run that diverged counts as a win rate of 0. In a tie the
+    smaller rate wins.
 
     Returns:
         `{task: {method: {"learning_rate": chosen, "tried": {rate: win rate}}}}`.
@@ -35,7 +36,7 @@ def tune(run: Runner, tasks: Iterable[str], methods: Iterable[Method]) -> dict[s
     content = iter(run(jobs))
     chosen: dict[str, Any] = {}
     for task, method, rate in cases:
-        won = fmean(final(next(content))["win_rate"] for _ in VALIDATION_SEEDS)
+        won = fmean(_won(next(content)) for _ in VALIDATION_SEEDS)
         chosen.setdefault(task, {}).setdefault(method, {"tried": {}})["tried"][repr(rate)] = won
     for row in (row for rows in chosen.values() for row in rows.values()):
         row["learning_rate"] = float(max(row["tried"], key=row["tried"].__getitem__))
@@ -57,12 +58,15 @@ def tune_cells(run: Runner, cells: Sequence[Cell], trials: int) -> list[dict[str
             for seed in VALIDATION_SEEDS
         ]
         done = iter(run(jobs))
-        won = [[next(done) for _ in VALIDATION_SEEDS] for _ in asked]
-        return [fmean(final(one)["win_rate"] if one["diverged"] is None else 0.0 for one in runs) for runs in won]
+        return [fmean(_won(next(done)) for _ in VALIDATION_SEEDS) for _ in asked]
 
     choices = search(cells, score, trials)
     names = ({"task": cell.task, "reward": cell.config.reward, "label": cell.label} for cell in cells)
     return [{**name, **choice} for name, choice in zip(names, choices, strict=True)]
+
+
+def _won(run: Mapping[str, Any]) -> float:
+    return float(final(run)["win_rate"]) if run["diverged"] is None else 0.0
 
 
 def final(run: Mapping[str, Any]) -> dict[str, Any]:

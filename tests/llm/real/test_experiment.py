@@ -141,7 +141,9 @@ def test_answers_about_one_topic_are_drawn_together():
     """Answers that agree within a topic and differ between topics make a wide interval; else a narrow one."""
     between = [float(i >= 36) for i in range(72)]
     within = [float(i % 6 >= 3 - (i < 6) + (6 <= i < 12)) for i in range(72)]  # 4 of 6, 2 of 6, then 3 of 6
-    wide, narrow = (report._intervals("sentiment", fake(values, 1.0)["runs"])["proxy"] for values in (between, within))
+    wide, narrow = (
+        report._intervals("sentiment", fake(values, 1.0)["runs"], 5)["proxy"] for values in (between, within)
+    )
     assert wide.estimate == narrow.estimate == 0.5
     assert wide.high - wide.low > 0.4
     assert 0.0 < narrow.high - narrow.low < 0.15
@@ -150,7 +152,7 @@ def test_answers_about_one_topic_are_drawn_together():
 def test_with_seeds_the_interval_is_over_them():
     content = fake([0.25] * 72, 1.0)
     other = fake([0.75] * 72, 1.0)["runs"][0] | {"seed": 1}
-    interval = report._intervals("sentiment", [*content["runs"], other])["proxy"]
+    interval = report._intervals("sentiment", [*content["runs"], other], 5)["proxy"]
     assert interval.estimate == 0.5
     assert interval.high - interval.low == pytest.approx(2 * 12.7062047 * 0.25, rel=1e-6)  # t(0.975, 1), std / sqrt(2)
 
@@ -164,3 +166,43 @@ def test_what_a_model_wrote_has_no_effect_as_markdown():
 
 def test_the_prompts_that_are_shown_are_chosen_before_the_runs():
     assert report.places_shown([str(i) for i in range(72)]) == [0, 24, 48]
+
+
+def test_seeds_of_different_lengths_are_compared_at_the_last_step_of_all():
+    content = fake([0.25] * 72, 1.0)
+    longer = fake([0.75] * 72, 1.0)["runs"][0] | {"seed": 1}
+    longer["checkpoints"] = [*longer["checkpoints"], longer["checkpoints"][0] | {"step": 10, "proxy": 9.0}]
+    content["runs"].append(longer)
+    (row,) = [line for line in report.table(content, "sentiment").splitlines() if "paper's values" in line]
+    assert "(2 of 3 seeds, 5 updates)" in row
+    assert "0.5 [" in row
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "0"], "--seeds = 0 is below 1"),
+        (["--updates", "-5"], "--updates = -5 is below 1"),
+        (["--updates", "7"], "pass a multiple of 5"),
+        (
+            ["--set", "training.learning_rate=1"],
+            "is of a run with --set nothing, and here it is training.learning_rate",
+        ),
+    ],
+)
+def test_what_would_not_be_measured_or_is_there_otherwise_is_refused(tmp_path, capsys, words, message):
+    for run in experiment.RUNS:
+        results.write_json(
+            tmp_path / run.task / run.name / "seed-0" / "measured.json", {"prompts": "", "checkpoints": []}
+        )
+    assert experiment.main(["--out", str(tmp_path), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_damaged_file_is_named(tmp_path, capsys):
+    run = experiment.RUNS[0]
+    file = tmp_path / run.task / run.name / "seed-0" / "measured.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    assert experiment.main(["--out", str(tmp_path), "--task", run.task, "--runs", run.name]) == 2
+    assert f"{file} is damaged" in capsys.readouterr().err
