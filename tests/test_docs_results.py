@@ -198,7 +198,11 @@ def test_a_trade_off_needs_as_many_settings_for_each_method():
 def raised(run):
     """The same run with more reward after its start."""
     first, *later = run["evaluations"]
-    return {**run, "evaluations": [first, *({**e, "proxy": e["proxy"] + 9.0, "gold": e["gold"] + 9.0} for e in later)]}
+    return {**run, "evaluations": [first, *map(more, later)], "final": more(run["final"])}
+
+
+def more(metrics):
+    return {**metrics, "proxy": metrics["proxy"] + 9.0, "gold": metrics["gold"] + 9.0}
 
 
 def test_a_statement_that_fails_takes_its_verdict_along():
