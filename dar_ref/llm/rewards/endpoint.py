@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -101,8 +102,7 @@ class Endpoint:
         try:
             self._wait(set(futures.values()), pass_over)
         except BaseException:
-            self.close()  # those under way are not asked again; they are not waited for either
-            self.client = self._connected()
+            self._abandon(futures.values())
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -127,10 +127,22 @@ class Endpoint:
                     raise error
             oldest = min(list(self._began.values()), default=math.inf)
             if time.monotonic() - oldest > self._limit + 1.0:
+                self.close()  # or the request would go on in its thread
                 raise ConnectionError(
                     f"{self.address} has not finished an answer after {self._limit:g} s; check the server, or raise"
                     " reward.timeout"
                 )
+
+    def _abandon(self, requests: Iterable[Future[Answer]]) -> None:
+        """Do not wait for requests under way. They end by themselves, and are not tried again: their client is closed
+        when they are through, or after one timeout."""
+        client, self.client = self.client, self._connected()
+
+        def close() -> None:
+            wait(requests, self.options.timeout)
+            client.close()
+
+        threading.Thread(target=close, daemon=True).start()
 
     def close(self) -> None:
         """Close the connections."""
