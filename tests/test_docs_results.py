@@ -28,7 +28,7 @@ def table(name):
     return (DOCS / "results" / name / "table.md").read_text(encoding="utf-8")
 
 
-NOT_RUN_YET = {"direct-gold", "quality"}  # they take hours
+NOT_RUN_YET = {"direct-gold"}  # they take hours
 
 
 def test_an_experiment_has_results_or_is_said_to_have_none():

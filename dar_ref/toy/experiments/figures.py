@@ -20,7 +20,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "dual_ppo": (BLACK, "X"),
     "ppo": (GREY, "p"),
     "dar on gold": (GREEN, "s"),
-    "dar alpha 1 beta 0.2": (PURPLE, "^"),
+    "dar alpha 1 beta 0.2": (SKY, "^"),
     "dar zero-sum": (VERMILION, "s"),
     "mean of the group": (BLUE, "o"),
     "mean of the batch": (VERMILION, "s"),
@@ -285,7 +285,7 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
         for name in ("direct", "direct-gold")
     },
     "quality": {
-        "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of the reward model with gold")
+        "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of reward and gold")
     },
     "budgets": {"kl": budget_figure},
     "null-space": {
