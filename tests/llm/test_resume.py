@@ -100,6 +100,20 @@ def test_a_killed_run_goes_on_bit_for_bit(exported, tmp_path, monkeypatch, metho
     assert_same(tmp_path / "killed", tmp_path / "whole", counter)
 
 
+def test_a_run_that_ends_inside_a_rollout_buffer_goes_on_from_the_boundary_before(exported, tmp_path):
+    """transformers saves the last step wherever it is; the buffer is not in a checkpoint."""
+    constant = {"save_steps": 4, "lr_scheduler_type": "constant"}
+    shorter, longer = (
+        run_of(exported, training={**constant, "max_steps": steps}, generation={"num_iterations": 4})
+        for steps in (6, 8)
+    )
+    train.train(shorter, tmp_path / "prolonged")
+    assert [folder.name for folder in (tmp_path / "prolonged" / "checkpoints").iterdir()] == ["checkpoint-4"]
+    train.train(longer, tmp_path / "prolonged", resume=True)
+    train.train(longer, tmp_path / "whole")
+    assert_same(tmp_path / "prolonged", tmp_path / "whole")
+
+
 def test_two_runs_are_the_same_bytes(exported, tmp_path):
     chosen = run_of(exported)
     for out in ("first", "second"):

@@ -284,9 +284,7 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
         }
         for name in ("direct", "direct-gold")
     },
-    "quality": {
-        "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of reward and gold")
-    },
+    "quality": {"quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of reward and gold")},
     "budgets": {"kl": budget_figure},
     "null-space": {
         "gold": lambda c: against_x(c, ("gold_harmless", "gold_helpful", "kl"), "share of the energy that is kept")
