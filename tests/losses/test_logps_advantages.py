@@ -164,7 +164,7 @@ def test_bad_groups_and_types():
 
 def test_bad_masks():
     logps = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"completion_mask has shape \(2, 2\), the log-probs \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"completion_mask has shape \(2, 2\), per_token_logps \(2, 3\)"):
         sequence_logps(logps, torch.ones(2, 2))
     with pytest.raises(TypeError, match="completion_mask is a list"):
         sequence_logps(logps, [[1, 1, 1], [1, 1, 1]])
