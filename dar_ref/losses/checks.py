@@ -26,14 +26,19 @@ def per_token(completion_mask: Tensor, **named: Tensor) -> None:
     """
     _aligned("(B, T), one value per token", 2, named)
     shape = next(iter(named.values())).shape
-    if not isinstance(completion_mask, Tensor) or completion_mask.is_complex():
-        raise TypeError(
-            f"completion_mask is {shown_type(completion_mask)}; pass a (B, T) tensor, bool or 0/1, 1 = keep"
-        )
+    mask_type(completion_mask)
     if completion_mask.shape != shape:
         raise ValueError(
             f"completion_mask has shape {tuple(completion_mask.shape)}, {' and '.join(named)} {tuple(shape)};"
             " pass one flag and one value per token"
+        )
+
+
+def mask_type(completion_mask: object) -> None:
+    """Raise TypeError unless it is a tensor of booleans or real numbers."""
+    if not isinstance(completion_mask, Tensor) or completion_mask.is_complex():
+        raise TypeError(
+            f"completion_mask is {shown_type(completion_mask)}; pass a (B, T) tensor, bool or 0/1, 1 = keep"
         )
 
 

@@ -200,8 +200,7 @@ def _check(
     for name, x in floating.items():
         if x is not None and not (isinstance(x, Tensor) and x.is_floating_point()):
             raise TypeError(f"{name} is {checks.shown_type(x)}; pass a floating-point tensor")
-    if not isinstance(mask, Tensor) or mask.is_complex():
-        raise TypeError(f"completion_mask is {checks.shown_type(mask)}; pass a (B, T) tensor, bool or 0/1, 1 = keep")
+    checks.mask_type(mask)
     if not isinstance(targets, Tensor) or targets.dtype != torch.long:
         raise TypeError(f"targets is {checks.shown_type(targets)}; pass token ids, a tensor of torch.int64")
     if hidden.ndim != 3 or hidden.numel() == 0:

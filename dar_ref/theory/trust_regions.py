@@ -101,8 +101,7 @@ def best_reward(
         stability: "kl", "ppo_box" or "forward_kl", see the module.
 
     Returns:
-        `BestReward(log_pi, value)`. If several policies are best, `log_pi` is the limit of the tilted policies; for
-        "kl" the one of `constrained_optimum`, whose smaller slack is largest.
+        `BestReward(log_pi, value)`. Of several best: the limit of the tilted ones, for "kl" `constrained_optimum`'s.
 
     Raises:
         TypeError, ValueError: bad input, leading axes, or another `stability`.

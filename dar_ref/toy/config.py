@@ -136,6 +136,7 @@ class RunConfig:
         if self.null_space is not None and not 0.0 < scalars.fraction("null_space", self.null_space) < 1.0:
             raise ValueError(f"null_space = {self.null_space} is not between 0 and 1; pass None for no projection")
         self._refuse_contradictions()
+        self._refuse_unlike_budgets()
 
     @property
     def minibatches(self) -> int:
@@ -176,11 +177,6 @@ class RunConfig:
                 f"weights = 'zero_sum' with method = {self.method!r} and self_normalize = {self.self_normalize}:"
                 " zero-sum weights are an option of dar, and already divided by their mean; leave the other out"
             )
-        if (self.eps_0 is None) != (self.eps_t is None) or (self.eps_0 is not None and self.method != "dar"):
-            raise ValueError(
-                f"eps_0 = {self.eps_0} and eps_t = {self.eps_t} with method = {self.method!r}: budgets are an option of"
-                " dar, and come as a pair; pass both or none"
-            )
         if self.train_on not in ("", "helpful", "harmless") or (self.null_space is not None and not self.train_on):
             raise ValueError(
                 f"train_on = {self.train_on!r} with null_space = {self.null_space}: pass helpful or harmless, the parts"
@@ -191,6 +187,21 @@ class RunConfig:
                 f"train_on = {self.train_on!r} with method = {self.method!r}, which learns from pairs of all prompts;"
                 " take an online method, or leave it out"
             )
+        if self.baseline == "batch" and self.method not in ("dar", "dao"):
+            raise ValueError(f"baseline = 'batch' is an option of dar and dao, not of {self.method}; leave it out")
+        if self.proxy_quality is not None and (self.reward != "proxy" or self.method in OFFLINE):
+            raise ValueError(
+                f"proxy_quality = {self.proxy_quality} has no effect with reward = {self.reward!r} and method ="
+                f" {self.method!r}; leave it out, or take an online method and the proxy"
+            )
+
+    def _refuse_unlike_budgets(self) -> None:
+        """Raise ValueError for what does not go with budgets, or for one budget alone."""
+        if (self.eps_0 is None) != (self.eps_t is None) or (self.eps_0 is not None and self.method != "dar"):
+            raise ValueError(
+                f"eps_0 = {self.eps_0} and eps_t = {self.eps_t} with method = {self.method!r}: budgets are an option of"
+                " dar, and come as a pair; pass both or none"
+            )
         usual = {field.name: field.default for field in fields(self)}
         if self.eps_0 is not None and (self.alpha, self.beta) != (usual["alpha"], usual["beta"]):
             raise ValueError(
@@ -200,11 +211,4 @@ class RunConfig:
         if self.eps_0 is not None and self.num_generations == 1:
             raise ValueError(
                 "num_generations = 1 with eps_0 and eps_t: of one response per prompt no KL can be seen; pass 2 or more"
-            )
-        if self.baseline == "batch" and self.method not in ("dar", "dao"):
-            raise ValueError(f"baseline = 'batch' is an option of dar and dao, not of {self.method}; leave it out")
-        if self.proxy_quality is not None and (self.reward != "proxy" or self.method in OFFLINE):
-            raise ValueError(
-                f"proxy_quality = {self.proxy_quality} has no effect with reward = {self.reward!r} and method ="
-                f" {self.method!r}; leave it out, or take an online method and the proxy"
             )
