@@ -238,6 +238,7 @@ EXPERIMENTS = {
         "Which method wins when the reward is the true goal, so that nothing can be hacked?",
         _as_tuned,
         cells=_direct_cells("gold"),
+        trials=10,
     ),
     "quality": Experiment(
         "Does the order of the methods depend on how good the reward model is?",
