@@ -14,8 +14,9 @@ COUNTS = (  # whole numbers of at least 1
 POSITIVE = ("temperature", "logging_steps", "save_steps", "eval_steps")
 NON_NEGATIVE = (
     *("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "num_train_epochs", "dataloader_num_workers"),
-    *("beta", "epsilon", "epsilon_high", "delta"),
+    *("epsilon", "epsilon_high", "delta"),
 )
+BETA_OF_A_KL_TERM = ("methods.grpo.beta", "methods.rloo.beta")  # 0 leaves the term out; other methods need one above 0
 FRACTIONS = ("adam_beta1", "adam_beta2")
 ELSEWHERE = {
     "output_dir": "pass --out",
@@ -36,10 +37,10 @@ def check_range(name: str, value: Any) -> None:
     for number in value if isinstance(value, list) else [value]:
         if option in COUNTS:
             scalars.integer(name, number, 1)
-        elif option in POSITIVE:
-            scalars.positive(name, number, single=True)
-        elif option in NON_NEGATIVE:
+        elif name in BETA_OF_A_KL_TERM or option in NON_NEGATIVE:
             scalars.non_negative(name, number, single=True)
+        elif option == "beta" or option in POSITIVE:
+            scalars.positive(name, number, single=True)
         elif option in FRACTIONS:
             scalars.fraction(name, number, single=True)
         elif option == "reward_weights":

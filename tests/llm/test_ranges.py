@@ -54,13 +54,25 @@ def test_options_of_sampling(exported, method, option, value):
         *(("dar", "reward_weights", value) for value in ([], [1.0, 2.0], [NAN])),
         *(("grpo", "beta", value) for value in (-1.0, NAN, INF)),
         ("grpo", "epsilon", -0.1),
-        ("online_dpo", "beta", [0.1, -1.0]),
+        *(("online_dpo", "beta", [0.1, value]) for value in (-1.0, 0.0)),
         ("dpo", "max_length", 0),
     ],
 )
 def test_options_of_one_method(exported, method, option, value):
     with pytest.raises(ValueError, match=rf"methods\.{method}\.{option} = "):
         named_options(options(exported, method, **{option: value}))
+
+
+@pytest.mark.parametrize("method", ["dar", "dar_offline", "dao", "ppo_critic_free", "dual_ppo_critic_free", "dpo"])
+@pytest.mark.parametrize("value", [0.0, -0.05])
+def test_a_beta_that_is_no_weight_of_a_kl_term_is_above_0_and_the_message_says_so(exported, method, value):
+    with pytest.raises(ValueError, match=rf"methods\.{method}\.beta = {value} .* pass methods\.{method}\.beta > 0"):
+        named_options(options(exported, method, beta=value))
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_a_kl_term_may_be_left_out(exported, method):
+    assert named_options(options(exported, method, beta=0.0))["beta"] == 0.0
 
 
 @pytest.mark.parametrize(
