@@ -69,7 +69,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(out: Path, command: str, result: str = "results.json") -> Iterator[None]:
+def writing(out: Path, command: str, result: str = "results.json", replaces: str | None = None) -> Iterator[None]:
     """Hold `out` while `command` writes its results there.
 
     The results of an older run of the same command are removed first, and `run.json` says that this one is unfinished:
@@ -79,6 +79,7 @@ def writing(out: Path, command: str, result: str = "results.json") -> Iterator[N
         out: folder, made if it is missing.
         command: the command line, with all that its results depend on.
         result: the file whose presence says that a run has finished.
+        replaces: what commands begin with whose results may go: those made in seconds from files that stay.
 
     Raises:
         ValueError: another process writes there, or another command has finished, or can be resumed.
@@ -86,7 +87,8 @@ def writing(out: Path, command: str, result: str = "results.json") -> Iterator[N
     """
     with locked(out):
         there = _command(out)
-        if there != command and any((out / name).exists() for name in (result, "checkpoint.pt", "checkpoints")):
+        own = there == command or (replaces is not None and there.startswith(replaces))
+        if not own and any((out / name).exists() for name in (result, "checkpoint.pt", "checkpoints")):
             raise ValueError(f"{out} holds what `{there}` has written; remove it, or pass another --out")
         begin(out, command, result)
         yield

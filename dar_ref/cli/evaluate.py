@@ -73,7 +73,7 @@ def _add_judge(jobs: "argparse._SubParsersAction[Parser]") -> None:
     parser.add_argument("--policy", action="append", default=[], metavar="NAME", help="default: all but the reference")
     parser.add_argument("--reference", default="pi_0", metavar="NAME", help="default: %(default)s")
     parser.add_argument(
-        "--task", default="helpful", metavar="TASK", help="tldr, helpful or harmless (default: %(default)s)"
+        "--task", metavar="TASK", help="tldr, helpful or harmless (default: that of data.prompts, if it is one of them)"
     )
     parser.set_defaults(run=_judge)
 
@@ -87,7 +87,9 @@ def _add_report(jobs: "argparse._SubParsersAction[Parser]") -> None:
     )
     parser.add_argument("folders", nargs="*", type=path, metavar="FOLDER", help="that generate and judge wrote to")
     parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER", dest="runs", help="of a training")
-    parser.add_argument("--out", type=path, default=OUT / "report", help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=path, help=f"folder to write to (default: report in the one FOLDER, otherwise {OUT / 'report'})"
+    )
     parser.set_defaults(run=_report)
 
 
@@ -118,7 +120,8 @@ def _judge(arguments: argparse.Namespace) -> int:
     from dar_ref.llm.options import load_options
 
     options = load_options(arguments.config, arguments.options)
-    words = [f"--reference {arguments.reference} --task {arguments.task}"]
+    words = [f"--reference {arguments.reference}"]
+    words += [] if arguments.task is None else [f"--task {arguments.task}"]
     words += [] if arguments.judge is None else [f"--judge {shlex.quote(arguments.judge)}"]
     words += [f"--policy {shlex.quote(name)}" for name in arguments.policy]
     return judge(
@@ -134,11 +137,12 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from dar_ref.llm.evaluate.policies import read_names
-    from dar_ref.llm.evaluate.report import report
+    from dar_ref.llm.evaluate.report import COMMAND, report
 
     runs = {name: Path(folder) for name, folder in read_names(arguments.runs).items()}
     words = [*map(str, arguments.folders), *(f"--run {name}={folder}" for name, folder in runs.items())]
-    return report(arguments.folders, runs, arguments.out, " ".join(["dar-ref evaluate report", *words]), _draw)
+    one = arguments.folders[0] if len(arguments.folders) == 1 else OUT
+    return report(arguments.folders, runs, arguments.out or one / "report", " ".join([COMMAND, *words]), _draw)
 
 
 def _draw(panels: "Panels", file: Path) -> None:

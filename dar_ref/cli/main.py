@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     for name in ("out", "cache", "folder"):  # before the work, and before torch is imported
-        if hasattr(arguments, name):
-            refuse_file(getattr(arguments, name))
+        if (folder := getattr(arguments, name, None)) is not None:
+            refuse_file(folder)
     if getattr(arguments, "json", None) is not None:
         refuse_file(arguments.json.parent)
     return int(arguments.run(arguments))

@@ -27,12 +27,13 @@ OTHERS = ("kl", "length", "missing_eos", "repetition")
 
 
 class Sign(NamedTuple):
-    """name: the metric; before, after: means of the first and the last tenth of the log; threshold: in words; crossed:
-    whether it is crossed."""
+    """name: the metric; before, after: means of the first and the last tenth of the log; level: of `after` at which the
+    threshold is; threshold: in words; crossed: whether it is crossed."""
 
     name: str
     before: float
     after: float
+    level: float
     threshold: str
     crossed: bool
 
@@ -95,12 +96,14 @@ def _reward(name: str, ends: Mapping[str, tuple[float, float]], threshold: float
     change = (after - before) / std
     crossed = change >= threshold if threshold > 0 else change <= threshold
     word = "rises" if threshold > 0 else "falls"
-    return Sign(name, before, after, f"{word} by {abs(threshold):g} standard deviations ({std:.3g})", bool(crossed))
+    words = f"{word} by {abs(threshold):g} standard deviations ({std:.3g})"
+    return Sign(name, before, after, before + threshold * std, words, bool(crossed))
 
 
 def _other(name: str, before: float, after: float) -> Sign:
     if name == "kl":
-        return Sign(name, before, after, f"{KL:g} nats", after >= KL)
+        return Sign(name, before, after, KL, f"{KL:g} nats", after >= KL)
     if name == "length":
-        return Sign(name, before, after, f"{LENGTH:g} times as long", after >= LENGTH * before)
-    return Sign(name, before, after, f"rises by {SHARE:g}", float(np.round(after - before, 12)) >= SHARE)
+        return Sign(name, before, after, LENGTH * before, f"{LENGTH:g} times as long", after >= LENGTH * before)
+    crossed = float(np.round(after - before, 12)) >= SHARE
+    return Sign(name, before, after, before + SHARE, f"rises by {SHARE:g}", crossed)

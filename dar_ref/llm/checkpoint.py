@@ -34,6 +34,11 @@ REMOVED = ".removed"
 MAY_CHANGE = (  # beginnings of option names: how long, how often, how loud, and where things are
     "model.name",
     "model.revision",
+    "data.prompts",  # the rows are compared, and so are weights
+    "data.preferences",
+    "data.rated",
+    "methods.dar_offline.sampler",
+    "generation.vllm_server_",
     "training.max_steps",
     "training.num_train_epochs",
     "training.save_",
@@ -131,7 +136,7 @@ def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dic
     named = options_as_json(options)
     named["methods"] = {options.method: options.section(f"methods.{options.method}")}
     flat = dict(_flattened("", json.loads(json.dumps(without_secrets(named)))))
-    kept = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
+    kept = _fixed(flat)
     return {
         "sha256": pi_0,
         "options": kept,
@@ -139,6 +144,12 @@ def make_mark(pi_0: str, options: RunOptions, content: Mapping[str, Any]) -> dic
         "packages": results.packages(),
         "machine": _machine(),
     }
+
+
+def _fixed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of options by their full names, those that may not change; a reward model's name may, its weights may not."""
+    may_change = (*MAY_CHANGE, *(("reward.name", "reward.revision") if options.get("reward.kind") == "model" else ()))
+    return {name: value for name, value in options.items() if not name.startswith(may_change)}
 
 
 def _flattened(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -188,7 +199,7 @@ def _check_mark(checkpoint: Path, mark: Mapping[str, Any]) -> dict[str, Any]:
     try:
         there = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
         pi_0, options, content, files = (there[name] for name in ("sha256", "options", "content", "files"))
-        old, new = {**options, **content}, {**mark["options"], **mark["content"]}
+        old, new = {**_fixed(options), **content}, {**mark["options"], **mark["content"]}
         damaged = _damage(file_hashes(checkpoint), dict(files))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

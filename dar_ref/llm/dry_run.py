@@ -36,7 +36,8 @@ def dry_run(options: RunOptions, out: Path, resume: bool = False) -> int:
     on_cpu = bool(options.training.get("use_cpu"))
     here = options
     if not on_cpu and not torch.accelerator.is_available():  # transformers refuses bf16 without a GPU
-        here = replace(options, training={**options.training, "use_cpu": True})
+        for_gpus = {name: value for name, value in options.training.items() if name != "use_liger_kernel"}
+        here = replace(options, training={**for_gpus, "use_cpu": True})
         console.print("no accelerator here: the options are checked for a CPU, the plan is for a GPU")
     arguments = make_arguments(here, out / "checkpoints")
     check_save_steps(arguments)

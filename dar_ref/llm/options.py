@@ -14,6 +14,7 @@ and schedule. This module imports neither torch nor TRL, so `dar-ref plan` start
 import copy
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -247,7 +248,7 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         except ValueError as error:
             raise ValueError(f"{shown(override)!r}: {error}") from None
     try:
-        text = json.dumps(changed)
+        text = json.dumps(_at_home(changed))
     except TypeError as error:
         raise ValueError(f"{error}; options are text, numbers, true, false, null, lists and mappings") from None
     try:
@@ -255,6 +256,15 @@ def make_options(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     except ValidationError as error:
         method = changed.get("method", "dar")
         raise ValueError("; ".join(_explain(e, method) for e in error.errors())) from None
+
+
+def _at_home(content: Any) -> Any:
+    """`content` with the home folder in the place of a leading `~` of every text."""
+    if isinstance(content, dict):
+        return {key: _at_home(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_at_home(value) for value in content]
+    return os.path.expanduser(content) if isinstance(content, str) and content.startswith("~/") else content
 
 
 def options_as_json(options: RunOptions) -> dict[str, Any]:

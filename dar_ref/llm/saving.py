@@ -95,8 +95,11 @@ class OurCard(TiedOnce):
         start = f"[{base}](https://huggingface.co/{base})" if base else f"`{folder}`"
         data = f" on [{dataset}](https://huggingface.co/datasets/{dataset})" if dataset else ""
         unused = {"epsilon"} - getattr(args, "meaningful", set())
-        used = [key for key in OPTIONS if hasattr(args, key) and key not in unused]
-        options = "\n".join(f"- {key}: {getattr(args, key)}" for key in used)
+        used = {key: getattr(args, key) for key in OPTIONS if hasattr(args, key) and key not in unused}
+        if used.get("alpha", 0) is None:
+            used["alpha"] = getattr(self, "alpha", None)  # of offline DAR, which chooses it by the data
+        used["max_steps"] = self.state.max_steps or args.max_steps
+        options = "\n".join(f"- {key}: {value}" for key, value in used.items())
         packages = "\n".join(f"- {package}: {version(package)}" for package in PACKAGES)
         return f"""
 # {name}

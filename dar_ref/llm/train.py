@@ -120,6 +120,8 @@ def train(options: RunOptions, out: Path, resume: bool = False, command: str = "
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
         except NothingLeftError:
             _say(f"{last} is the last step of the run: nothing is left to train")
+            if arguments.load_best_model_at_end and trainer.state.best_model_checkpoint:
+                trainer._load_best_model()  # as transformers does after the last step
         _write(trainer, options, out, data.summary, keeper, (command, began))
     return Trained(trainer, keeper.stopped, keeper.unchanged)
 

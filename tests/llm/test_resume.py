@@ -164,6 +164,40 @@ def test_a_finished_run_takes_no_further_step(exported, tmp_path, capsys, left):
     assert not list((tmp_path / "again").glob("checkpoints/checkpoint-7"))
 
 
+def test_a_finished_run_keeps_its_best_policy(exported, tmp_path):
+    """The shortest answers are asked for, so that an early checkpoint is the best one."""
+    training = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_reward",
+        "greater_is_better": False,
+    }
+    content = options_as_json(run_of(exported, training=training))
+    prompts = {"eval_prompts": str(exported / "prompts" / "validation.jsonl"), "limit": 16}
+    chosen = make_options(content | {"data": content["data"] | prompts})
+    done = train.train(chosen, tmp_path)
+    assert Path(done.trainer.state.best_model_checkpoint).name != "checkpoint-6"  # or nothing is tested here
+    before = (tmp_path / "policy" / "model.safetensors").read_bytes()
+    train.train(chosen, tmp_path, resume=True)
+    assert (tmp_path / "policy" / "model.safetensors").read_bytes() == before
+
+
+def test_data_reward_model_and_server_may_move_if_they_stay_the_same(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "before")
+
+    def chosen(folder, steps):
+        content = options_as_json(run_of(exported, training={"max_steps": steps}))
+        reward = {"kind": "model", "name": str(folder / "reward_model"), "dtype": "float32", "separator": " "}
+        data = content["data"] | {"prompts": str(folder / "prompts" / "train.jsonl")}
+        return make_options(content | {"reward": reward, "data": data})
+
+    train.train(chosen(tmp_path / "before", 2), tmp_path / "run")
+    (tmp_path / "before").rename(tmp_path / "after")
+    done = train.train(chosen(tmp_path / "after", 4), tmp_path / "run", resume=True)
+    assert done.trainer.state.global_step == 4
+
+
 def test_a_run_beyond_its_last_step_is_refused(exported, tmp_path):
     train.train(run_of(exported), tmp_path)
     with pytest.raises(ValueError, match="at step 6 already, beyond its 4 steps; raise"):

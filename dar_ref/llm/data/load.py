@@ -28,7 +28,7 @@ from dar_ref import scalars
 from dar_ref.llm.data.formats import RESPONSES, formatted, has_system, is_chat
 from dar_ref.llm.data.json_rows import as_dataset
 from dar_ref.llm.data.paper import DATASETS, Row
-from dar_ref.llm.data.sources import Source, pair_source, prompt_source, rated_source
+from dar_ref.llm.data.sources import Source, local_files, pair_source, prompt_source, rated_source
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import DataOptions
 
@@ -156,7 +156,8 @@ def load_eval_prompts(options: DataOptions, tokenizer: Any, template: Template =
     """
     if options.eval_prompts is None and options.eval_split is None:
         return None
-    name, split = options.eval_prompts or options.prompts, options.eval_split or options.split
+    name = options.eval_prompts or options.prompts
+    split = options.eval_split or ("train" if name and local_files(name) else options.split)
     source = _prompts(name, split, options)
     if options.eval_prompts is None and split == options.split:
         raise ValueError(f"eval_split = {split!r} is the split that is trained on; choose another, or set eval_prompts")

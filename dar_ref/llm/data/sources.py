@@ -89,6 +89,11 @@ def _paper_source(hub: Hub, split: str, column: str) -> Source:
 
 def _own_rows(name: str, split: str) -> Callable[[bool], Iterator[Row]]:
     if files := local_files(name):
+        if split != "train":
+            raise ValueError(
+                f"split = {split!r}: {name} is files, which have no splits; leave it out, and pass other files to"
+                " evaluate on as data.eval_prompts, or data.limit to take a part"
+            )
         if kind(files[0]) == "json":
             return lambda _: (row for file in files for row in json_rows(file))
         paths = [str(file) for file in files]

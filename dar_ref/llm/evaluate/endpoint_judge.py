@@ -62,7 +62,8 @@ P_OF = {"A": 1.0, "B": 0.0, "C": 0.5}
 
 
 class EndpointJudge:
-    """Asks the model `options.name`; `task` chooses our words, `options.rubric` is a file with your own.
+    """Asks the model `options.name`; `task` chooses our words, those of helpful for prompts of your own;
+    `options.rubric` is a file with yours.
 
     Raises:
         ValueError: no key, or a rubric that cannot be read or lacks {prompt}, {a} or {b}.
@@ -70,7 +71,7 @@ class EndpointJudge:
 
     def __init__(self, options: RewardOptions, task: str) -> None:
         self.options, self._counts = options, Counter[str]()
-        words = FRAME.replace("{criteria}", CRITERIA[task])
+        words = FRAME.replace("{criteria}", CRITERIA.get(task, CRITERIA["helpful"]))
         self.rubric = read_rubric(options.rubric, words, ("{prompt}", "{a}", "{b}"))
         self.endpoint = Endpoint(options)
 

@@ -20,7 +20,7 @@ import torch
 
 from dar_ref import results
 from dar_ref.evaluation import Table, plain_text
-from dar_ref.llm.evaluate import COMPLETIONS, DIALOGUES, GRADES, TASKS, TURNS, VERDICTS, VERSUS, store
+from dar_ref.llm.evaluate import COMPLETIONS, DIALOGUES, GRADES, OTHER, TASKS, TURNS, VERDICTS, VERSUS, store
 from dar_ref.llm.evaluate.endpoint_judge import EndpointJudge
 from dar_ref.llm.evaluate.judges import NO_ANSWER, FunctionJudge, Judge, Pair, RewardJudge, compares
 from dar_ref.llm.evaluate.statistics import compared, graded
@@ -41,7 +41,7 @@ def judge(
     name: str | None,
     policies: Sequence[str],
     reference: str,
-    task: str,
+    task: str | None,
     command: str,
 ) -> int:
     """Judge every policy in `out` against the reference, and grade two-turn answers.
@@ -52,7 +52,8 @@ def judge(
         name: of the judge, for its folder; None for one from `reward.name`.
         policies: names; empty for all but the reference.
         reference: name of a policy.
-        task: tldr, helpful or harmless; the column of the paper's Table 1, and the words to a language model.
+        task: tldr, helpful or harmless, the column of the paper's Table 1 and the words to a language model. None for
+            that of the prompts' dataset; prompts of your own have no column there.
         command: for run.json.
 
     Returns:
@@ -67,7 +68,9 @@ def judge(
         raise ValueError(
             "the configuration has no section `reward`, which is the judge; add it, or pass reward.kind=..."
         )
-    if task not in TASKS:
+    if task is None:
+        task = options.data.prompts if options.data.prompts in TASKS else OTHER
+    elif task not in TASKS:
         raise ValueError(f"--task {task!r} is none of {', '.join(TASKS)}; choose one of them")
     if options_of.kind == "annotator" and options_of.cache is None:
         options_of = replace(options_of, cache=str(out / "cache"))
@@ -160,7 +163,7 @@ class Jobs:
         again = [key for key, row in work.rows.items() if row["reason"] == NO_ANSWER]
         if work.finished and not again:
             return
-        if work.finished:
+        if work.finished or again:
             work.reopen(again)
         missing = [unit for unit, key in zip(units, keys, strict=True) if key not in work.rows]
         with reporting() as report:

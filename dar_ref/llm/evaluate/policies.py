@@ -128,7 +128,13 @@ def find_given(source: str, prompts: Sequence[Row]) -> Given:
         if all(row["completion"] is None for row in rows):
             raise ValueError(f"no row of the prompts has an answer in the column {column!r}; name another column")
         return _by_id(rows, prompts, source)
-    return _by_id(list(json_rows(Path(source))), prompts, source)
+    given = _by_id(list(json_rows(Path(source))), prompts, source)
+    if not given.by_id:
+        raise ValueError(
+            f"{source} has no answer to any of the {len(prompts)} prompts; take the file that belongs to them, or the"
+            " same data options as for the other policies"
+        )
+    return given
 
 
 def _by_id(rows: Sequence[Mapping[str, Any]], prompts: Sequence[Row], source: str) -> Given:

@@ -9,6 +9,7 @@ Several folders of `generate` and `judge` may be given, one for each task: their
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from dar_ref.llm.evaluate.report_tables import markdown_report
 from dar_ref.llm.evaluate.statistics import compared, grade_interval, graded, intervals, mean_of_tasks, outcomes_of
 from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.rewards import flat_text
+
+COMMAND = "dar-ref evaluate report"
 
 
 def report(
@@ -52,9 +55,14 @@ def report(
     for folder in folders:
         _read_folder(folder, found, exports, parts)
     found["means"] = [
-        {"judge": judge, "reference": reference, "policy": policy, "interval": mean_of_tasks(list(tasks.values()))}
+        {
+            "judge": judge,
+            "reference": reference,
+            "policy": policy,
+            "interval": mean_of_tasks([tasks[task] for task in TASKS]),
+        }
         for (judge, reference, policy), tasks in parts.items()
-        if len(tasks) == len(TASKS)
+        if tasks.keys() >= set(TASKS)
     ]
     logs = {name: run_log.read_log(path) for name, path in runs.items()}
     found["runs"] = {name: log.content() for name, log in logs.items()}
@@ -63,7 +71,10 @@ def report(
             f"nothing to report in {', '.join(map(str, folders)) or 'no folder'}; run `dar-ref evaluate judge` first,"
             " or pass --run NAME=FOLDER of a training run"
         )
-    with results.writing(out, command):
+    with results.writing(out, command, replaces=COMMAND):
+        shutil.rmtree(out / "alpaca_eval", ignore_errors=True)  # of an older report
+        for picture in out.glob("hacking-*.png"):
+            picture.unlink()
         for name, rows in exports.items():
             results.write_text(out / "alpaca_eval" / f"{name}.json", json.dumps(rows, indent=1) + "\n")
         for name, log in logs.items():
@@ -84,13 +95,16 @@ def _read_folder(
     parts: dict[tuple[str, str, str], dict[str, Any]],
 ) -> None:
     """Add what the folder of one evaluation holds; `parts`: outcomes by judge, reference and policy, then by task."""
-    task = None
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder; pass those that `dar-ref evaluate judge` wrote to")
+    tasks = []
     for name in store.names(folder / VERDICTS):
         judge, _, pair = name.rpartition("/")
         policy, _, reference = pair.partition(VERSUS)
         done = store.read_rows(folder / VERDICTS / name)
         ours, theirs = (_judged(folder, done, *side) for side in (("policy", policy), ("reference", reference)))
-        task = done.head["task"]
+        task = str(done.head["task"])
+        tasks.append(task)
         texts = _texts(done.rows, ours, theirs)
         characters = [(len(row["completion"]), len(row["reference_completion"])) for row in texts]
         rates = compared(done.rows, done.head["missing"]) | {"intervals": intervals(done.rows, characters)}
@@ -112,10 +126,9 @@ def _read_folder(
         judge, _, policy = name.rpartition("/")
         rows = store.read_rows(folder / GRADES / name).rows
         found["grades"].append({"judge": judge, "policy": policy, **graded(rows), "interval": grade_interval(rows)})
-    for name in store.names(folder / COMPLETIONS) if task else []:
-        found["completions"].setdefault(str(task), {})[name] = _described(
-            store.read_rows(folder / COMPLETIONS / name).rows
-        )
+    for name in store.names(folder / COMPLETIONS) if tasks else []:
+        if rows := store.read_rows(folder / COMPLETIONS / name).rows:
+            found["completions"].setdefault(tasks[0], {})[name] = _described(rows)
 
 
 def _judged(folder: Path, done: store.Finished, side: str, name: str) -> list[Row]:

@@ -16,6 +16,7 @@ from dar_ref.evaluation import (
     markdown,
 )
 from dar_ref.evaluation.tables import Measured
+from dar_ref.llm.evaluate import TASKS
 
 RATES = (
     Column("win_rate", "Win rate", "%", 100.0),
@@ -35,10 +36,11 @@ def markdown_report(found: Mapping[str, Any]) -> str:
     for judge, reference in _pairs(found["comparisons"]):
         rows = [row for row in found["comparisons"] if (row["judge"], row["reference"]) == (judge, reference)]
         parts += [f"## Judge {judge}, against {reference}\n", *_details(rows)]
-        parts += [
-            "### In the layout of the paper's Table 1\n",
-            markdown(_table_1(rows, found["means"], judge, reference)),
-        ]
+        if any(row["task"] in TASKS for row in rows):
+            parts += [
+                "### In the layout of the paper's Table 1\n",
+                markdown(_table_1(rows, found["means"], judge, reference)),
+            ]
     for judge in dict.fromkeys(row["judge"] for row in (*found["grades"], *found["comparisons"])):
         if second := _table_2(found, judge):
             parts += [f"## Judge {judge}, in the layout of the paper's Table 2\n", markdown(second)]
@@ -94,7 +96,8 @@ def _table_1(
 ) -> Table:
     measured: dict[str, dict[str, Measured]] = {}
     for row in rows:
-        measured.setdefault(row["policy"], {})[row["task"]] = row["intervals"].get("win_rate")
+        if row["task"] in TASKS:
+            measured.setdefault(row["policy"], {})[row["task"]] = row["intervals"].get("win_rate")
     for row in means:
         if (row["judge"], row["reference"]) == (judge, reference):
             measured[row["policy"]]["mean"] = row["interval"]

@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dar_ref.evaluation import HackingVerdict, Sign, hacking_verdict
-from dar_ref.evaluation.hacking_verdict import KL, LENGTH, REWARD, SHARE
+from dar_ref.evaluation import HackingVerdict, hacking_verdict
 
 OF_TRAIN = {  # name in the verdict -> name in the log
     "proxy": "reward",
@@ -60,9 +59,15 @@ def read_log(folder: Path) -> RunLog:
         rows = content["evaluations"] if toy else [row for row in content["log"] if "reward" in row]
         names = OF_TOY if toy else OF_TRAIN
         series = {name: [row[key] for row in rows] for name, key in names.items() if all(key in row for row in rows)}
-        return RunLog([row["step"] for row in rows], series, hacking_verdict(series))
+        steps = [row["step"] for row in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no log of a run that samples ({error}); pass a folder of dar-ref train") from None
+        raise ValueError(f"{file} is no log of a run ({error!r}); pass a folder of dar-ref train") from None
+    if not rows:
+        raise ValueError(f"{file}: no line of its log has a reward; dpo, dar_offline and online_dpo log none")
+    try:
+        return RunLog(steps, series, hacking_verdict(series))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 class Panels(NamedTuple):
@@ -78,14 +83,6 @@ class Panels(NamedTuple):
 def panels_of(log: RunLog, name: str) -> Panels:
     """The series of a run of that name, and what the verdict compares them with."""
     panels = {title: log.series[key] for key, title in TITLES.items() if key in log.series}
-    heights = {TITLES[sign.name]: _height(sign, log.series) for sign in log.verdict.signs}
+    heights = {TITLES[sign.name]: sign.level for sign in log.verdict.signs}
     title = f"{name}: {log.verdict.verdict} ({log.verdict.reason}); dashed: thresholds"
     return Panels(log.steps, panels, "step", title, heights)
-
-
-def _height(sign: Sign, series: dict[str, list[float]]) -> float:
-    """Where a sign is crossed, in the unit of its series."""
-    if sign.name in ("proxy", "gold"):
-        change = REWARD * series[f"{sign.name}_std"][0]
-        return sign.before + (change if sign.name == "proxy" else -change)
-    return {"kl": KL, "length": LENGTH * sign.before}.get(sign.name, sign.before + SHARE)

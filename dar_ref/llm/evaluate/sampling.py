@@ -24,8 +24,9 @@ from dar_ref.llm.evaluate.store import Row
 from dar_ref.llm.models.kinds import check_positions
 from dar_ref.llm.models.prompts import PromptReader
 from dar_ref.llm.options import RunOptions
+from dar_ref.llm.plan.settings import GENERATION
 
-MAX_NEW_TOKENS, TEMPERATURE = 256, 1.0  # of TRL's configurations
+NAMES = ("max_completion_length", "max_new_tokens", "temperature")  # the second is online DPO's
 SMALLEST = torch.finfo(torch.float64).tiny
 
 
@@ -51,13 +52,15 @@ def sampling_of(options: RunOptions, samples: int, seed: int, batch_size: int) -
     Raises:
         ValueError, TypeError: an option that does not fit.
     """
-    from dar_ref.llm.build import named_options  # loads TRL
+    from dar_ref.llm.build import classes, named_options  # loads TRL
 
-    named_options(options)  # refuses what the method does not have
-    given = {**options.generation, **options.section(f"methods.{options.method}")}
+    config_class = classes(options.method)[0]
+    defaults = {name: getattr(config_class, name) for name in NAMES if hasattr(config_class, name)}
+    given = {**GENERATION, **defaults, **options.generation, **named_options(options)}  # the last refuses other names
+    longest = given["max_new_tokens" if "max_new_tokens" in given else "max_completion_length"]
     return Sampling(
-        scalars.integer("generation.max_completion_length", given.get("max_completion_length", MAX_NEW_TOKENS), 1),
-        scalars.non_negative("generation.temperature", given.get("temperature", TEMPERATURE), single=True),
+        scalars.integer("generation.max_completion_length", longest, 1),
+        scalars.non_negative("generation.temperature", given["temperature"], single=True),
         given.get("chat_template_kwargs") or {},
         scalars.integer("--samples", samples, 1),
         scalars.integer("--seed", seed, 0),

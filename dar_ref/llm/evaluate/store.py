@@ -72,11 +72,11 @@ class RowFile:
         self.finished = True
 
     def reopen(self, without: Iterable[tuple[Any, ...]]) -> None:
-        """Make a finished work one that goes on, without the rows of these keys."""
+        """Let a work that has finished, or was stopped, go on without the rows of these keys."""
         for key in list(without):
             del self.rows[key]
         results.write_text(_named(self.path, PARTIAL), self._line(list(self.rows.values())))
-        _named(self.path, MARK).unlink()
+        _named(self.path, MARK).unlink(missing_ok=True)
         self.finished = False
 
     def _take(self, rows: Iterable[Row]) -> None:

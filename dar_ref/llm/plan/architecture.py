@@ -20,6 +20,7 @@ BUNDLED = Path(__file__).parents[2] / "configs" / "architectures"
 FAMILY = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2", "phi3", "qwen3_moe")
 TEXT_PARTS = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2"}  # of models for images: the decoder they have
 BLOCK = "model.layers."
+WIDTHS = ("intermediate_size", "ffn_dim", "n_inner", "d_ff", "ffn_hidden_size")  # of the MLP, in one family or another
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Architecture:
     kv_heads: int
     head_dim: int
     vocab_size: int
-    max_positions: int
+    max_positions: int | None
     tied: bool
     qk_norm: bool
     parameters: dict[str, tuple[int, ...]]
@@ -115,9 +116,14 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
             f"{name}: model_type = {config.model_type!r} is an architecture whose activations are not counted here;"
             f" plan a model of {', '.join(FAMILY)}"
         )
-    for field in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+    fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    sizes: dict[str, Any] = {field: getattr(config, field, None) for field in fields}
+    sizes["intermediate_size"] = next((size for name in WIDTHS if (size := getattr(config, name, None))), None)
+    if kind == "reward" and sizes["intermediate_size"] is None and sizes["hidden_size"]:
+        sizes["intermediate_size"] = 4 * sizes["hidden_size"]  # in most families without such a field
+    for field, size in sizes.items():
         try:
-            scalars.integer(field, getattr(config, field), 1)
+            scalars.integer(field, size, 1)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: {error}") from None
     if kind == "reward":
@@ -137,13 +143,13 @@ def describe(name: str, config: Any, kind: Literal["causal", "reward"] = "causal
         hidden_size=config.hidden_size,
         intermediate_size=experts_per_token * config.moe_intermediate_size
         if experts_per_token
-        else config.intermediate_size,
+        else sizes["intermediate_size"],
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_dim=head_dim,
         vocab_size=config.vocab_size,
-        max_positions=config.max_position_embeddings,
+        max_positions=getattr(config, "max_position_embeddings", None),
         tied=kind == "causal" and bool(config.tie_word_embeddings),
         qk_norm=q_norm is not None,
         parameters=shapes,

@@ -3,6 +3,7 @@
 Lengths are the longest that the options allow: what must fit is the largest batch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,8 +104,19 @@ def plan(
     setup = make_setup(options, settings, devices, sharding, device_memory, cuda=cuda)
     work = make_work(options, settings, setup, tokens_per_second)
     too_much = device_memory is not None and peaks.peak_bytes(setup) > device_memory
-    changes = what_would_fit(setup, device_memory or 0) if too_much else []
+    changes = [_as_set(options, change) for change in what_would_fit(setup, device_memory or 0)] if too_much else []
     return Plan(options, setup, peaks.peaks(setup), work, device_memory, changes)
+
+
+def _as_set(options: RunOptions, change: str) -> str:
+    """A change of options by the keys that have the last word: those of `methods.<method>`, where they are set."""
+    own = options.section(f"methods.{options.method}")
+    words = []
+    for word in change.split():
+        section, _, rest = word.partition(".")
+        of_method = section in ("training", "generation") and rest.partition("=")[0] in own
+        words.append(f"methods.{options.method}.{rest}" if of_method else word)
+    return " ".join(words)
 
 
 def make_setup(
@@ -201,7 +213,8 @@ def make_lora(options: LoraOptions, model: Architecture) -> Lora:
 
 
 def make_work(options: RunOptions, settings: Mapping[str, Any], setup: Setup, tokens_per_second: float | None) -> Work:
-    """Tokens per step and in the run; the run's length is `max_steps`, or follows from `data.limit` and epochs."""
+    """Tokens per step and in the run; the run's length is `max_steps`, or follows from `data.limit` and epochs: each
+    epoch leaves out prompts that do not fill a rollout, and its last step may have fewer micro-batches."""
     if tokens_per_second is not None:
         scalars.positive("--tokens-per-second", tokens_per_second)
     samples = setup.batch * setup.micro_batches * setup.devices
@@ -212,8 +225,13 @@ def make_work(options: RunOptions, settings: Mapping[str, Any], setup: Setup, to
     if settings["max_steps"] > 0:
         steps = settings["max_steps"]
     elif options.data.limit is not None:
-        each = settings["num_generations"] * reuse if options.method in ONLINE else 1
-        steps = max(1, int(settings["num_train_epochs"] * options.data.limit * each) // samples)
+        if options.method in ONLINE:
+            rollouts = options.data.limit * setup.num_generations // (setup.buffer_rows * setup.devices)
+            micro_batches = rollouts * setup.buffer_rows // setup.batch * reuse
+        else:
+            pairs = options.method == "dar_offline" and options.data.rated is None  # a pair is two rows
+            micro_batches = -(-options.data.limit * (1 + pairs) // (setup.batch * setup.devices))
+        steps = max(1, math.ceil(settings["num_train_epochs"] * -(-micro_batches // setup.micro_batches)))
     tokens = None if steps is None else steps * (prompt_tokens + sampled_tokens)
     hours = None if tokens is None or tokens_per_second is None else tokens / tokens_per_second / 3600
     return Work(samples, prompt_tokens, sampled_tokens, steps, tokens, hours)
@@ -261,5 +279,5 @@ def _vllm(settings: Mapping[str, Any], device_memory: int | None) -> int:
     if not settings["use_vllm"] or settings["vllm_mode"] != "colocate":
         return 0
     if device_memory is None:
-        raise ValueError("vllm_mode = colocate takes a share of the device; pass --device-memory")
+        raise ValueError("vllm_mode = colocate takes a share of the device; pass --device-memory to `dar-ref plan`")
     return int(scalars.fraction("vllm_gpu_memory_utilization", settings["vllm_gpu_memory_utilization"]) * device_memory)

@@ -128,6 +128,18 @@ def test_another_source_for_evaluation_and_another_column(tmp_path):
     assert load_preferences(options, PLAIN).dataset["prompt"] == ["a"]
 
 
+def test_files_have_no_splits(tmp_path):
+    """Before, a split of files was not read: an evaluation was on the prompts that were trained on."""
+    train = jsonl(tmp_path / "a.jsonl", [{"prompt": "a"}])
+    with pytest.raises(ValueError, match=r"split = 'validation': .*a\.jsonl is files, which have no splits"):
+        load_eval_prompts(DataOptions(train, eval_split="validation"), PLAIN)
+    for split in ("test", "train[:10]"):
+        with pytest.raises(ValueError, match="is files, which have no splits"):
+            load_prompts(DataOptions(train, split=split), PLAIN)
+    hub = DataOptions("tldr", split="train[:10]", eval_prompts=train)  # the split is of the other source
+    assert load_eval_prompts(hub, PLAIN).dataset["prompt"] == ["a"]
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [

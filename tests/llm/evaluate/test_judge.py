@@ -128,6 +128,29 @@ def test_a_stopped_judge_goes_on_and_asks_nothing_twice(out, config, monkeypatch
     assert len(asked) <= 2 * len(expected) + 1 + 2 * 4  # the batch that was stopped, once more
 
 
+def test_what_had_no_answer_before_a_stop_is_asked_again(out, config, monkeypatch):
+    from dar_ref.llm.evaluate import judge
+    from tests.llm.evaluate import setting
+
+    monkeypatch.setattr(judge, "CHUNK", 4)
+    asked = []
+
+    def down_then_stopped(_prompt, _a, _b):
+        asked.append(None)
+        if len(asked) == 21:
+            raise KeyboardInterrupt
+        if len(asked) > 21:
+            return 1.0
+        raise TimeoutError
+
+    monkeypatch.setattr(setting, "down", down_then_stopped, raising=False)
+    words = ["--config", config, "--out", out, "--judge", "d", function("down")]
+    assert evaluate("judge", *words) == 130
+    assert evaluate("judge", *words) == 0
+    reasons = {row["reason"] for row in rows(out / "verdicts/d/other.vs.pi_0.jsonl")}
+    assert reasons <= {None, "empty"}
+
+
 def test_missing_partners_are_counted():
     ours = [{"id": "a", "sample": 0}, {"id": "a", "sample": 1}, {"id": "b", "sample": 0}]
     theirs = [{"id": "a", "sample": 0}, {"id": "c", "sample": 0}]

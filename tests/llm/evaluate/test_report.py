@@ -60,7 +60,7 @@ def test_the_toy_engines_own_evaluation_of_the_same_samples(start, exported, oth
     assert found["win_rate"] == pytest.approx(measured["win_rate"], abs=1e-15)
     assert found["intervals"]["lc_win_rate"]["estimate"] == pytest.approx(measured["lc_win_rate"], abs=1e-12)
     assert found["length"] == pytest.approx(measured["length"], abs=1e-12)
-    completions = read(tmp_path / "report")["completions"]["helpful"]["other"]
+    completions = read(tmp_path / "report")["completions"]["other"]["other"]
     for metric in ("length", "missing_eos", "repetition"):
         assert completions[metric] == pytest.approx(measured[metric], abs=1e-12)
 
@@ -117,7 +117,7 @@ def test_every_rate_is_recomputed_from_the_files(judged, tmp_path):
     empty = sum(not (a["completion"] and b["completion"]) for a, b in zip(ours, theirs, strict=True))
     assert found["longer"]["not_judged"] == {"empty": empty}
     assert row["prompts"] == len({r["id"] for r in ours})
-    export = json.loads((tmp_path / "report/alpaca_eval/helpful/gold/other.vs.pi_0.json").read_text())
+    export = json.loads((tmp_path / "report/alpaca_eval/other/gold/other.vs.pi_0.json").read_text())
     assert [r["preference"] - 1 for r in export] == outcomes
     assert [(r["instruction"], r["output_2"], r["output_1"]) for r in export] == [
         (a["prompt"], a["completion"], b["completion"]) for a, b in zip(ours, theirs, strict=True)
@@ -227,16 +227,53 @@ def test_a_runs_log_gives_one_figure_and_one_verdict(tmp_path, capsys):
 
 
 def test_the_figure_draws_the_thresholds_of_the_verdict(tmp_path):
-    log = run_log.read_log(train_log(tmp_path / "a", [0.0, 2.0], **{"kl/pi_0_k1": [0.0, 7.0]}))
-    heights = [run_log._height(sign, log.series) for sign in log.verdict.signs]
-    assert heights == [0.25, 5.0]
+    kl, length = [0.0] * 20 + [7.0] * 20, [10.0] * 40
+    folder = train_log(tmp_path / "a", [0.0] * 40, **{"kl/pi_0_k1": kl, "completions/mean_length": length})
+    content = json.loads((folder / "results.json").read_text())
+    content["log"][0]["reward_std"] = 0.2  # one step says little: the scale is the mean of the first tenth, four steps
+    (folder / "results.json").write_text(json.dumps(content))
+    levels = run_log.panels_of(run_log.read_log(folder), "a").levels
+    assert levels == pytest.approx({"proxy reward": 0.25 * (0.2 + 3) / 4, "KL to pi_0, nats": 5.0, "tokens": 13.0})
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"log": []}', '{"log": [{"reward": 1.0, "step": 1}]}'])
-def test_a_folder_without_a_log_is_refused(tmp_path, capsys, content):
+ONE_STEP = {"log": [{"reward": 1.0, "reward_std": 1.0, "step": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *((content, "is no log of a run") for content in ("{}", "[]", "{")),
+        ('{"log": []}', "no line of its log has a reward"),
+        ('{"log": [{"rewards/chosen": 1.0, "step": 1}]}', "no line of its log has a reward"),
+        ('{"log": [{"reward": 1.0, "step": 1}]}', "the log has no proxy_std"),
+        (json.dumps(ONE_STEP), "has one step: nothing to compare"),
+        (json.dumps({"log": [{"reward": 1.0, "reward_std": 0.0, "step": i} for i in (1, 2)]}), "gives no scale"),
+    ],
+)
+def test_a_folder_without_a_log_is_refused_for_its_reason(tmp_path, capsys, content, reason):
     (tmp_path / "results.json").write_text(content)
     assert evaluate("report", "--run", f"a={tmp_path}", "--out", tmp_path / "report") == 2
-    assert "is no log of a run that samples" in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_refused_by_name(judged, tmp_path, capsys):
+    assert evaluate("report", judged, tmp_path / "misspelt", "--out", tmp_path / "report") == 2
+    assert "misspelt is no folder" in capsys.readouterr().err
+
+
+def test_a_report_lies_in_its_folder_and_is_made_anew_with_one_run_more(judged, tmp_path):
+    assert evaluate("report", judged) == 0
+    hacked = train_log(tmp_path / "hacked", [0.0, 1.0])
+    assert evaluate("report", judged, "--run", f"old={hacked}") == 0
+    assert evaluate("report", judged, "--run", f"new={hacked}") == 0
+    assert list(read(judged / "report")["runs"]) == ["new"]
+    assert [picture.name for picture in (judged / "report").glob("*.png")] == ["hacking-new.png"]
+
+
+def test_prompts_of_your_own_stand_in_no_column_of_the_paper(judged):
+    assert evaluate("report", judged) == 0
+    assert {row["task"] for row in read(judged / "report")["comparisons"]} == {"other"}
+    assert "paper's Table 1" not in (judged / "report" / "report.md").read_text()
 
 
 def test_nothing_to_report_says_which_command_is_missing(tmp_path, capsys):
@@ -246,5 +283,5 @@ def test_nothing_to_report_says_which_command_is_missing(tmp_path, capsys):
 
 def test_two_folders_with_one_task_are_refused_and_none_is_dropped(judged, tmp_path, capsys):
     assert evaluate("report", judged, judged, "--out", tmp_path / "report") == 2
-    assert "on helpful by gold is in another of the folders too" in capsys.readouterr().err
+    assert "on other by gold is in another of the folders too" in capsys.readouterr().err
     assert not (tmp_path / "report" / "results.json").exists()

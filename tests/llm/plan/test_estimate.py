@@ -77,6 +77,22 @@ def test_the_length_of_a_run_follows_from_its_data(folder):
     assert plan(options(folder)).work.steps is None
 
 
+@pytest.mark.parametrize(
+    ("sections", "steps"),
+    [
+        # a rollout is of two prompts with K 4, and the fifth of 5 fills none: 2 rollouts an epoch, one step each
+        ({"data": {"limit": 5}, "generation": {"num_generations": 4}}, 3 * 2),
+        ({"data": {"limit": 5}, "generation": {"num_generations": 4, "num_iterations": 2}}, 3 * 4),
+        # 13 batches of 8 pairs, the last not whole; two are accumulated, the last alone
+        ({"method": "dpo", "data": {"limit": 100}, "training": {"gradient_accumulation_steps": 2}}, 3 * 7),
+        ({"method": "dar_offline", "data": {"limit": 100}}, 3 * 25),  # a pair is two rows
+    ],
+)
+def test_every_epoch_has_whole_rollouts_and_a_last_step_of_its_own(folder, sections, steps):
+    made = plan(options(folder, **sections))
+    assert (made.setup.batch, made.work.steps) == (8, steps)
+
+
 CHANGES = [
     ({"training": {"per_device_train_batch_size": 16}}, 1),
     ({"training": {"gradient_checkpointing": False}}, 1),
@@ -181,6 +197,33 @@ def test_every_change_that_is_named_makes_it_fit():
         ]
         changed = load_options("qwen2-7b-tldr", [*unchanged, *changes])
         assert plan(changed, devices=devices, sharding=sharding, device_memory=80 * GIB).fits, change
+
+
+def test_a_change_is_written_where_it_has_the_last_word():
+    words = ["method=dpo"]
+    too_little = plan(load_options("qwen2-7b-tldr", words), device_memory=19 * GIB)
+    assert not too_little.fits
+    batches = [change for change in too_little.what_would_fit if "batch_size" in change]
+    assert batches
+    for change in batches:
+        changed = plan(load_options("qwen2-7b-tldr", [*words, *change.split()]), device_memory=19 * GIB)
+        assert changed.fits, change
+        assert changed.work.samples == too_little.work.samples
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_a_reward_model_of_any_family_is_counted(folder, tmp_path, family):
+    from transformers import AutoConfig
+
+    sizes = {
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+        "opt": {"hidden_size": 32, "ffn_dim": 64, "num_attention_heads": 2},
+    }[family]
+    AutoConfig.for_model(family, vocab_size=64, **sizes).save_pretrained(tmp_path)
+    described = read_architecture(tmp_path, kind="reward")
+    assert described.intermediate_size == {"gpt2": 4 * 32, "opt": 64}[family]
+    reward = {"kind": "model", "name": str(tmp_path), "dtype": "float32"}
+    assert plan(options(folder, reward=reward)).peaks[0].terms["reward model"] == 4 * described.count
 
 
 def test_changes_together_where_none_helps_alone(folder):
