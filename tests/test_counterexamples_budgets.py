@@ -12,6 +12,7 @@ from dar_ref.theory import (
     estimator_moments,
     fit_error,
     interpolate,
+    iterate,
     kl,
     optimum,
     regression_loss,
@@ -113,6 +114,24 @@ def test_false_a_larger_alpha_always_makes_the_whole_weight_less_alike():
     assert whole[0] < 0.9
     assert whole[-1] == pytest.approx(1.0, rel=1e-12)
     assert alone[-1] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("steps", "shares"), [(5, [0.997328, 0.996894, 0.996759]), (10, [0.999982, 0.999934, 0.999872])]
+)
+def test_false_after_equally_many_steps_a_larger_alpha_leaves_more_samples(steps, shares):
+    """Each alpha is then at a pi_t of its own, and the share of the whole weight under it falls as alpha rises; the
+    range of the log-weights falls as well. In closed form, against the package."""
+    advantage, even, ranges = np.array([1.0, 0.0]), np.log([0.5, 0.5]), []
+    for alpha, share in zip((0.0, 0.05, 0.1), shares, strict=True):
+        tilt = steps if alpha == 0.0 else (1 - (1 - alpha) ** steps) / alpha
+        pi_t = np.exp(tilt * advantage) / np.exp(tilt * advantage).sum()
+        np.testing.assert_allclose(np.exp(iterate(advantage, even, alpha, 1.0, steps)[-1]), pi_t, rtol=1e-12)
+        log_weight = (1 - alpha * tilt) * advantage
+        ranges.append(np.ptp(log_weight))
+        weight = np.exp(log_weight)
+        assert (pi_t @ weight) ** 2 / (pi_t @ weight**2) == pytest.approx(share, abs=1e-6)
+    assert ranges == sorted(ranges, reverse=True)
 
 
 def zero_sum(advantage, log_pi_theta, log_pi_t, **options):

@@ -82,8 +82,8 @@ def _by_std(advantages: Tensor, eps: float) -> Tensor:
     exponent = torch.frexp(advantages.abs().amax(dim=-1, keepdim=True)).exponent
     scaled = torch.ldexp(advantages, -exponent)
     std = scaled.std(dim=-1, correction=0, keepdim=True)
-    spread = torch.ldexp(std, exponent) > eps
-    return torch.where(spread, scaled / torch.where(spread, std, 1.0), 0.0)
+    equal = torch.ldexp(std, exponent) <= eps  # False for NaN, which stays
+    return torch.where(equal, 0.0, scaled / torch.where(equal, 1.0, std))
 
 
 def finite_rewards(rewards: Tensor) -> None:

@@ -143,6 +143,8 @@ class _Chunked(torch.autograd.Function):
                 if weights is None or entropy is None:
                     continue
                 p = torch.exp(log_p, out=z)
+                if bias is not None:
+                    log_p.clamp_(min=torch.finfo(wide).min)  # a token that the bias forbids adds 0
                 entropy[part] = -torch.bmm(p[:, None], log_p[:, :, None])[:, 0, 0]
                 if any(wanted):
                     factor = (weights[part, None] / temperature).to(wide)

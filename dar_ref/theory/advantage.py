@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from dar_ref.theory import checks
 from dar_ref.theory.checks import Array
+from dar_ref.theory.iteration import centred
 
 MIN_STD = 1e-8
 """Standard deviation of a reward at and below which all rewards count as equal."""
@@ -45,8 +46,8 @@ def exact_advantage(reward: ArrayLike, log_pi_t: ArrayLike) -> ExactAdvantage:
     """
     reward, log_pi_t = checks.arrays(reward=reward, log_pi_t=log_pi_t)
     checks.span(reward=reward)
-    pi_t = np.exp(log_pi_t)
-    centred = reward - (pi_t * reward).sum(axis=-1, keepdims=True)
-    exponent = np.frexp(np.abs(centred).max())[1]  # in units of a power of two no square overflows
-    std = float(np.ldexp(np.sqrt((pi_t * np.ldexp(centred, -exponent) ** 2).sum(axis=-1).mean()), exponent))
-    return ExactAdvantage(centred / std if std > MIN_STD else np.zeros_like(centred), std)
+    difference = centred(reward, log_pi_t)
+    exponent = np.frexp(np.abs(difference).max())[1]  # in units of a power of two no square overflows
+    variance = (np.exp(log_pi_t) * np.ldexp(difference, -exponent) ** 2).sum(axis=-1).mean()
+    std = float(np.ldexp(np.sqrt(variance), exponent))
+    return ExactAdvantage(difference / std if std > MIN_STD else np.zeros_like(difference), std)

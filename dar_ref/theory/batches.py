@@ -113,9 +113,11 @@ def one_row_per_prompt(**named: ArrayLike) -> list[Array]:
     """Return the named inputs checked as `checks.arrays` does and broadcast to one shape (N, A); (A,) is one prompt.
 
     Raises:
-        TypeError, ValueError: as `checks.arrays`, or more than two axes.
+        TypeError, ValueError: as `checks.arrays` and `checks.span`, or more than two axes.
     """
-    arrays = np.broadcast_arrays(*checks.arrays(**named))
+    checked = dict(zip(named, checks.arrays(**named), strict=True))
+    checks.span(**{name: array for name, array in checked.items() if not name.startswith("log_")})
+    arrays = np.broadcast_arrays(*checked.values())
     if arrays[0].ndim > 2:
         raise ValueError(
             f"the inputs broadcast to shape {arrays[0].shape}: a batch is (N, A), prompts by arms; call once per batch"

@@ -70,10 +70,12 @@ def common_support(logits: Array) -> None:
 
 
 def over_beta(advantage: Array, beta: float) -> Array:
-    """Return `advantage / beta`; raise ValueError where the quotient leaves the range of float64."""
-    with np.errstate(over="ignore"):
+    """Return `advantage / beta`; raise ValueError where a quotient, or a difference of two in a row, leaves the range
+    of float64."""
+    with np.errstate(over="ignore", invalid="ignore"):
         quotient = advantage / beta
-    if not np.isfinite(quotient).all():
+        spread = quotient.max(axis=-1) - quotient.min(axis=-1)  # of what a softmax subtracts
+    if not np.isfinite(spread).all():
         raise ValueError(
             f"advantage / beta overflows float64: max |advantage| = {np.abs(advantage).max()!r}, beta = {beta!r};"
             " raise beta or scale the advantage down"
@@ -137,7 +139,8 @@ def _refuse_policy(name: str, array: Array, total: Array) -> None:
     row = np.unravel_index(int(np.argmax(np.abs(total - 1.0))), total.shape)
     raise ValueError(
         f"{name}{_index(row)}: probabilities sum to {float(total[row])!r}, more than {ROW_TOLERANCE} away from 1;"
-        f" normalise it in float64, for example with scipy.special.log_softmax({name}, axis=-1)"
+        f" normalise it in float64, for example with scipy.special.log_softmax(np.asarray({name}, dtype=float),"
+        " axis=-1)"
     )
 
 

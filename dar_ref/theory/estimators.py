@@ -174,8 +174,9 @@ def _moments_by_enumeration(update: Update) -> Moments:
 
 def _within_float64(moments: Moments, options: Options, method: str) -> Moments:
     if not (np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()):
+        remedy = "raise beta, give dar a w_clip," if method == "dar" else "lower beta"
         raise ValueError(
             f"the moments of method {method!r} leave the range of float64 (beta = {options.beta!r}, w_clip ="
-            f" {options.w_clip!r}); raise beta, give dar a w_clip, or bring the policies closer together"
+            f" {options.w_clip!r}); {remedy} or bring the policies closer together"
         )
     return moments

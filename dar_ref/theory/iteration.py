@@ -12,7 +12,8 @@ With the clip, `pi_{t+1} ∝ pi_t min(w, w_clip)`, where `w = Z (pi_inf/pi_t)^al
   the range (max - min) of `log pi_t - log pi_inf` falls by at least `log(w_clip/Z)` per step. Afterwards it shrinks by
   the factor `1-alpha` per step.
 - `Z > w_clip`: every policy `<= w_clip^(-1/alpha) pi_0 exp(A/(alpha beta))` has all its weights at the clip. So it is a
-  fixed point. Every path converges to one of these, and the start decides to which.
+  fixed point. Every path from a start with the support of `pi_0` converges to one of these, and the start decides to
+  which.
 - A centred under pi_t: `E_{pi_t}[log w] = -alpha KL(pi_t‖pi_0) <= 0` at every step. So `log Z` is
   `-alpha KL(pi_inf‖pi_0)`, and the arm with the largest `pi_t/pi_inf` has a weight of at most 1. While an arm is
   clipped, the range falls by at least `log w_clip` per step, and at a clip of 1 it still falls: a clip >= 1 changes the
@@ -248,9 +249,10 @@ def _fixed_without_anchor(advantage: Array, log_pi_0: Array) -> Array:
 
 
 def _over_alpha_beta(advantage: Array, alpha: float, beta: float) -> Array:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         quotient = advantage / beta / alpha
-    if not np.isfinite(quotient).all():
+        spread = quotient.max(axis=-1) - quotient.min(axis=-1)
+    if not np.isfinite(spread).all():
         raise ValueError(
             f"advantage / (alpha beta) overflows float64: max |advantage| = {np.abs(advantage).max()!r},"
             f" alpha = {alpha!r}, beta = {beta!r}; raise alpha or beta, or scale the advantage down"

@@ -78,8 +78,8 @@ def sampled_target(
     >>> round(float(target[0] - target[1]), 12)  # 1/beta with the exact advantage
     0.5
     """
-    shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi_0), np.shape(log_pi_t))
     log_mass = _log_mass(reward, log_pi_0, log_pi_t, alpha, beta, num_generations, w_clip, baseline, normalize)
+    shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi_0), np.shape(log_pi_t))
     return log_normalize(log_mass)[0].reshape(shape)
 
 

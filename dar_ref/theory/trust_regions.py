@@ -165,11 +165,11 @@ def _project(log_base: Array, log_q: Array, eps: float, stability: Stability) ->
         allowed &= log_q > -np.inf
         solved = _project_ball(log_base[allowed], log_q[allowed], eps)
     elif stability == "ppo_box":
-        lost = float(np.exp(log_q[~allowed]).max(initial=0.0))
-        solved = None if lost > 0.0 and eps < 1.0 else _project_box(log_base[allowed], log_q[allowed], eps)
+        lost = bool((log_q[~allowed] > -np.inf).any())
+        solved = None if lost and eps < 1.0 else _project_box(log_base[allowed], log_q[allowed], eps)
     else:
-        lost = float(np.exp(log_q[~allowed]).max(initial=0.0))
-        solved = None if lost > 0.0 else _project_forward(log_base[allowed], log_q[allowed], eps)
+        lost = bool((log_q[~allowed] > -np.inf).any())
+        solved = None if lost else _project_forward(log_base[allowed], log_q[allowed], eps)
     if solved is None:
         return None
     log_pi[allowed] = solved

@@ -92,7 +92,7 @@ def checked_update(method: Method, arrays: dict[str, ArrayLike], num_generations
         0.1 if options.alpha is None else checks.alpha(options.alpha),
         checks.positive("beta", options.beta)
         if "alpha" in _OPTIONS[method]
-        else checks.non_negative("beta", options.beta),
+        else scalars.non_negative("beta", options.beta),
         options.w_clip,
         0.2 if options.epsilon is None else checks.non_negative("epsilon", options.epsilon),
         baseline,
@@ -195,4 +195,5 @@ def _coefficients(update: Update, advantage: Array) -> Array:
     if update.method == "dao":
         return ratio * (advantage - update.beta * (log_pi_theta - log_mixture(log_pi_0, log_pi_t, update.alpha)))
     inside = np.where(advantage > 0.0, ratio <= 1.0 + update.epsilon, ratio >= 1.0 - update.epsilon)
-    return inside * ratio * advantage + update.beta * np.expm1(log_pi_0 - log_pi_theta)
+    inside &= advantage != 0.0  # the ratio may be infinite
+    return np.where(inside, ratio * advantage, 0.0) + update.beta * np.expm1(log_pi_0 - log_pi_theta)

@@ -20,13 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from dar_ref import scalars
 from dar_ref.theory import checks
 from dar_ref.theory.checks import EPS, Array
-from dar_ref.theory.divergence import expected_log_ratio
+from dar_ref.theory.divergence import expected_log_ratio, log_sum_exp
 from dar_ref.theory.trust_regions import Stability
 
 QUADRATURE_TOLERANCE = 1e-9
 """Relative error at which panels are no longer halved."""
 MOST_PANELS = 128
 """With more disagreeing panels than this, halving stops: they come from rounding, since corners are few."""
+LEAST = 1e-300
+"""A probability below it has lost digits, or is 0, where its logarithm is still exact."""
 
 
 class Volume(NamedTuple):
@@ -36,12 +38,28 @@ class Volume(NamedTuple):
     error: float
 
 
+class _Mass(NamedTuple):
+    """A probability and its logarithm."""
+
+    p: float
+    log: float
+
+
 class _Constraint(NamedTuple):
-    """One set around the policy `pi` (A,): KL(.‖pi) <= radius, KL(pi‖.) <= radius, or the box."""
+    """One set around the policy `log_pi` (A,): KL(.‖pi) <= radius, KL(pi‖.) <= radius, or the box."""
 
     kind: str
-    pi: Array
+    log_pi: Array
     radius: float
+
+    @property
+    def pi(self) -> Array:
+        """The policy (A,)."""
+        return np.exp(self.log_pi)
+
+    def mass(self, *arms: int) -> _Mass:
+        """Of these arms together."""
+        return _Mass(float(self.pi[list(arms)].sum()), float(log_sum_exp(self.log_pi[list(arms)])))
 
 
 def region_volume(
@@ -86,14 +104,14 @@ def region_volume(
     scalars.choice("stability", stability, get_args(Stability))
     samples, seed = scalars.integer("samples", samples, 1), scalars.integer("seed", seed, 0)
     constraints = [
-        _Constraint(kind, np.exp(log_pi), checks.non_negative(name, radius))
+        _Constraint(kind, log_pi, checks.non_negative(name, radius))
         for kind, log_pi, name, radius in (("kl", log_pi_0, "eps_0", eps_0), (stability, log_pi_t, "eps_t", eps_t))
     ]
     constraints = [one for one in constraints if one.radius < np.inf]
     arms = log_pi_0.size
     if arms == 1 or not constraints:
         return Volume(1.0, 0.0)
-    if any(one.radius == 0.0 or (one.kind != "forward_kl" and not one.pi.all()) for one in constraints):
+    if any(one.radius == 0.0 or (one.kind != "forward_kl" and (one.log_pi == -np.inf).any()) for one in constraints):
         return Volume(0.0, 0.0)
     if arms == 2:
         ends = np.array([_range(one, 0) for one in constraints])
@@ -103,12 +121,12 @@ def region_volume(
 
 def _range(one: _Constraint, arm: int) -> tuple[float, float]:
     """Smallest and largest probability of one arm within a constraint."""
-    others = np.delete(one.pi, arm)
     if one.kind == "ppo_box":
         low, high = _sides(one)
         rest = np.delete(low, arm).sum(), np.delete(high, arm).sum()
         return float(max(low[arm], 1.0 - rest[1])), float(min(high[arm], 1.0 - rest[0]))
-    low, high = _two_arm_ball(one.kind == "forward_kl", float(one.pi[arm]), float(others.sum()), np.array([one.radius]))
+    others = one.mass(*(other for other in range(one.log_pi.size) if other != arm))
+    low, high = _two_arm_ball(one.kind == "forward_kl", one.mass(arm), others, np.array([one.radius]))
     return float(low[0]), float(high[0])
 
 
@@ -117,64 +135,76 @@ def _cut(one: _Constraint, order: list[int], x: Array) -> tuple[list[Array], lis
 
     Returns lower bounds, upper bounds, and hinges (functions of x whose zeros are corners of a bound), each (n,).
     """
-    first, second, third = one.pi[order]
+    first, second, third = (one.mass(arm) for arm in order)
     rest = np.maximum(1.0 - x, EPS)
     if one.kind == "ppo_box":
         low, high = (np.broadcast_to(side[order, None], (3, x.size)) for side in _sides(one))
         return [low[1], rest - high[2]], [high[1], rest - low[2]], []
     forward = one.kind == "forward_kl"
-    scale = second + third
+    scale = one.mass(*order[1:])
     spent = _two_arm_kl(forward, x, first, scale)
-    left = np.maximum(one.radius - spent, 0.0) / (np.full_like(x, scale) if forward else rest)
-    y_low, y_high = _two_arm_ball(forward, second / scale, third / scale, left)
-    hinges = [] if forward else [left + np.log(second / scale), left + np.log(third / scale)]  # reaches an edge or not
+    with np.errstate(divide="ignore", invalid="ignore"):  # with nothing at stake on both arms every split is within
+        left = np.maximum(one.radius - spent, 0.0) / (np.full_like(x, scale.p) if forward else rest)
+    parts = _part(second, scale), _part(third, scale)
+    y_low, y_high = _two_arm_ball(forward, *parts, left)
+    hinges = [] if forward else [left + part.log for part in parts]  # reaches an edge or not
     return [rest * y_low], [rest * y_high], hinges
+
+
+def _part(one: _Mass, of: _Mass) -> _Mass:
+    """A share of a mass."""
+    if of.p < LEAST:
+        return _Mass(float(np.exp(one.log - of.log)), one.log - of.log)
+    share = one.p / of.p
+    return _Mass(share, float(np.log(share)) if share > LEAST else one.log - of.log)
 
 
 def _sides(one: _Constraint) -> tuple[Array, Array]:
     return max(1.0 - one.radius, 0.0) * one.pi, (1.0 + one.radius) * one.pi
 
 
-def _two_arm_kl(forward: bool, y: Array, m: float, co_m: float) -> Array:
+def _two_arm_kl(forward: bool, y: Array, m: _Mass, co_m: _Mass) -> Array:
     """`KL((y, 1-y)‖(m, co_m))`, or with `forward` the KL in the other direction.
 
     Each arm adds `p log(p/q) - p + q >= 0`, with log1p near p = q, so the arms do not cancel.
     """
 
-    def term(p: ArrayLike, q: ArrayLike) -> Array:
-        p, q = np.asarray(p), np.asarray(q)
+    def term(y: Array, m: _Mass) -> Array:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            p, q = (np.asarray(m.p), y) if forward else (y, np.asarray(m.p))
             ratio = (p - q) / q
-            log_ratio = np.where(np.abs(ratio) < 0.5, np.log1p(ratio), np.log(p) - np.log(q))
+            log_y, log_m = np.log(y), m.log if m.p < LEAST else np.log(m.p)
+            log_ratio = np.where(np.abs(ratio) < 0.5, np.log1p(ratio), log_m - log_y if forward else log_y - log_m)
             return np.where(p > 0.0, p * log_ratio - (p - q), q)
 
-    pairs = ((m, y), (co_m, 1.0 - y)) if forward else ((y, m), (1.0 - y, co_m))
-    return term(*pairs[0]) + term(*pairs[1])
+    return term(y, m) + term(1.0 - y, co_m)
 
 
-def _two_arm_ball(forward: bool, m: float, co_m: float, radius: Array) -> tuple[Array, Array]:
+def _two_arm_ball(forward: bool, m: _Mass, co_m: _Mass, radius: Array) -> tuple[Array, Array]:
     """Both ends, each (n,), of the interval of y with a two-arm divergence of at most `radius` (n,).
 
     The divergence is convex in y with minimum 0 at m. A bracketed Newton iteration runs on both sides at once.
     """
-    if m > co_m:  # the rarer arm has more correct digits
+    if m.p > co_m.p:  # the rarer arm has more correct digits
         low, high = _two_arm_ball(forward, co_m, m, radius)
         return 1.0 - high, 1.0 - low
     edge = np.array([[0.0], [1.0]])
     radius = np.broadcast_to(radius, (2, radius.size))
-    outer, inner = np.broadcast_to(edge, radius.shape), np.full(radius.shape, m)
+    outer, inner = np.broadcast_to(edge, radius.shape), np.full(radius.shape, m.p)
     whole = _two_arm_kl(forward, edge, m, co_m) <= radius
-    reach = np.sqrt(2.0 * m * co_m * radius)
-    y = np.where(reach < 0.5 * np.abs(edge - m), m + np.sign(edge - 0.5) * reach, 0.5 * (edge + m))
+    reach = np.sqrt(2.0 * m.p * co_m.p * radius)
+    near = (reach < 0.5 * np.abs(edge - m.p)) & (m.p > LEAST)
+    y = np.where(near, m.p + np.sign(edge - 0.5) * reach, 0.5 * (edge + m.p))
     for _ in range(80):  # pragma: no branch (the bracket shrinks to one ulp before)
         excess = _two_arm_kl(forward, y, m, co_m) - radius
         outer, inner = np.where(excess > 0.0, y, outer), np.where(excess > 0.0, inner, y)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            slope = (y - m) / (y * (1.0 - y)) if forward else np.log(y / m) - np.log((1.0 - y) / co_m)
+            log_ratio = np.log(y / m.p) if m.p > LEAST else np.log(y) - m.log
+            slope = (y - m.p) / (y * (1.0 - y)) if forward else log_ratio - np.log((1.0 - y) / co_m.p)
             newton = y - excess / slope
         between = (newton - outer) * (newton - inner) <= 0.0
         moved = np.where(between, newton, 0.5 * (outer + inner))
-        settled = (np.abs(moved - y) <= 2.0 * EPS) | (np.abs(excess) <= 4.0 * EPS * (np.abs(y - m) + radius))
+        settled = (np.abs(moved - y) <= 2.0 * EPS) | (np.abs(excess) <= 4.0 * EPS * (np.abs(y - m.p) + radius))
         y = np.where(settled & ~between, y, moved)
         if (settled | whole).all():
             break
@@ -264,7 +294,7 @@ def _integrate(
 def _monte_carlo(constraints: list[_Constraint], samples: int, seed: int) -> Volume:
     rng, hits, rows = np.random.default_rng(seed), 0, 1 << 14
     for start in range(0, samples, rows):
-        draws = rng.standard_exponential((min(rows, samples - start), constraints[0].pi.size))
+        draws = rng.standard_exponential((min(rows, samples - start), constraints[0].log_pi.size))
         pi = np.maximum(draws, np.finfo(float).tiny)
         pi /= pi.sum(axis=-1, keepdims=True)
         hits += int(np.logical_and.reduce([_holds(one, pi) for one in constraints]).sum())
@@ -278,6 +308,6 @@ def _holds(one: _Constraint, pi: Array) -> NDArray[np.bool_]:
         low, high = _sides(one)
         return np.asarray(((pi >= low) & (pi <= high)).all(axis=-1))
     with np.errstate(divide="ignore"):
-        log_pi, log_center = np.log(pi), np.log(one.pi)
-    pair = (log_center, log_pi) if one.kind == "forward_kl" else (log_pi, log_center)
+        log_pi = np.log(pi)
+    pair = (one.log_pi, log_pi) if one.kind == "forward_kl" else (log_pi, one.log_pi)
     return np.asarray(expected_log_ratio(*pair) <= one.radius)

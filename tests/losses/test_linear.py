@@ -118,6 +118,16 @@ def test_what_stands_under_the_mask_reaches_nothing():
     assert not gradients(found.loss, made)[0][~made[3]].any()
 
 
+def test_a_token_that_the_bias_forbids_adds_nothing():
+    hidden, head, targets, mask, weights, bias = inputs(b=2, t=3, h=4, v=5, seed=1, scale=1.0, bias=True, trained=False)
+    targets = targets.clamp(max=3)
+    bias = bias.index_fill(0, torch.tensor(4), -math.inf)
+    loss, logps, entropy = fused(hidden, head, targets, mask, weights, bias)
+    without = plain(hidden, head[:4], targets, mask, weights, bias[:4])
+    for found, expected in zip((loss, logps, entropy), without, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_tied_head_and_embedding_share_the_gradient():
     hidden, head, *rest, _ = inputs(bias=False)
     ids = torch.randint(len(head), hidden.shape[:2], generator=torch.Generator().manual_seed(1))

@@ -100,6 +100,14 @@ def test_tiny_residues_become_zeros_never_millions():
     assert normalize_advantages(torch.tensor([5.0])).tolist() == [0.0]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_advantage_that_is_no_number_is_seen_and_not_turned_into_zeros(bad):
+    assert normalize_advantages(torch.tensor([bad, 1.0, 2.0])).isnan().any()
+    by_group = normalize_advantages(torch.tensor([bad, 1.0, 2.0, 4.0]), num_generations=2)
+    assert by_group[:2].isnan().any()
+    assert by_group[2:].tolist() == pytest.approx([2.0, 4.0])
+
+
 def test_std_is_taken_over_the_advantages_not_the_rewards():
     """K = 4, r = 0 0 1 1 5 5 6 6: std(A) = 0.5, std(r) = 2.55 (2.73 with Bessel's correction)."""
     rewards = torch.tensor([0.0, 0.0, 1.0, 1.0, 5.0, 5.0, 6.0, 6.0])

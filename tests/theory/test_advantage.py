@@ -37,6 +37,14 @@ def test_equal_rewards_have_advantage_zero():
     assert std < MIN_STD
 
 
+@pytest.mark.parametrize("size", [10.0, 253409435.583, 1e12])
+def test_equal_rewards_are_equal_at_any_size_and_for_any_policy(size):
+    """A mean under probabilities that sum to one up to rounding is off by rounding, and that is no spread."""
+    for log_pi_t in (np.log([0.13533443904129455, 0.8646655609587056]), np.log([0.5, 0.5 + 4e-9])):
+        advantage, std = exact_advantage(np.full((1, 2), size), log_pi_t[None])
+        assert (advantage.tolist(), std) == ([[0.0, 0.0]], 0.0)
+
+
 @pytest.mark.parametrize("num_generations", [2, 3])
 def test_unnormalised_it_is_the_mean_over_all_groups_up_to_the_own_sample(num_generations):
     """E[A_i | y_i] of the group mean is (K-1)/K of it (T10): over all groups that the sampler can give, exactly."""

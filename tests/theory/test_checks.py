@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 
 from dar_ref import theory
 
@@ -127,6 +128,22 @@ def test_overflow_of_a_over_beta_is_refused():
         theory.optimum(np.array([1e306, 0.0]), HALVES, HALVES, 0.5, 1e-6)
     with pytest.raises(ValueError, match="overflows float64"):
         theory.regression_target(np.array([-1e306, 0.0]), HALVES, HALVES, 0.5, 1e-6, 2.0)
+    wide = np.array([1e308, -1e308])  # each is a number, their difference is not: an arm would be lost
+    with pytest.raises(ValueError, match="overflows float64"):
+        theory.optimum(wide, HALVES, HALVES, 0.5, 1.0)
+    with pytest.raises(ValueError, match="overflows float64"):
+        theory.fixed_point(wide, HALVES, 1.0, 1.0)
+    with pytest.raises(ValueError, match="the difference overflows float64"):
+        theory.sampled_target(wide, HALVES, HALVES, 0.5, 1.0, 2, normalize="group")
+
+
+def test_the_advice_for_float32_policies_works():
+    logits = np.random.default_rng(0).normal(size=(200, 50)).astype(np.float32)
+    narrow = scipy.special.log_softmax(logits, axis=-1)
+    with pytest.raises(ValueError, match=r"np.asarray\(\w+, dtype=float\)"):
+        theory.kl(narrow, narrow)
+    wide = scipy.special.log_softmax(np.asarray(narrow, dtype=float), axis=-1)
+    assert not theory.kl(wide, wide).any()
 
 
 def test_numpy_scalars_are_numbers_and_float32_is_taken_as_given():

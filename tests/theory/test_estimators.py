@@ -571,7 +571,7 @@ PLAIN = (REWARD, EVEN, EVEN, EVEN)
         (("dar", *PLAIN, 2), {"epsilon": 0.2}, "epsilon = 0.2 is not an option of method 'dar'"),
         (("dao", *PLAIN, 2), {"w_clip": 20.0}, "w_clip = 20.0 is not an option of method 'dao'"),
         (("grpo", *PLAIN, 2), {"alpha": 0.0}, "alpha = 0.0 is not an option of method 'grpo'"),
-        (("rloo", *PLAIN, 2), {"beta": -1.0}, "beta = -1.0 is not a number.* pass beta >= 0"),
+        (("rloo", *PLAIN, 2), {"beta": -1.0}, "beta = -1.0 is not a finite number.* pass beta >= 0"),
         (("dar", *PLAIN, 2), {"beta": 0.0}, "beta = 0.0 is not .* pass beta > 0"),
         (("dar", *PLAIN, 2), {"w_clip": 0.0}, "w_clip = 0.0 is not .* pass w_clip > 0"),
         (("dar", *PLAIN, 0), {}, "num_generations = 0 is below 1; pass num_generations >= 1"),
@@ -587,6 +587,12 @@ PLAIN = (REWARD, EVEN, EVEN, EVEN)
         (("dar", REWARD, LACKING, EVEN, EVEN, 2), {}, "log_pi_theta is -inf on arm 1 of prompt 0"),
         (("dao", REWARD, EVEN, LACKING, EVEN, 2), {}, "log_pi_0 is -inf on arm 1 of prompt 0.*'dao' takes its log"),
         (("rloo", REWARD, EVEN, LACKING, EVEN, 2), {}, "log_pi_0 is -inf on arm 1 of prompt 0.*'rloo' takes its log"),
+        (
+            ("rloo", REWARD, EVEN, EVEN, np.log([0.9, 0.1]), 2),
+            {"beta": 1e306},
+            r"lower beta or bring the policies closer",
+        ),
+        (("grpo", *PLAIN, 2), {"beta": np.inf}, "beta = inf is not a finite number of at least 0"),
         (("dar", *PLAIN, 2), {"beta": 1e-3}, r"leave the range of float64 \(beta = 0.001, w_clip = None\)"),
         (("dar", *[np.log(np.full(10, 0.1))] * 4, 20), {}, "num_generations = 20 with 10 arms .* 10015005 batches"),
         (
@@ -611,6 +617,14 @@ def test_a_number_of_completions_is_an_integer(completions: object) -> None:
 def test_a_direction_wanted_has_one_entry_per_logit_and_is_not_zero(gradient: Array) -> None:
     with pytest.raises(ValueError, match=r"pass one entry per logit, not all zero"):
         efficiency(estimator_moments("dar", REWARD, EVEN, EVEN, EVEN, 2), gradient)
+
+
+@pytest.mark.parametrize("least", [-709.0, -711.0, -2000.0])
+def test_a_clipped_ratio_beyond_float64_has_slope_zero(least: float) -> None:
+    """The arm that pi_t hardly ever draws has a huge ratio: with A above 0 it is clipped, with A 0 it adds 0."""
+    found = estimator_moments("grpo", REWARD[::-1], EVEN, EVEN, np.array([0.0, least]), 2, beta=0.0)
+    assert not found.mean.any()
+    assert not found.covariance.any()
 
 
 def test_supports_that_no_coefficient_needs_are_allowed() -> None:

@@ -170,6 +170,13 @@ def test_box_that_the_best_policy_fills_exactly() -> None:
             assert slack("ppo_box", best.log_pi, flat, eps) >= -1e-15
 
 
+@pytest.mark.parametrize("least", [-700.0, -800.0])
+@pytest.mark.parametrize("stability", ["forward_kl", "ppo_box"])
+def test_an_arm_of_the_sampler_is_not_lost_because_it_is_rare(least: float, stability: Stability) -> None:
+    found = closest(np.array([0.0, -np.inf]), np.array([0.0, least]), 0.1, stability=stability)
+    assert found.divergence == np.inf
+
+
 def test_supports() -> None:
     one, other = np.array([0.0, -np.inf]), np.log([0.5, 0.5])
     advantage = np.array([0.0, 1.0])

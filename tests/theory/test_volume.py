@@ -2,12 +2,17 @@
 
 import math
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.special import log_softmax
 
 from dar_ref.theory import best_reward, chernoff, closest, feasible, interpolate, region_volume
+from dar_ref.theory.divergence import expected_log_ratio
 from dar_ref.theory.trust_regions import Stability
 from tests.strategies import Array, policy_pairs
 from tests.theory.test_region import LEFT, RIGHT
@@ -131,6 +136,35 @@ def test_area_vanishes_at_the_chernoff_information() -> None:
     assert 0.0 < areas[1] < areas[2] < areas[3]
     # the lens is `margin` deep between two arcs: its area falls as margin^(3/2)
     assert areas[2] / areas[1] == pytest.approx(1000.0, rel=0.02)
+
+
+@pytest.mark.parametrize("least", [-600.0, -712.0, -740.0, -800.0, -5000.0])
+@pytest.mark.parametrize("radius", [50.0, 400.0])
+def test_an_anchor_that_hardly_has_an_arm(least: float, radius: float) -> None:
+    """Three arms, two of them alike, the third too rare for float64: its length at each x by bisection, integrated."""
+    log_q = log_softmax([0.0, 0.0, least])
+
+    def length(x: float) -> float:
+        def excess(y: float) -> float:  # y: share of the second arm in what x leaves
+            parts = np.array([y * (1 - x), (1 - y) * (1 - x), x])
+            return float(np.sum(np.where(parts > 0, parts * (np.log(np.maximum(parts, 1e-320)) - log_q), 0.0)) - radius)
+
+        if excess(0.5) > 0.0:
+            return 0.0
+        return (1 - x) * (1.0 if excess(1.0) <= 0.0 else 2 * brentq(excess, 0.5, 1.0, xtol=1e-15) - 1)
+
+    ends = [0.0, *(min(1.0, part * (radius + 1.0) / -least) for part in (0.9, 1.0, 1.1))]  # corners lie near the end
+    expected = 2 * sum(quad(length, low, high, epsabs=1e-9, limit=200)[0] for low, high in pairwise(ends))
+    found = region_volume(log_q, log_q, radius, radius)
+    assert found.fraction == pytest.approx(expected, abs=1e-7)
+    assert found.error < 1e-9
+    two = log_softmax([0.0, least])
+    x = brentq(lambda x: x * (math.log(x) - two[1]) + (1 - x) * math.log1p(-x) - radius, 1e-9, 1 - 1e-12)
+    assert region_volume(two, two, radius, radius).fraction == pytest.approx(x, rel=1e-9)
+    four = log_softmax([0.0, -1.0, -2.0, least])
+    draws = np.random.default_rng(1).dirichlet(np.ones(4), 50_000)
+    share = float((expected_log_ratio(np.log(draws), four) <= radius).mean())
+    assert region_volume(four, four, radius, radius).fraction == pytest.approx(share, abs=0.015)
 
 
 def test_flat_regions_have_no_area() -> None:
