@@ -35,8 +35,8 @@ def add_toy(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "toy",
         help="all of RLHF on a tiny language model: SFT, reward model, every method, evaluation",
-        description="The toy engine. Finished work is kept in the cache, so a command that was stopped continues where"
-        " it was.",
+        description="The toy engine. Finished work is kept in the cache, so an experiment that was stopped continues"
+        " where it was, and a run continues from its last checkpoint.",
     )
     parser.add_argument(
         "--cache", type=path, default=Path("out/toy/cache"), help="folder of the cache (default: %(default)s)"

@@ -7,6 +7,7 @@ runs are there; `--updates 40` prolongs runs of 20. On a GPU, with the paper's b
 
     --set training.use_cpu=false training.per_device_train_batch_size=128
 
+    OUT/set.json                     the options of all runs, --set: all that is in OUT has the same
     OUT/TASK/RUN/seed-S/             what `dar-ref train` writes
     OUT/TASK/RUN/seed-S/measured.json
     REPORT/results.json, run.json, table.md, gold.png, panel.png
@@ -26,11 +27,12 @@ from dar_ref.errors import exit_status, path, whole
 from dar_ref.llm.data.load import load_prompts
 from dar_ref.llm.models.policy import load_policy, model_folder, policy_tokenizer
 from dar_ref.llm.models.prompts import PromptReader
-from dar_ref.llm.options import RunOptions, load_options
+from dar_ref.llm.options import ModelOptions, RunOptions, load_options
 from dar_ref.llm.real.measure import complete, of_tokens, with_adapter
 from dar_ref.real_model import report
 from dar_ref.real_model.runs import RUNS, PlannedRun
 
+SET = "set.json"
 SEED = 1  # of the answers to the test prompts
 
 
@@ -51,6 +53,8 @@ def do(run: PlannedRun, seed: int, updates: int, out: Path, options_of_all: Sequ
     folder = out / run.task / run.name / f"seed-{seed}"
     file = folder / "measured.json"
     check_same(file, options_of_all)
+    check_same(out / SET, options_of_all)
+    results.write_json(out / SET, {"set": list(options_of_all)})  # before the first training: measuring may be stopped
     overrides = [*options_of_all, *run.overrides, f"training.seed={seed}", f"training.max_steps={updates}"]
     options = load_options(f"smollm2-135m-{run.task}", overrides)
     if updates % (every := options.training["save_steps"]):
@@ -112,8 +116,8 @@ def measured(options: RunOptions, checkpoint: Path | None, step: int) -> dict[st
 
 
 @cache
-def _base(folder: Path, device: str) -> Any:
-    return load_policy(load_options("smollm2-135m-sentiment").model, folder).eval().to(device)
+def _base(model: ModelOptions, folder: Path, device: str) -> Any:
+    return load_policy(model, folder).eval().to(device)
 
 
 def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, Any]]]:
@@ -123,7 +127,7 @@ def _loaded(options: RunOptions) -> tuple[Any, Any, list[str], list[dict[str, An
     test = replace(options.data, prompts=str(report.test_prompts(options.data)))
     rows = list(load_prompts(test, tokenizer).dataset)
     texts = PromptReader(tokenizer).write([row["prompt"] for row in rows])
-    return _base(folder, "cpu" if options.training["use_cpu"] else "cuda"), tokenizer, texts, rows
+    return _base(options.model, folder, "cpu" if options.training["use_cpu"] else "cuda"), tokenizer, texts, rows
 
 
 def planned(seeds: int) -> tuple[PlannedRun, ...]:

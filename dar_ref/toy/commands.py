@@ -108,7 +108,8 @@ def run(task: str, config: RunConfig, folder: Path, out: Path) -> int:
         results.write_json(out / "results.json", _content(task, config, start, done))
         results.write_json(out / "run.json", results.run_info(command, began))
         (out / "checkpoint.pt").unlink(missing_ok=True)
-    if unchanged := all(map(torch.equal, start.pi_0.state_dict().values(), done.policy.state_dict().values())):
+    unchanged = all(map(torch.equal, start.pi_0.state_dict().values(), done.policy.state_dict().values()))
+    if unchanged and done.diverged is None:
         print("nothing was learned: no weight was changed; raise learning_rate", file=sys.stderr)
     _print_run(done, samples(start, done))
     if done.observations:

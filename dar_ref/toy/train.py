@@ -59,8 +59,8 @@ class Run(NamedTuple):
 
     policy: the trained policy; rollouts: metrics of each rollout (`measure.rollout_metrics`); evaluations: metrics on
     held-out prompts (`measure.Evaluator`), the first of pi_0; diverged: the first step of the rollout in which a loss,
-    its gradient, the policy's probabilities or its metrics were not finite, and training stopped; None where it ran to
-    its end;
+    its gradient or the policy's probabilities were not finite, or the step whose evaluation was not, and training
+    stopped; None where it ran to its end;
     observations: what the observer returned at each evaluation, empty without one.
     """
 
@@ -285,7 +285,8 @@ class State:
             raise ValueError(f"checkpoint {path} is damaged or none ({error!r:.200}); {_BEGIN_AGAIN}") from error
         if run != self.run:
             raise ValueError(
-                f"checkpoint {path} belongs to a run with another configuration or another start; {_BEGIN_AGAIN}"
+                f"checkpoint {path} belongs to a run with another configuration, start, arithmetic (--portable) or"
+                f" version of the libraries; {_BEGIN_AGAIN}"
             )
         try:
             self._restore(content)

@@ -139,7 +139,18 @@ def test_a_run_that_diverges_says_so_and_exits_with_1(folder, tmp_path, capsys):
     steep = ["learning_rate=1e12", "optimizer=sgd"]
     assert toy(folder, "run", "--task", "tiny", "--out", tmp_path, *OPTIONS, *steep) == 1
     assert read(tmp_path / "results.json")["diverged"] is not None
-    assert "lower learning_rate" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "lower learning_rate" in said.out
+    assert "raise learning_rate" not in said.err
+
+
+def test_a_run_whose_first_update_diverges_is_not_said_to_have_learned_nothing(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("dar_ref.toy.train"), "_finite_step", lambda *_: False)
+    assert toy(folder, "run", "--task", "tiny", "--out", tmp_path, *OPTIONS) == 1
+    assert read(tmp_path / "results.json")["diverged"] == 0
+    said = capsys.readouterr()
+    assert "lower learning_rate" in said.out
+    assert "nothing was learned" not in said.err
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from dar_ref.toy.exact.enumerate import (
     tables,
 )
 from dar_ref.toy.exact.fit import fit, loss_weights
+from dar_ref.toy.exact.frontier import frontier
 from dar_ref.toy.exact.report import figures, table
 from dar_ref.toy.policy import encode, encode_prompts, new_policy, per_token_logps
 from dar_ref.toy.sampling import sample
@@ -184,6 +185,14 @@ def test_nothing_is_observed_after_a_run_diverges(start):
         (np.exp(log_probs(start.pi_0, prompt_ids)) * rewards(start, start.prompts.validation, "gold")).sum(1)
     )
     assert rows[0]["gold"] == pytest.approx(expected / len(prompt_ids))
+
+
+def test_the_frontier_begins_at_pi_0_and_rises(enumerated):
+    found = frontier(enumerated, enumerated.proxy)
+    expected = (np.exp(enumerated.log_pi_0) * enumerated.proxy).sum(axis=1).mean()
+    assert (found["kl"][0], found["reward"][0]) == (0.0, pytest.approx(expected, rel=1e-12))
+    assert (np.diff(found["kl"]) > 0.0).all()
+    assert (np.diff(found["reward"]) > 0.0).all()
 
 
 @pytest.mark.parametrize("w_clip", [1.5, math.inf])

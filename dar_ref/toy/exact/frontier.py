@@ -19,15 +19,16 @@ MULTIPLIERS = tuple(np.geomspace(100.0, 0.02, 41).tolist())  # lambda, in units 
 
 
 def frontier(table: Tables, reward: Array) -> dict[str, list[float]]:
-    """`{"kl", "reward"}`: mean KL(pi‖pi_0) and mean reward of the best policy at each of `MULTIPLIERS`.
+    """`{"kl", "reward"}`: mean KL(pi‖pi_0) and mean reward of pi_0, and of the best policy at each of `MULTIPLIERS`.
 
     Args:
         table: pi_0, enumerated.
         reward: (N, R), the reward to maximise.
     """
-    best = [optimum(reward, table.log_pi_0, table.log_pi_0, 1.0, multiplier).log_pi for multiplier in MULTIPLIERS]
+    pi_0 = table.log_pi_0
+    best = [pi_0, *(optimum(reward, pi_0, pi_0, 1.0, multiplier).log_pi for multiplier in MULTIPLIERS)]
     return {
-        "kl": [float(kl(log_pi, table.log_pi_0).mean()) for log_pi in best],
+        "kl": [float(kl(log_pi, pi_0).mean()) for log_pi in best],
         "reward": [float((np.exp(log_pi) * reward).sum(axis=1).mean()) for log_pi in best],
     }
 

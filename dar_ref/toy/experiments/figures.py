@@ -92,15 +92,18 @@ def reward_against_kl_figure(
     return figure
 
 
-def against_x(content: Content, keys: Sequence[str], xlabel: str, task: str | None = None) -> Figure:
-    """Final metrics against the setting's number, one line per group, points for seeds; of one task or of all."""
+def against_x(
+    content: Content, keys: Sequence[str], xlabel: str, task: str | None = None, *, to_scale: bool = False
+) -> Figure:
+    """Final metrics against the setting's number, one line per group, points for seeds; of one task or of all. The
+    numbers are evenly spaced, or `to_scale`."""
     settings = content["settings"] if task is None else of_task(content, task)
     with style():
         figure, axes = _panels(len(keys), 3.1, 3.3)
         for ax, key in zip(axes, keys, strict=True):
             for group in dict.fromkeys(setting["group"] for setting in settings):
                 rows = [setting for setting in settings if setting["group"] == group]
-                _line(ax, rows, key, group, [setting["x"] for setting in settings])
+                _line(ax, rows, key, group, [setting["x"] for setting in settings], to_scale=to_scale)
             ax.set(title=TITLES[key], xlabel=xlabel, ylim=SHARES.get(key))
         axes[0].legend(fontsize="small")
     return figure
@@ -240,16 +243,26 @@ def _draw_runs(ax: Axes, setting: Content, x: str, y: str, *, seeds: bool = True
     ax.plot(places.mean(axis=0), heights.mean(axis=0), color=color, marker=marker, label=setting["label"])
 
 
-def _line(ax: Axes, rows: Sequence[Content], key: str, group: str, numbers: Sequence[Any] | None = None) -> None:
-    """A line along the settings' numbers: on a logarithmic axis, or evenly spaced in the order of `numbers`."""
+def _line(
+    ax: Axes,
+    rows: Sequence[Content],
+    key: str,
+    group: str,
+    numbers: Sequence[Any] | None = None,
+    *,
+    to_scale: bool = False,
+) -> None:
+    """A line along the settings' numbers: on a logarithmic axis, or evenly spaced in the order of `numbers`, or
+    `to_scale`."""
     color, marker = LOOKS[group]
     part = "weights" if key in ("ess", "clipped") else "final"
     rows = [setting for setting in rows if ended(setting)]
     values = [[run[part][key] for run in ended(setting)] for setting in rows]
     if numbers is not None:
         ticks = sorted({float(x) for x in numbers})
-        places = np.array([ticks.index(float(setting["x"])) for setting in rows], dtype=float)
-        ax.set_xticks(range(len(ticks)), [f"{x:g}" for x in ticks])
+        at = {x: x if to_scale else float(place) for place, x in enumerate(ticks)}
+        places = np.array([at[float(setting["x"])] for setting in rows])
+        ax.set_xticks(list(at.values()), [f"{x:g}" for x in ticks])
     else:
         places = np.array([setting["x"] for setting in rows], dtype=float)
         ax.set_xscale("log")
@@ -284,7 +297,9 @@ FIGURES: dict[str, dict[str, Callable[[Content], Figure]]] = {
         }
         for name in ("direct", "direct-gold")
     },
-    "quality": {"quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of reward and gold")},
+    "quality": {
+        "quality": lambda c: against_x(c, ("win_rate", "gold", "kl"), "correlation of reward and gold", to_scale=True)
+    },
     "budgets": {"kl": budget_figure},
     "null-space": {
         "gold": lambda c: against_x(c, ("gold_harmless", "gold_helpful", "kl"), "share of the energy that is kept")

@@ -63,7 +63,9 @@ def _table(content: Content, methods: Iterable[str], places: Mapping[str, Sequen
         for metric, title, unit, scale in METRICS
         for place in places
     ]
-    return comparison_table(rows, columns, ours=f"minus dar, paired, {seeds(content)}")
+    broken = any(run["diverged"] is not None for setting in content["settings"] for run in setting["runs"])
+    note = "; a run that diverged counts with its last evaluation" if broken else ""
+    return comparison_table(rows, columns, ours=f"minus dar, paired, {seeds(content)}{note}")
 
 
 def _differences(content: Content, metric: str, method: str, parts: Sequence[Part]) -> list[float]:

@@ -49,6 +49,8 @@ def by_label(content: Content, task: str) -> dict[str, Content]:
 def panel_table(content: Content, task: str, extra: Sequence[Column] = (), panel: Sequence[Column] = PANEL) -> Table:
     """The final metrics (`panel`) of every setting on a task, pi_0's first; `extra`: of the weights, for DAR."""
     settings = of_task(content, task)
+    if not any(_trained_on_proxy(setting["config"]) for setting in settings):
+        panel = [c._replace(title="Proxy (not trained on)") if c.key == "proxy" else c for c in panel]
     first = [_of_pi_0(run) for run in settings[0]["runs"]]  # the same for all settings
     rows: dict[str, dict[str, Interval | None]] = {
         "pi_0": {column.key: interval([metrics[column.key] for metrics in first]) for column in panel}
@@ -62,8 +64,13 @@ def panel_table(content: Content, task: str, extra: Sequence[Column] = (), panel
     return comparison_table(rows, (*panel, *extra, DIVERGED), ours=f"toy {task}, {seeds(content)}")
 
 
+def _trained_on_proxy(config: Content) -> bool:
+    """Whether a run was trained on the reward model alone, which is what is measured as the proxy."""
+    return config.get("reward", "proxy") == "proxy" and config.get("proxy_quality") is None
+
+
 def _of_pi_0(run: Content) -> dict[str, float]:
-    """Metrics of pi_0; on `tiny` both rewards are exact, as at the end."""
+    """Metrics of pi_0; on `tiny` both rewards are exact, as at the end: the first point of the frontier."""
     frontiers = run["exact"]["frontier"] if "exact" in run else {}
     return {**run["evaluations"][0], **{reward: points["reward"][0] for reward, points in frontiers.items()}}
 

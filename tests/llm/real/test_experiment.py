@@ -199,6 +199,13 @@ def test_what_would_not_be_measured_or_is_there_otherwise_is_refused(tmp_path, c
     assert message in capsys.readouterr().err
 
 
+def test_a_run_that_was_trained_and_not_measured_keeps_its_options(tmp_path, capsys):
+    """Its measurement was stopped, so no measured.json says what it was trained with."""
+    results.write_json(tmp_path / experiment.SET, {"set": ["training.learning_rate=2"]})
+    assert experiment.main(["--out", str(tmp_path), "--set", "training.learning_rate=1"]) == 2
+    assert "is of a run with --set training.learning_rate=2, and here it is" in capsys.readouterr().err
+
+
 def test_a_damaged_file_is_named(tmp_path, capsys):
     run = experiment.RUNS[0]
     file = tmp_path / run.task / run.name / "seed-0" / "measured.json"
