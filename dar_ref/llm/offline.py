@@ -160,6 +160,7 @@ class DAROfflineTrainer(OurCard):
         else:
             old = ref
         self.alpha = ALPHA if self.args.alpha is None else self.args.alpha
+        self.alpha_in_words = "no effect, pi_t is not known" if old is ref else str(self.alpha)
         ref_logps, old_logps = (torch.tensor(values, dtype=torch.float64) for values in (ref, old))
         weights = dar_weights(ref_logps, old_logps, advantages, **self._options())
         self._of_data = {name: float(value) for name, value in weight_metrics(weights).items()}

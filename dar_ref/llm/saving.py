@@ -97,7 +97,7 @@ class OurCard(TiedOnce):
         unused = {"epsilon"} - getattr(args, "meaningful", set())
         used = {key: getattr(args, key) for key in OPTIONS if hasattr(args, key) and key not in unused}
         if used.get("alpha", 0) is None:
-            used["alpha"] = getattr(self, "alpha", None)  # of offline DAR, which chooses it by the data
+            used["alpha"] = getattr(self, "alpha_in_words", None)  # of offline DAR, where the data decide
         used["max_steps"] = self.state.max_steps or args.max_steps
         options = "\n".join(f"- {key}: {value}" for key, value in used.items())
         packages = "\n".join(f"- {package}: {version(package)}" for package in PACKAGES)

@@ -78,3 +78,12 @@ def test_overrides_that_cannot_be_meant_are_refused(tmp_path, override):
     (tmp_path / "run.yaml").write_bytes(MINIMAL)
     with pytest.raises(ValueError, match=r"not an override|unknown key|no keys of its own|data"):
         load_options(tmp_path / "run.yaml", [override])
+
+
+def test_the_home_folder_stands_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = ["model.name=~/m", "reward={kind: model, name: ~/r}", "data.prompts=~/p.jsonl"]
+    options = load_options("toy_cpu", paths)
+    found = (options.model.name, options.reward.name, options.data.prompts)
+    assert found == tuple(f"{tmp_path}/{name}" for name in ("m", "r", "p.jsonl"))
+    assert load_options("toy_cpu", ["data.system_prompt=~ is a tilde"]).data.system_prompt == "~ is a tilde"

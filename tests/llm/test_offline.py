@@ -174,6 +174,15 @@ def script(exported, method, **data):
     }
 
 
+@pytest.mark.parametrize(("known", "alpha"), [(True, "0.1"), (False, "no effect, pi_t is not known")])
+def test_the_card_says_which_alpha_was_used(folder, tmp_path, known, alpha):
+    rows = [row | ({"old_logps": -1.0} if known else {}) for row in ROWS]
+    make(folder, tmp_path, rows, max_steps=7).create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert f"- alpha: {alpha}\n" in card
+    assert "- max_steps: 7\n" in card
+
+
 def test_a_dry_run_shows_a_row_and_a_plan(exported, tmp_path, capsys):
     assert dry_run(make_options(script(exported, "dar_offline")), tmp_path) == 0
     printed = capsys.readouterr().out
