@@ -31,6 +31,14 @@ def make_portable() -> None:
     os.environ.update(PORTABLE)
 
 
+def as_run(command: str) -> str:
+    """A command line of `dar-ref`, with `--portable` where this process computes so: its results depend on it."""
+    portable = all(os.environ.get(name) == value for name, value in PORTABLE.items())
+    if not portable or not command.startswith("dar-ref ") or command.startswith("dar-ref --portable"):
+        return command
+    return command.replace("dar-ref", "dar-ref --portable", 1)
+
+
 def instruction_set() -> str:
     """The kernels that torch uses on this machine: "AVX512", "AVX2", "DEFAULT", ..., or "portable".
 

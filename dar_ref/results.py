@@ -85,9 +85,10 @@ def writing(out: Path, command: str, result: str = "results.json", replaces: str
         ValueError: another process writes there, or another command has finished, or can be resumed.
         OSError: the folder is not writable.
     """
+    command = arithmetic.as_run(command)
     with locked(out):
         there = _command(out)
-        own = there == command or (replaces is not None and there.startswith(replaces))
+        own = there == command or (replaces is not None and there.startswith(arithmetic.as_run(replaces)))
         if not own and any((out / name).exists() for name in (result, "checkpoint.pt", "checkpoints")):
             raise ValueError(f"{out} holds what `{there}` has written; remove it, or pass another --out")
         begin(out, command, result)
@@ -147,7 +148,7 @@ def run_info(command: str, started: float) -> dict[str, Any]:
     if "torch" in sys.modules:
         machine["instruction_set"] = arithmetic.instruction_set()
     return {
-        "command": command,
+        "command": arithmetic.as_run(command),
         "python": platform.python_version(),
         "packages": packages(),
         "commit": _commit(),

@@ -39,6 +39,19 @@ def trained(how, **environment):
     return done.stdout.split("\n")[:2]
 
 
+def test_a_portable_run_does_not_replace_an_ordinary_one(monkeypatch, tmp_path):
+    command = "dar-ref toy run --task tiny"
+    with results.writing(tmp_path, command):
+        results.write_json(tmp_path / "results.json", {})
+        results.write_json(tmp_path / "run.json", results.run_info(command, 0.0))
+    for name, value in arithmetic.PORTABLE.items():
+        monkeypatch.setenv(name, value)
+    assert results.run_info(command, 0.0)["command"] == "dar-ref --portable toy run --task tiny"
+    refused = pytest.raises(ValueError, match="holds what `dar-ref toy run --task tiny` has written")
+    with refused, results.writing(tmp_path, command):
+        raise AssertionError("it wrote there")
+
+
 def test_portable_is_the_same_bytes_whatever_the_processor_offers():
     weights, kernels = trained("portable")
     assert kernels == "portable"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dar_ref import results
+from dar_ref import arithmetic, results
 from dar_ref.evaluation import Table, markdown, plain_text
 from dar_ref.plots.style import save_png
 from dar_ref.toy.experiments import paired
@@ -48,7 +48,8 @@ def write(out: Path, name: str, content: Content, command: str, began: float, se
         OSError: the folder cannot be written.
     """
     tables = TABLES[name](content)
-    head = f"{content['question']}\n\nCommand: `{command}`. Seeds: {', '.join(map(str, content['seeds']))}.\n"
+    seeds = ", ".join(map(str, content["seeds"]))
+    head = f"{content['question']}\n\nCommand: `{arithmetic.as_run(command)}`. Seeds: {seeds}.\n"
     results.write_text(out / "table.md", "\n".join([head, *(markdown(table) for table in tables)]))
     results.write_json(out / "results.json", content)  # before the figures, which can be drawn again from it
     for file, draw in FIGURES[name].items():
