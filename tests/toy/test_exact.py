@@ -187,6 +187,24 @@ def test_nothing_is_observed_after_a_run_diverges(start):
     assert rows[0]["gold"] == pytest.approx(expected / len(prompt_ids))
 
 
+def test_with_the_mean_of_the_batch_the_advantage_is_that_of_all_prompts_together(enumerated):
+    """J of pi_0 itself is its mean advantage: 0 in sum over the prompts, and not on each."""
+    config = RunConfig(baseline="batch", alpha=0.3, beta=2.0)
+    found = exact_metrics(enumerated, enumerated.log_pi_0, enumerated.log_pi_0, config)
+    pi_0, reward = np.exp(enumerated.log_pi_0), enumerated.proxy
+    mean = (pi_0 * reward).sum(axis=1).mean()
+    std = ((pi_0 * (reward - mean) ** 2).sum(axis=1).mean()) ** 0.5
+    best = optimum((reward - mean) / std, enumerated.log_pi_0, enumerated.log_pi_0, 0.3, 2.0)
+    assert found.objective == pytest.approx(0.0, abs=1e-12)
+    assert found.objective_optimum == pytest.approx(best.value.mean(), rel=1e-12)
+    assert (
+        found.objective_optimum
+        != exact_metrics(
+            enumerated, enumerated.log_pi_0, enumerated.log_pi_0, RunConfig(alpha=0.3, beta=2.0)
+        ).objective_optimum
+    )
+
+
 def test_the_frontier_begins_at_pi_0_and_rises(enumerated):
     found = frontier(enumerated, enumerated.proxy)
     expected = (np.exp(enumerated.log_pi_0) * enumerated.proxy).sum(axis=1).mean()

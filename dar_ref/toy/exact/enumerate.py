@@ -22,7 +22,7 @@ from transformers import Qwen2ForCausalLM
 
 from dar_ref.theory import exact_advantage, kl, objective, optimum, regression_target
 from dar_ref.theory.checks import Array
-from dar_ref.toy.config import Reward, RunConfig
+from dar_ref.toy.config import Baseline, Reward, RunConfig
 from dar_ref.toy.policy import EOS_ID, Completions, block, encode, encode_prompts, pack, repeat
 from dar_ref.toy.rewards import rewards_of
 from dar_ref.toy.start import Start
@@ -156,8 +156,8 @@ def exact_metrics(
         table: rewards and pi_0.
         log_pi: the policy after the update, (N, R).
         log_pi_t: the policy before the update, which was sampled, (N, R).
-        config: alpha, beta and w_clip. Methods other than dar do not optimise J; for them J and the distances to its
-            optimum only serve for comparison.
+        config: alpha, beta, w_clip and the baseline of the advantage. Other methods, and zero-sum weights, do not
+            optimise J or aim at DAR's clipped target; for them these numbers only serve for comparison.
         trained: the reward of training, (N, R); None for gold or the proxy, as `config.reward` says.
 
     Returns:
@@ -165,7 +165,7 @@ def exact_metrics(
     """
     if trained is None:
         trained = table.gold if config.reward == "gold" else table.proxy
-    advantage = exact_advantage(trained, log_pi_t).advantage
+    advantage = _advantage(trained, log_pi_t, config.baseline)
     setting = (advantage, table.log_pi_0, log_pi_t, config.alpha, config.beta)
     best, target, pi = optimum(*setting), regression_target(*setting, w_clip=config.w_clip), np.exp(log_pi)
     return ExactMetrics(
@@ -180,6 +180,14 @@ def exact_metrics(
         missing_eos=float(pi[:, ~table.finished].sum(axis=1).mean()),
         length=float((pi @ table.length).mean()),
     )
+
+
+def _advantage(reward: Array, log_pi_t: Array, baseline: Baseline) -> Array:
+    """The advantage (N, R) that samples of `pi_t` estimate. With the batch's mean as baseline all prompts are one."""
+    if baseline == "group":
+        return exact_advantage(reward, log_pi_t).advantage
+    of_all = log_pi_t.reshape(1, -1) - np.log(len(log_pi_t))
+    return exact_advantage(reward.reshape(1, -1), of_all).advantage.reshape(reward.shape)
 
 
 def exact_observer(
