@@ -81,7 +81,7 @@ def test_a_checkpoint_of_another_run_is_refused(start, tmp_path, monkeypatch):
     train(start, SHORT, path)
     other_start = replace(start, pi_0=perturbed(start.pi_0, 1e-3).requires_grad_(False))
     for other, config in ((start, replace(SHORT, beta=0.06)), (start, replace(SHORT, seed=1)), (other_start, SHORT)):
-        with pytest.raises(ValueError, match="belongs to a run with another configuration or another start; pass"):
+        with pytest.raises(ValueError, match=r"belongs to a run with another configuration, start, .*; pass"):
             train(other, config, path, on_step=pytest.fail)
 
 
@@ -97,7 +97,7 @@ def of_brevity(_prompts, responses, _ended):
 def test_a_checkpoint_of_another_reward_function_is_refused(start, tmp_path, monkeypatch, other):
     monkeypatch.setattr(module, "SAVE_EVERY", 1)
     train(start, SHORT, tmp_path / "state", reward=of_length)
-    with pytest.raises(ValueError, match="belongs to a run with another configuration or another start"):
+    with pytest.raises(ValueError, match="belongs to a run with another configuration, start"):
         train(start, SHORT, tmp_path / "state", reward=other, on_step=pytest.fail)
     assert train(start, SHORT, tmp_path / "state", reward=of_length).diverged is None
 
