@@ -283,6 +283,22 @@ def test_dpo_ipo_slic():
     assert ref_rejected.equal(pair[3])
 
 
+def test_preference_losses_push_the_rejected_answer_down_as_far_as_the_chosen_one_up():
+    *pair, target = (draw(5, seed=s) for s in (0, 1, 2, 3, 7))
+    chosen, rejected, target = (x.clone().requires_grad_() for x in (pair[0], pair[1], target))
+    margin = (chosen - pair[2] - (rejected - pair[3])).detach()
+    expected = {dpo_loss: -0.3 * torch.sigmoid(-0.3 * margin) / 5, ipo_loss: 2 * (margin - 1 / (2 * 0.3)) / 5}
+    for (loss, of_chosen), name in zip(expected.items(), ("beta", "tau"), strict=True):
+        found = torch.autograd.grad(loss(chosen, rejected, *pair[2:], **{name: 0.3}), (chosen, rejected))
+        for gradient, sign in zip(found, (1, -1), strict=True):
+            torch.testing.assert_close(gradient, sign * of_chosen, rtol=1e-12, atol=1e-14)
+    active = (0.7 - chosen + rejected > 0).detach().double() / 5
+    slic = slic_loss(chosen, rejected, target, delta=0.7, regularization=0.2)
+    found = torch.autograd.grad(slic, (chosen, rejected, target))
+    for gradient, wanted in zip(found, (-active, active, torch.full((5,), -0.2 / 5, dtype=F64)), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-14)
+
+
 def test_dpo_with_equal_policies_is_log_two_and_survives_huge_margins():
     x = draw(3, seed=0)
     assert dpo_loss(x, x, x, x).item() == pytest.approx(math.log(2.0), rel=1e-15)

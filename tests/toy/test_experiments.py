@@ -79,6 +79,20 @@ def test_tuning_takes_the_highest_win_rate_on_validation_seeds_and_of_equal_ones
     assert {job.config.evaluate_on for job in asked} == {"validation"}
 
 
+def test_cells_are_tuned_on_validation_prompts_and_seeds_and_reported_as_chosen():
+    asked = []
+    found = conduct(EXPERIMENTS["direct"], lambda jobs: asked.extend(jobs) or made_up(jobs), SEEDS)
+    tuned = [job for job in asked if job.config.evaluate_on == "validation"]
+    reported = [job for job in asked if job.config.evaluate_on == "test"]
+    assert len(tuned) == len(found["tuning"]) * EXPERIMENTS["direct"].trials * len(VALIDATION_SEEDS)
+    assert len(tuned) + len(reported) == len(asked)
+    assert {job.config.seed for job in tuned} == set(VALIDATION_SEEDS)
+    assert {job.config.seed for job in reported} == set(SEEDS)
+    for row, first in zip(found["tuning"], reported[:: len(SEEDS)], strict=True):
+        assert row["task"] == first.task
+        assert {name: getattr(first.config, name) for name in row["chosen"]} == row["chosen"]
+
+
 def test_every_method_gets_the_same_grid_and_the_same_samples():
     asked = []
     conduct(EXPERIMENTS["compare"], lambda jobs: asked.extend(jobs) or made_up(jobs), SEEDS)

@@ -1,5 +1,7 @@
 """What the projection keeps is kept, exactly where the inputs span no more than it takes out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -61,6 +63,11 @@ def test_training_on_one_part_draws_only_its_prompts_and_measures_both(mixed):
         rows = [prompt[-1] == word for prompt in mixed.prompts.validation]
         assert metrics[f"gold_{part.name}"] == pytest.approx(gold[rows].mean().item(), rel=1e-6)
         assert f"gold_{part.name}" in run.evaluations[-1]
+    free = train(mixed, replace(config, null_space=None), reward=reward).policy.state_dict()
+    moved = {name for name, value in run.policy.state_dict().items() if not value.equal(mixed.pi_0.state_dict()[name])}
+    assert moved  # it learns, and not as without the projection, which moves the norms as well
+    assert not any("norm" in name or name.endswith("bias") for name in moved)
+    assert any("norm" in n for n, value in free.items() if not value.equal(mixed.pi_0.state_dict()[n]))
 
 
 @pytest.mark.parametrize("options", [{"train_on": "tiny"}, {"null_space": 0.9}])
