@@ -33,8 +33,7 @@ def make_portable() -> None:
 
 def as_run(command: str) -> str:
     """A command line of `dar-ref`, with `--portable` where this process computes so: its results depend on it."""
-    portable = all(os.environ.get(name) == value for name, value in PORTABLE.items())
-    if not portable or not command.startswith("dar-ref ") or command.startswith("dar-ref --portable"):
+    if _chosen() != PORTABLE or not command.startswith("dar-ref ") or command.startswith("dar-ref --portable"):
         return command
     return command.replace("dar-ref", "dar-ref --portable", 1)
 
@@ -46,9 +45,14 @@ def instruction_set() -> str:
     """
     import torch
 
-    chosen = {name: os.environ[name] for name in PORTABLE if name in os.environ}
+    chosen = _chosen()
     if chosen == PORTABLE:
         return "portable"
     chosen.pop("ATEN_CPU_CAPABILITY", None)  # already in torch's own answer
     names = [torch.backends.cpu.get_cpu_capability(), *(f"{name}={value}" for name, value in chosen.items())]
     return ", ".join(names)
+
+
+def _chosen() -> dict[str, str]:
+    """Those of the variables of `PORTABLE` that are set."""
+    return {name: os.environ[name] for name in PORTABLE if name in os.environ}

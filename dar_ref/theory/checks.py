@@ -72,15 +72,20 @@ def common_support(logits: Array) -> None:
 def over_beta(advantage: Array, beta: float) -> Array:
     """Return `advantage / beta`; raise ValueError where a quotient, or a difference of two in a row, leaves the range
     of float64."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         quotient = advantage / beta
-        spread = quotient.max(axis=-1) - quotient.min(axis=-1)  # of what a softmax subtracts
-    if not np.isfinite(spread).all():
+    if not within_float64(quotient):
         raise ValueError(
             f"advantage / beta overflows float64: max |advantage| = {np.abs(advantage).max()!r}, beta = {beta!r};"
             " raise beta or scale the advantage down"
         )
     return quotient
+
+
+def within_float64(logits: Array) -> bool:
+    """Whether all of `logits` (..., A), and the differences in a row that a softmax takes, are finite in float64."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(logits.max(axis=-1) - logits.min(axis=-1)).all())
 
 
 def span(**named: Array) -> None:

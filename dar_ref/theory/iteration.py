@@ -249,10 +249,9 @@ def _fixed_without_anchor(advantage: Array, log_pi_0: Array) -> Array:
 
 
 def _over_alpha_beta(advantage: Array, alpha: float, beta: float) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         quotient = advantage / beta / alpha
-        spread = quotient.max(axis=-1) - quotient.min(axis=-1)
-    if not np.isfinite(spread).all():
+    if not checks.within_float64(quotient):
         raise ValueError(
             f"advantage / (alpha beta) overflows float64: max |advantage| = {np.abs(advantage).max()!r},"
             f" alpha = {alpha!r}, beta = {beta!r}; raise alpha or beta, or scale the advantage down"
