@@ -72,9 +72,10 @@ def report(
             " or pass --run NAME=FOLDER of a training run"
         )
     with results.writing(out, command, replaces=COMMAND):
-        shutil.rmtree(out / "alpaca_eval", ignore_errors=True)  # of an older report
-        for picture in out.glob("hacking-*.png"):
-            picture.unlink()
+        if (out / "report.md").is_file():  # what is there is an older report's
+            shutil.rmtree(out / "alpaca_eval", ignore_errors=True)
+            for picture in out.glob("hacking-*.png"):
+                picture.unlink()
         for name, rows in exports.items():
             results.write_text(out / "alpaca_eval" / f"{name}.json", json.dumps(rows, indent=1) + "\n")
         for name, log in logs.items():
